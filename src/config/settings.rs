@@ -1,0 +1,246 @@
+//! The validated settings: what the rest of the code sees of a configuration.
+
+use crate::ledgers::LedgerKind;
+use secrecy::SecretString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use url::Url;
+
+/// A whole configuration, valid.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[database]`
+    pub database: DatabaseSettings,
+    /// `[http]`
+    pub http: HttpSettings,
+    /// `[server]`
+    pub server: ServerSettings,
+    /// `[log]`
+    pub log: LogSettings,
+    /// `[batches]`
+    pub batches: BatchesSettings,
+    /// `[retention]`
+    pub retention: RetentionSettings,
+    /// `[[ledgers]]`, names distinct.
+    pub ledgers: Vec<LedgerSettings>,
+}
+
+/// `[database]`: where everything is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseSettings {
+    /// SQLite file or PostgreSQL address.
+    pub location: DatabaseLocation,
+    /// PostgreSQL schema of all tables. Default `highwater`.
+    pub schema: String,
+    /// Connections for reading (SQLite), or in all (PostgreSQL). Default 8.
+    pub connections: usize,
+    /// `synchronous` of SQLite. Default `full`: what is acknowledged survives a power cut.
+    pub synchronous: Synchronous,
+}
+
+/// Which database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatabaseLocation {
+    /// `sqlite://PATH`, made absolute against the configuration's folder.
+    Sqlite(PathBuf),
+    /// `postgres://…`, which may hold a password: never shown whole.
+    Postgres(PostgresUrl),
+}
+
+/// A PostgreSQL address; its `Debug` and `Display` hide the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl(String);
+
+impl PostgresUrl {
+    /// Takes an address as written.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The address with its password, for connecting only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match Url::parse(&self.0) {
+            Ok(mut url) => {
+                if url.password().is_some() && url.set_password(Some("***")).is_err() {
+                    return f.write_str("postgres://***");
+                }
+                if url.query().is_some_and(|query| query.contains("password")) {
+                    url.set_query(None);
+                }
+                write!(f, "{url}")
+            }
+            Err(_) => f.write_str("postgres://***"),
+        }
+    }
+}
+
+impl std::fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// SQLite's `synchronous`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Synchronous {
+    /// Survives a power cut.
+    Full,
+    /// Survives a crash of the process, not a power cut.
+    Normal,
+}
+
+/// `[http]`: pages and API.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Address to listen on. Default `127.0.0.1:8780`; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Token for operator actions and control; accepted wherever another token is.
+    pub control_token: Option<SecretString>,
+    /// Token for what applications send in; open when `None`.
+    pub intake_token: Option<SecretString>,
+    /// Token for reading; open when `None`.
+    pub read_token: Option<SecretString>,
+    /// Largest request body. Default 8 MiB.
+    pub max_body_bytes: usize,
+}
+
+/// `[server]`: the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// How long a drain may take. Default 30s.
+    pub shutdown_timeout: Duration,
+    /// How long a lease lasts without a heartbeat. Default 10s.
+    pub lease: Duration,
+}
+
+/// `[log]`: what is logged and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Filter directives as of `tracing`. Default `info`.
+    pub filter: String,
+    /// Shape of a line. Default `text`.
+    pub format: LogFormat,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[batches]`: the batch flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchesSettings {
+    /// How long to wait when nothing is due. Default 5s.
+    pub poll_interval: Duration,
+    /// The same for ledgers of role `fallback`. Default 60s.
+    pub fallback_poll_interval: Duration,
+    /// How soon a batch that is still outstanding is polled again. Default 1s growing to 60s.
+    pub repoll: Range,
+    /// When an undecided batch is given up. Default after 24h.
+    pub give_up_after: GiveUpAfter,
+    /// How long a failing ledger or service is left alone. Default 1s growing to 5min.
+    pub backoff: Range,
+    /// Services failing in a row, with no success between, that open a ledger's breaker. Default 5.
+    pub breaker_failures: u32,
+    /// Most requests open at once, over all ledgers. Default 64.
+    pub max_in_flight: usize,
+    /// The Updater commits after so long at the latest. Default 5ms.
+    pub commit_interval: Duration,
+    /// The Updater commits when it holds so many rows. Default 5000.
+    pub commit_rows: usize,
+}
+
+/// A duration that grows from `min` to `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First value; not 0.
+    pub min: Duration,
+    /// Last value; not below `min`.
+    pub max: Duration,
+}
+
+/// When an undecided batch becomes `lost`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GiveUpAfter {
+    /// Time since it was submitted.
+    pub age: Duration,
+    /// Polls that the ledger answered; both must be reached when given.
+    pub polls: Option<u32>,
+}
+
+/// `[retention]`: how long what is over is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetentionSettings {
+    /// Settled batches, from `settled_at` on. Default 30d.
+    pub settled_batches: Duration,
+}
+
+/// Whether polling is how a ledger's batches are settled, or a check on another means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LedgerRole {
+    /// Polling is the means: `poll_interval`.
+    Primary,
+    /// Another means is primary: `fallback_poll_interval`.
+    Fallback,
+}
+
+/// `[[ledgers]]`: one ledger.
+#[derive(Clone, Debug)]
+pub struct LedgerSettings {
+    /// Identity of the ledger.
+    pub name: String,
+    /// Protocol.
+    pub kind: LedgerKind,
+    /// Base address; no credentials in it.
+    pub url: Url,
+    /// Primary or fallback. Default primary.
+    pub role: LedgerRole,
+    /// Most requests open at once. Default 8.
+    pub connections: usize,
+    /// Ids in one request. Default 500 (Sawtooth), 100 (Splinter).
+    pub ids_per_request: usize,
+    /// Time limit of one request, connecting included. Default 10s.
+    pub timeout: Duration,
+    /// Seconds the ledger may hold a request; `None` (the default) never asks it to.
+    pub wait: Option<Duration>,
+    /// Largest answer read. Default 8 MiB.
+    pub max_response_bytes: usize,
+    /// Token sent as `Authorization`: `Bearer Cylinder:…` to Splinter, `Bearer …` to Sawtooth.
+    pub token: Option<SecretString>,
+}
+
+impl PartialEq for LedgerSettings {
+    fn eq(&self, other: &Self) -> bool {
+        use secrecy::ExposeSecret;
+        let token = |settings: &Self| {
+            settings
+                .token
+                .as_ref()
+                .map(|token| token.expose_secret().to_owned())
+        };
+        self.name == other.name
+            && self.kind == other.kind
+            && self.url == other.url
+            && self.role == other.role
+            && self.connections == other.connections
+            && self.ids_per_request == other.ids_per_request
+            && self.timeout == other.timeout
+            && self.wait == other.wait
+            && self.max_response_bytes == other.max_response_bytes
+            && token(self) == token(other)
+    }
+}

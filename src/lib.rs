@@ -1,0 +1,8 @@
+//! Highwater keeps an application's database level with things the
+//! application does not control.
+
+pub mod config;
+pub mod flows;
+pub mod ledgers;
+pub mod sim;
+pub mod time;

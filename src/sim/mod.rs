@@ -1,0 +1,1 @@
+//! Simulated peers: for the demo, the tests and the benchmarks.
