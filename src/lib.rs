@@ -3,6 +3,9 @@
 
 pub mod config;
 pub mod flows;
+pub mod http;
 pub mod ledgers;
 pub mod sim;
+pub mod store;
 pub mod time;
+pub mod watchdog;

@@ -1,0 +1,2 @@
+DROP TABLE batch_transactions;
+DROP TABLE batches;

@@ -1,0 +1,46 @@
+-- Public contract: applications insert and read here (docs/batches.md).
+-- The key is (ledger, service_id, batch_id). It is a UNIQUE constraint, since
+-- only SQLite's integer primary key can grow with every insert and never
+-- repeat a number (AUTOINCREMENT).
+CREATE TABLE batches (
+    ledger TEXT NOT NULL CHECK (typeof(ledger) = 'text' AND length(ledger) BETWEEN 1 AND 256),
+    service_id TEXT NOT NULL DEFAULT '' CHECK (typeof(service_id) = 'text' AND length(service_id) <= 1024),
+    batch_id TEXT NOT NULL CHECK (typeof(batch_id) = 'text' AND length(batch_id) <= 1024),
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    status TEXT NOT NULL DEFAULT 'pending'
+        CHECK (status IN ('pending', 'valid', 'committed', 'invalid', 'lost', 'refused')),
+    invalid_transactions TEXT NOT NULL DEFAULT '[]',
+    submitted_at TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+        CHECK (strftime('%Y-%m-%d %H:%M:%S', submitted_at) IS substr(submitted_at, 1, 19)),
+    last_polled_at TIMESTAMP
+        CHECK (strftime('%Y-%m-%d %H:%M:%S', last_polled_at) IS substr(last_polled_at, 1, 19)),
+    polls INTEGER NOT NULL DEFAULT 0 CHECK (typeof(polls) = 'integer'),
+    unknowns INTEGER NOT NULL DEFAULT 0 CHECK (typeof(unknowns) = 'integer'),
+    -- NULL: due at once.
+    next_poll_at TIMESTAMP
+        CHECK (strftime('%Y-%m-%d %H:%M:%S', next_poll_at) IS substr(next_poll_at, 1, 19)),
+    settled_at TIMESTAMP
+        CHECK (strftime('%Y-%m-%d %H:%M:%S', settled_at) IS substr(settled_at, 1, 19)),
+    last_error TEXT,
+    -- Ours: the newest polls, ten characters each.
+    poll_log TEXT NOT NULL DEFAULT '',
+    UNIQUE (ledger, service_id, batch_id)
+);
+
+CREATE INDEX batches_due ON batches (ledger, next_poll_at, seq)
+    WHERE status IN ('pending', 'valid');
+CREATE INDEX batches_outstanding ON batches (ledger, service_id, next_poll_at)
+    WHERE status IN ('pending', 'valid');
+CREATE INDEX batches_by_status ON batches (ledger, status, seq);
+CREATE INDEX batches_settled ON batches (settled_at) WHERE settled_at IS NOT NULL;
+
+CREATE TABLE batch_transactions (
+    ledger TEXT NOT NULL,
+    service_id TEXT NOT NULL DEFAULT '',
+    batch_id TEXT NOT NULL,
+    transaction_id TEXT NOT NULL,
+    PRIMARY KEY (ledger, service_id, batch_id, transaction_id)
+) WITHOUT ROWID;
+
+CREATE INDEX batch_transactions_by_transaction
+    ON batch_transactions (ledger, service_id, transaction_id);

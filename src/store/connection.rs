@@ -1,0 +1,214 @@
+//! Connections to either database, and the macro with which a query is
+//! written once for both.
+
+use super::StoreError;
+use crate::config::{DatabaseLocation, DatabaseSettings, Synchronous};
+use diesel::SqliteConnection;
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::FutureExt;
+use std::ops::DerefMut;
+use std::path::Path;
+use std::time::Duration;
+
+pub(super) type AsyncSqlite = SyncConnectionWrapper<SqliteConnection>;
+
+/// How long SQLite waits for another process's write, and a pool for a free connection.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection lent from a pool.
+pub(super) enum Lent {
+    Sqlite(Object<AsyncSqlite>),
+    Postgres(Object<AsyncPgConnection>),
+}
+
+/// A connection of either backend, borrowed.
+pub(super) enum Connection<'a> {
+    Sqlite(&'a mut AsyncSqlite),
+    Postgres(&'a mut AsyncPgConnection),
+}
+
+impl Lent {
+    pub(super) fn connection(&mut self) -> Connection<'_> {
+        match self {
+            Self::Sqlite(object) => Connection::Sqlite(object.deref_mut()),
+            Self::Postgres(object) => Connection::Postgres(object.deref_mut()),
+        }
+    }
+
+    pub(super) fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+}
+
+/// Runs the same typed query on whichever backend `$lent` is: the body is
+/// compiled once per backend, with `$conn` as the connection.
+macro_rules! on_backend {
+    ($lent:expr, $conn:ident => $body:expr) => {
+        match $lent.connection() {
+            $crate::store::connection::Connection::Sqlite($conn) => $body,
+            $crate::store::connection::Connection::Postgres($conn) => $body,
+        }
+    };
+}
+pub(super) use on_backend;
+
+/// Runs the body in one transaction, which takes the write lock at its start
+/// on SQLite. Never cancel it (see [`super::Store::detached`]).
+macro_rules! in_transaction {
+    ($lent:expr, $conn:ident => $body:expr) => {
+        match $lent.connection() {
+            $crate::store::connection::Connection::Sqlite(outer) => {
+                outer
+                    .immediate_transaction(
+                        async |$conn: &mut $crate::store::connection::AsyncSqlite| $body,
+                    )
+                    .await
+            }
+            $crate::store::connection::Connection::Postgres(outer) => {
+                diesel_async::AsyncConnection::transaction(
+                    outer,
+                    async |$conn: &mut diesel_async::AsyncPgConnection| $body,
+                )
+                .await
+            }
+        }
+    };
+}
+pub(super) use in_transaction;
+
+/// The pools: on SQLite one writer and several readers, on PostgreSQL one
+/// pool for both.
+#[derive(Clone)]
+pub(super) enum Pools {
+    Sqlite {
+        writer: Pool<AsyncSqlite>,
+        readers: Pool<AsyncSqlite>,
+    },
+    Postgres(Pool<AsyncPgConnection>),
+}
+
+impl Pools {
+    pub(super) fn build(settings: &DatabaseSettings) -> Result<Self, StoreError> {
+        match &settings.location {
+            DatabaseLocation::Sqlite(path) => Ok(Self::Sqlite {
+                writer: sqlite_pool(path, settings.synchronous, 1, false)?,
+                readers: sqlite_pool(path, settings.synchronous, settings.connections, true)?,
+            }),
+            DatabaseLocation::Postgres(url) => {
+                let schema = settings.schema.clone();
+                let mut config = ManagerConfig::<AsyncPgConnection>::default();
+                config.recycling_method = RecyclingMethod::Fast;
+                config.custom_setup = Box::new(move |url| {
+                    let schema = schema.clone();
+                    async move {
+                        let mut conn = AsyncPgConnection::establish(url).await?;
+                        conn.batch_execute(&postgres_session(&schema))
+                            .await
+                            .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+                        Ok(conn)
+                    }
+                    .boxed()
+                });
+                let manager = AsyncDieselConnectionManager::new_with_config(url.expose(), config);
+                Ok(Self::Postgres(build_pool(manager, settings.connections)?))
+            }
+        }
+    }
+
+    pub(super) async fn reader(&self) -> Result<Lent, StoreError> {
+        match self {
+            Self::Sqlite { readers, .. } => Ok(Lent::Sqlite(readers.get().await?)),
+            Self::Postgres(pool) => Ok(Lent::Postgres(pool.get().await?)),
+        }
+    }
+
+    pub(super) async fn writer(&self) -> Result<Lent, StoreError> {
+        match self {
+            Self::Sqlite { writer, .. } => Ok(Lent::Sqlite(writer.get().await?)),
+            Self::Postgres(pool) => Ok(Lent::Postgres(pool.get().await?)),
+        }
+    }
+
+    pub(super) fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Sqlite { .. })
+    }
+
+    pub(super) fn close(&self) {
+        match self {
+            Self::Sqlite { writer, readers } => {
+                writer.close();
+                readers.close();
+            }
+            Self::Postgres(pool) => pool.close(),
+        }
+    }
+}
+
+/// Statements that open a PostgreSQL session: our schema, UTC.
+pub(super) fn postgres_session(schema: &str) -> String {
+    format!(
+        "SET search_path TO \"{schema}\"; SET TIME ZONE 'UTC'; \
+         SET idle_in_transaction_session_timeout TO '60s'"
+    )
+}
+
+/// Statements that open a SQLite connection.
+pub(super) fn sqlite_session(synchronous: Synchronous, read_only: bool) -> String {
+    let synchronous = match synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Normal => "NORMAL",
+    };
+    format!(
+        "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; \
+         PRAGMA temp_store = MEMORY; PRAGMA query_only = {};",
+        PATIENCE.as_millis(),
+        if read_only { "ON" } else { "OFF" },
+    )
+}
+
+/// The path as diesel's `establish` takes it.
+pub(super) fn sqlite_url(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn sqlite_pool(
+    path: &Path,
+    synchronous: Synchronous,
+    size: usize,
+    read_only: bool,
+) -> Result<Pool<AsyncSqlite>, StoreError> {
+    let mut config = ManagerConfig::<AsyncSqlite>::default();
+    config.recycling_method = RecyclingMethod::Fast;
+    config.custom_setup = Box::new(move |url| {
+        async move {
+            let mut conn = AsyncSqlite::establish(url).await?;
+            conn.batch_execute(&sqlite_session(synchronous, read_only))
+                .await
+                .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+            Ok(conn)
+        }
+        .boxed()
+    });
+    build_pool(
+        AsyncDieselConnectionManager::new_with_config(sqlite_url(path), config),
+        size,
+    )
+}
+
+fn build_pool<M>(manager: M, size: usize) -> Result<deadpool::managed::Pool<M>, StoreError>
+where
+    M: deadpool::managed::Manager,
+{
+    deadpool::managed::Pool::builder(manager)
+        .max_size(size)
+        .runtime(deadpool::Runtime::Tokio1)
+        .wait_timeout(Some(PATIENCE))
+        .create_timeout(Some(PATIENCE))
+        .build()
+        .map_err(|error| StoreError::Internal(error.to_string()))
+}

@@ -1,0 +1,126 @@
+//! The store: pools, transactions and, one file per aggregate, the queries,
+//! written once for SQLite and PostgreSQL.
+
+mod batches_due;
+mod batches_read;
+mod batches_write;
+mod connection;
+mod error;
+mod leases;
+mod migrate;
+mod schema;
+mod states;
+
+pub use batches_due::{Applied, BatchChange, ChangeGroup, DueCursor, DueQuery, PendingBatch};
+pub use batches_read::{
+    BatchFilter, BatchPage, BatchRow, LedgerSummary, PollEntry, ServiceSummary,
+};
+pub use batches_write::{NewBatch, Tracked};
+pub use error::StoreError;
+pub use leases::{LeaseRow, LeaseStake};
+pub use states::SavedState;
+
+use crate::config::{DatabaseLocation, DatabaseSettings};
+use connection::{Lent, Pools};
+use std::future::Future;
+use std::sync::Arc;
+
+/// Handle of the database; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pools: Pools,
+    settings: Arc<DatabaseSettings>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Store")
+            .field(&self.settings.location)
+            .finish()
+    }
+}
+
+impl Store {
+    /// Opens the database and brings it to this binary's schema: creates what
+    /// is missing, runs migrations, refuses a newer database.
+    ///
+    /// # Errors
+    /// Out of reach, not migratable, or newer than this binary.
+    pub async fn open(settings: &DatabaseSettings) -> Result<Self, StoreError> {
+        migrate::migrate(settings).await?;
+        Self::open_as_is(settings)
+    }
+
+    /// Opens the database without looking at its schema.
+    ///
+    /// # Errors
+    /// The pool cannot be built; no connection is made yet.
+    pub fn open_as_is(settings: &DatabaseSettings) -> Result<Self, StoreError> {
+        Ok(Self {
+            pools: Pools::build(settings)?,
+            settings: Arc::new(settings.clone()),
+        })
+    }
+
+    /// Names of the migrations that are embedded and not yet run.
+    ///
+    /// # Errors
+    /// Out of reach, or newer than this binary.
+    pub async fn wanted_migrations(settings: &DatabaseSettings) -> Result<Vec<String>, StoreError> {
+        migrate::wanted(settings).await
+    }
+
+    /// Asks the database for nothing, to see whether it answers.
+    ///
+    /// # Errors
+    /// Out of reach.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        use diesel_async::RunQueryDsl;
+        let mut lent = self.reader().await?;
+        connection::on_backend!(lent, conn => {
+            diesel::sql_query("SELECT 1").execute(conn).await?;
+        });
+        Ok(())
+    }
+
+    /// Closes the pools; later calls fail.
+    pub fn close(&self) {
+        self.pools.close();
+    }
+
+    /// Whether this is SQLite.
+    pub fn is_sqlite(&self) -> bool {
+        self.pools.is_sqlite()
+    }
+
+    /// Where the database is, without its password.
+    pub fn location(&self) -> String {
+        match &self.settings.location {
+            DatabaseLocation::Sqlite(path) => format!("sqlite://{}", path.display()),
+            DatabaseLocation::Postgres(url) => url.to_string(),
+        }
+    }
+
+    async fn reader(&self) -> Result<Lent, StoreError> {
+        self.pools.reader().await
+    }
+
+    async fn writer(&self) -> Result<Lent, StoreError> {
+        self.pools.writer().await
+    }
+
+    /// Runs `work` to its end in a task of its own, so that a caller that goes
+    /// away cannot leave a transaction open.
+    async fn detached<T, F>(work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        match tokio::spawn(work).await {
+            Ok(result) => result,
+            Err(error) => Err(StoreError::Internal(format!(
+                "a database task ended: {error}"
+            ))),
+        }
+    }
+}
