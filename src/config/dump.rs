@@ -19,7 +19,7 @@ pub fn dump(loaded: &Loaded) -> String {
         let (key, origin) = (&entry.key, &entry.origin);
         match &entry.value {
             Some(value) if entry.secret => {
-                push(&mut out, format_args!("# {key} = {value} # {origin}\n"))
+                push(&mut out, format_args!("# {key} = {value} # {origin}\n"));
             }
             Some(value) => push(&mut out, format_args!("{key} = {value} # {origin}\n")),
             None => push(&mut out, format_args!("# {key} is not set\n")),

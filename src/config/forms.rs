@@ -181,8 +181,10 @@ pub(super) fn socket_address(written: &Scalar) -> Parsed<SocketAddr> {
 /// Filter directives of `tracing`.
 pub(super) fn log_filter(written: &Scalar) -> Parsed<String> {
     let example = "expected e.g. \"info\", \"warn,highwater::ledgers=debug\"";
-    let Scalar::Text(text) = written else {
-        return Err(format!("{written} is not a log filter; {example}"));
+    let text = match written {
+        // The parser of tracing-subscriber panics on some other characters.
+        Scalar::Text(text) if text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) => text,
+        _ => return Err(format!("{written} is not a log filter; {example}")),
     };
     tracing_subscriber::EnvFilter::builder()
         .with_regex(false)

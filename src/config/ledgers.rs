@@ -1,7 +1,8 @@
 //! The keys of `[[ledgers]]`.
 
 use super::forms::{count, duration, ledger_url, name, size, word};
-use super::reader::{Reader, Section};
+use super::reader::Reader;
+use super::section::Section;
 use super::sections::{BODY, CONNECTIONS, Missing, token};
 use super::settings::{LedgerRole, LedgerSettings};
 use crate::ledgers::LedgerKind;
@@ -92,8 +93,9 @@ fn ids_of(kind: Option<LedgerKind>) -> (i64, u64, &'static str) {
             507,
             "Splinter takes request targets of 65,534 bytes, which hold 507 ids",
         ),
-        // What is allowed anywhere, while the kind is unknown.
-        Some(LedgerKind::Sawtooth) | None => (
+        // Its own mistake is told; this one only if it is one for any kind.
+        None => (500, 80_000, ""),
+        Some(LedgerKind::Sawtooth) => (
             500,
             80_000,
             "Sawtooth takes bodies of 10 MiB, which hold 80,043 ids; 500 to 1000 are fastest",

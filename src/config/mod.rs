@@ -11,6 +11,7 @@ mod ledgers;
 mod load;
 mod reader;
 mod scalar;
+mod section;
 mod sections;
 mod settings;
 #[cfg(test)]

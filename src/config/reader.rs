@@ -1,14 +1,15 @@
-//! Reads keys one by one from file, environment and defaults, and notes on
-//! the way every key there is: what was not asked for is unknown.
+//! Walks the tables of a configuration and keeps what is learnt: every key
+//! there is with its value and origin, and every mistake.
 //!
-//! So a key is described in one place only, where it is read (`sections`);
-//! the dump, the origins and the refusal of unknown keys follow from that.
+//! A key is described in one place only, where it is read (`sections`). The
+//! dump, the origins and the refusal of unknown keys follow from that: what
+//! nobody asked for is unknown.
 
 use super::environment::{Environment, variable_part};
 use super::findings::{Finding, Lines, Origin};
-use super::forms::Parsed;
 use super::hint::nearest;
 use super::scalar::Scalar;
+use super::section::Section;
 use std::path::PathBuf;
 use toml_edit::{Item, Key, TableLike};
 
@@ -37,21 +38,21 @@ impl Entry {
 }
 
 /// A key in the file that nobody asked for.
-struct Unknown {
-    section: String,
-    key: String,
-    origin: Origin,
-    known: Vec<&'static str>,
+pub(super) struct Unknown {
+    pub(super) section: String,
+    pub(super) key: String,
+    pub(super) origin: Origin,
+    pub(super) known: Vec<&'static str>,
     /// Keys that are taken from the environment only.
-    secrets: Vec<&'static str>,
+    pub(super) secrets: Vec<&'static str>,
 }
 
 /// Everything learnt while reading one configuration.
 pub(super) struct Reader<'d> {
     file: String,
     lines: Lines<'d>,
-    environment: Environment,
-    unknown: Vec<Unknown>,
+    pub(super) environment: Environment,
+    pub(super) unknown: Vec<Unknown>,
     pub(super) entries: Vec<Entry>,
     pub(super) errors: Vec<Finding>,
     pub(super) warnings: Vec<Finding>,
@@ -102,7 +103,7 @@ impl<'d> Reader<'d> {
         Origin::File { line, column }
     }
 
-    fn origin_of(&self, key: Option<&Key>, item: &Item) -> Origin {
+    pub(super) fn origin_of(&self, key: Option<&Key>, item: &Item) -> Origin {
         let span = item.span().or_else(|| key.and_then(Key::span));
         span.map_or(Origin::Default, |span| self.at(span.start))
     }
@@ -228,7 +229,10 @@ impl<'d> Reader<'d> {
                 .push(self.finding(&origin, &format!("{section}.{key}"), message));
         }
         for (variable, meant) in self.environment.unknown() {
-            let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            let hint = meant.map_or_else(
+                || "; unset it or correct its name".to_owned(),
+                |meant| format!("; did you mean {meant}?"),
+            );
             let message = format!("no setting has this environment variable{hint}");
             let origin = Origin::Environment { variable };
             self.errors.push(self.finding(&origin, "", message));
@@ -268,250 +272,4 @@ fn tables_of(item: &Item) -> Option<Vec<(Option<usize>, &dyn TableLike)>> {
             Some((value.span().map(|span| span.start), table))
         })
         .collect()
-}
-
-/// One table of keys, while it is read.
-pub(super) struct Section<'r, 'd> {
-    pub(super) reader: &'r mut Reader<'d>,
-    table: Option<&'d dyn TableLike>,
-    name: String,
-    /// `repoll.` inside that group, else empty.
-    group: String,
-    /// What variables of this table begin with, after `HIGHWATER_`.
-    variables: Vec<String>,
-    origin: Origin,
-    known: Vec<&'static str>,
-    secrets: Vec<&'static str>,
-}
-
-impl<'d> Section<'_, 'd> {
-    /// Reads a key that has a default; `None` when what was written is wrong,
-    /// which is then reported already.
-    pub(super) fn get<T>(
-        &mut self,
-        key: &'static str,
-        default: impl Into<Scalar>,
-        form: impl Fn(&Scalar) -> Parsed<T>,
-    ) -> Option<T> {
-        self.read(key, Some(default.into()), form).flatten()
-    }
-
-    /// Reads a key that may be absent; outer `None` when it is wrong.
-    pub(super) fn optional<T>(
-        &mut self,
-        key: &'static str,
-        form: impl Fn(&Scalar) -> Parsed<T>,
-    ) -> Option<Option<T>> {
-        self.read(key, None, form)
-    }
-
-    /// Reads a key that must be there; `None` when it is missing or wrong.
-    pub(super) fn required<T>(
-        &mut self,
-        key: &'static str,
-        expected: &str,
-        form: impl Fn(&Scalar) -> Parsed<T>,
-    ) -> Option<T> {
-        let value = self.read(key, None, form)?;
-        if value.is_none() {
-            let message = format!("missing; expected {expected}");
-            let finding = self.reader.finding(&self.origin, &self.path(key), message);
-            self.reader.errors.push(finding);
-        }
-        value
-    }
-
-    /// Reads keys that stand together in a table, `key = { … }`.
-    pub(super) fn group<T>(
-        &mut self,
-        key: &'static str,
-        example: &str,
-        read: impl FnOnce(&mut Section<'_, 'd>) -> T,
-    ) -> T {
-        self.known.push(key);
-        let item = self.table.and_then(|table| table.get(key));
-        let mut origin = self.origin.clone();
-        if let (Some(item), Some(table)) = (item, self.table) {
-            origin = self.reader.origin_of(table.key(key), item);
-            if !item.is_table_like() {
-                let message = format!(
-                    "{} is not a table; expected {example}",
-                    Scalar::of_item(item)
-                );
-                let finding = self.reader.finding(&origin, &self.path(key), message);
-                self.reader.errors.push(finding);
-            }
-        }
-        let mut section = Section {
-            reader: &mut *self.reader,
-            table: item.and_then(Item::as_table_like),
-            name: self.name.clone(),
-            group: format!("{}{key}.", self.group),
-            variables: self
-                .variables
-                .iter()
-                .map(|start| format!("{start}{}__", variable_part(key)))
-                .collect(),
-            origin,
-            known: Vec::new(),
-            secrets: Vec::new(),
-        };
-        let value = read(&mut section);
-        section.note_unknown();
-        value
-    }
-
-    /// Reads a secret, which comes by the environment and never stands in the file.
-    pub(super) fn secret_variable(&mut self, key: &'static str) -> Option<String> {
-        self.secrets.push(key);
-        let (variable, text) = self.variable(key)?;
-        self.note(
-            key,
-            Some("\"***\"".to_owned()),
-            None,
-            Origin::Environment { variable },
-        );
-        if let Some(entry) = self.reader.entries.last_mut() {
-            entry.secret = true;
-        }
-        Some(text)
-    }
-
-    /// Replaces what dumps show of a key's value.
-    pub(super) fn show(&mut self, key: &str, shown: &str) {
-        let (section, key) = (&self.name, format!("{}{key}", self.group));
-        let mut entries = self.reader.entries.iter_mut();
-        if let Some(entry) = entries.find(|entry| entry.section == *section && entry.key == key) {
-            entry.value = Some(Scalar::from(shown).literal());
-        }
-    }
-
-    /// Reports a mistake that shows only when keys are seen together, at the
-    /// first of `keys` that somebody wrote.
-    pub(super) fn fault(&mut self, keys: &[&str], message: String) {
-        let finding = self.remark(keys, message);
-        self.reader.errors.push(finding);
-    }
-
-    /// The same for what is allowed but deserves a look.
-    pub(super) fn warn(&mut self, keys: &[&str], message: String) {
-        let finding = self.remark(keys, message);
-        self.reader.warnings.push(finding);
-    }
-
-    fn remark(&self, keys: &[&str], message: String) -> Finding {
-        let origin_of = |key: &str| {
-            let key = format!("{}{key}", self.group);
-            let mut entries = self.reader.entries.iter();
-            entries
-                .find(|entry| entry.section == self.name && entry.key == key)
-                .map(|entry| entry.origin.clone())
-                .filter(|origin| *origin != Origin::Default)
-        };
-        let written = keys.iter().find_map(|key| Some((*key, origin_of(key)?)));
-        let fallback = (
-            keys.first().copied().unwrap_or_default(),
-            self.origin.clone(),
-        );
-        let (key, origin) = written.unwrap_or(fallback);
-        self.reader.finding(&origin, &self.path(key), message)
-    }
-
-    /// Outer `None`: wrong, and reported. Inner `None`: absent.
-    fn read<T>(
-        &mut self,
-        key: &'static str,
-        default: Option<Scalar>,
-        form: impl Fn(&Scalar) -> Parsed<T>,
-    ) -> Option<Option<T>> {
-        self.known.push(key);
-        let shown_default = default.as_ref().map(Scalar::literal);
-        let item = self
-            .table
-            .and_then(|table| Some((table.key(key), table.get(key)?)));
-        let (origin, meanings) = if let Some((variable, text)) = self.variable(key) {
-            (Origin::Environment { variable }, Scalar::of_variable(&text))
-        } else if let Some((key, item)) = item {
-            (
-                self.reader.origin_of(key, item),
-                vec![Scalar::of_item(item)],
-            )
-        } else {
-            (Origin::Default, default.into_iter().collect())
-        };
-        let mut wrong = None;
-        for written in &meanings {
-            match form(written) {
-                Ok(value) => {
-                    self.note(key, Some(written.literal()), shown_default, origin);
-                    return Some(Some(value));
-                }
-                Err(message) => wrong = Some(message),
-            }
-        }
-        self.note(key, None, shown_default, origin.clone());
-        let Some(message) = wrong else {
-            return Some(None);
-        };
-        let finding = self.reader.finding(&origin, &self.path(key), message);
-        self.reader.errors.push(finding);
-        None
-    }
-
-    /// The environment variable that sets `key`, and its value.
-    fn variable(&mut self, key: &str) -> Option<(String, String)> {
-        let names: Vec<String> = self
-            .variables
-            .iter()
-            .map(|start| format!("{start}{}", variable_part(key)))
-            .collect();
-        let mut set = self.reader.environment.take(names);
-        if let [(first, _), (second, _), ..] = set.as_slice() {
-            let message = format!("set by {first} as well; keep one of the two");
-            let origin = Origin::Environment {
-                variable: second.clone(),
-            };
-            let finding = self.reader.finding(&origin, &self.path(key), message);
-            self.reader.errors.push(finding);
-        }
-        (!set.is_empty()).then(|| set.swap_remove(0))
-    }
-
-    fn note(&mut self, key: &str, value: Option<String>, default: Option<String>, origin: Origin) {
-        self.reader.entries.push(Entry {
-            section: self.name.clone(),
-            key: format!("{}{key}", self.group),
-            value,
-            default,
-            origin,
-            secret: false,
-        });
-    }
-
-    fn path(&self, key: &str) -> String {
-        format!("{}.{}{key}", self.name, self.group)
-    }
-
-    fn note_unknown(self) {
-        let Some(table) = self.table else { return };
-        for (key, item) in table.iter() {
-            if self.known.contains(&key) {
-                continue;
-            }
-            let span = table.key(key).and_then(Key::span).or_else(|| item.span());
-            self.reader.unknown.push(Unknown {
-                section: format!(
-                    "{}{}",
-                    self.name,
-                    self.group
-                        .strip_suffix('.')
-                        .map_or_else(String::new, |group| format!(".{group}"))
-                ),
-                key: key.to_owned(),
-                origin: span.map_or(Origin::Default, |span| self.reader.at(span.start)),
-                known: self.known.clone(),
-                secrets: self.secrets.clone(),
-            });
-        }
-    }
 }

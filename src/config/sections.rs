@@ -8,7 +8,8 @@ use super::forms::{
     DAY, count, database_url, duration, file, identifier, log_filter, size, socket_address, word,
 };
 use super::ledgers::ledgers;
-use super::reader::{Reader, Section};
+use super::reader::Reader;
+use super::section::Section;
 use super::settings::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LogFormat,
     LogSettings, Range, RetentionSettings, ServerSettings, Settings, Synchronous,

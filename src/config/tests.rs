@@ -159,7 +159,33 @@ token_file = "missing.jwt"
 "#;
     let told = errors(text, &[]);
     assert!(!told.contains("hunter2"));
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"
+    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, retention, ledgers
+    highwater.toml:6:10: http.listen: "localhost:80" is not an IP address and port; expected e.g. "127.0.0.1:8780", "[::1]:8780"
+    highwater.toml:7:1: http.poll_interval: unknown key; did you mean batches.poll_interval?; known here are listen, control_token_file, intake_token_file, read_token_file, max_body_bytes
+    highwater.toml:8:1: http.control_token: a secret does not stand in the configuration; put it in a file and name that with control_token_file
+    highwater.toml:11:17: batches.poll_interval: "5 parsecs" is not a duration; expected e.g. "5s", "500ms", "1h 30m"
+    highwater.toml:12:26: batches.fallback_poll_interval: 5 is not a duration; expected e.g. "5s", "500ms", "1h 30m"
+    highwater.toml:13:1: batches.pol_interval: unknown key; did you mean poll_interval?; known here are poll_interval, fallback_poll_interval, repoll, give_up_after, backoff, breaker_failures, max_in_flight, commit_interval, commit_rows
+    highwater.toml:14:18: batches.repoll.min: max (1m) is below min (2m); expected max to be at least min
+    highwater.toml:14:24: batches.repoll.mx: unknown key; did you mean max?; known here are min, max
+    highwater.toml:15:17: batches.give_up_after: "24h" is not a table; expected { age = "24h", polls = 1000 }
+    highwater.toml:16:19: batches.backoff.min: "0s" is too short; expected 10ms to 30days
+    highwater.toml:17:15: batches.commit_rows: "many" is not a whole number; expected 1 to 100000
+    highwater.toml:18:17: batches.max_in_flight: 0 is out of range; expected 1 to 4096
+    highwater.toml:19:20: batches.breaker_failures: a list is not a whole number; expected 1 to 1000
+    highwater.toml:23:8: ledgers[0].kind: "sawtoot" is not known; expected "sawtooth" or "splinter"
+    highwater.toml:24:7: ledgers[0].url: the address holds a user or password; put the ledger's token in a file and name that with token_file; expected e.g. "http://127.0.0.1:8008"
+    highwater.toml:26:1: ledgers[1].url: missing; expected the ledger's address, e.g. url = "http://127.0.0.1:8008"
+    highwater.toml:27:8: ledgers[1].name: "trace" is the name of ledgers[0] already; expected a name of its own
+    highwater.toml:29:19: ledgers[1].ids_per_request: 90000 is out of range; expected 1 to 80000 (Sawtooth takes bodies of 10 MiB, which hold 80,043 ids; 500 to 1000 are fastest)
+    highwater.toml:30:8: ledgers[1].wait: "0s" is not a whole number of seconds from 1s up; Sawtooth takes wait=0 for 300 s and a fraction for 285 s; leave the key out for no wait
+    highwater.toml:33:8: ledgers[2].name: "träce" is not a name; expected a letter, then up to 63 letters, digits, "-" or "_"
+    highwater.toml:35:7: ledgers[2].url: "ftp://h" is neither http nor https; expected e.g. "http://127.0.0.1:8008"
+    highwater.toml:36:19: ledgers[2].ids_per_request: 508 is out of range; expected 1 to 507 (Splinter takes request targets of 65,534 bytes, which hold 507 ids)
+    highwater.toml:37:8: ledgers[2].wait: "10s" is not below the request's timeout (10s); expected a shorter wait or a longer timeout
+    highwater.toml:38:14: ledgers[2].token_file: the token file /nonexistent/base/missing.jwt does not exist; create it with the token as its first line
+    "#);
 }
 
 #[test]
@@ -179,15 +205,29 @@ fn mistakes_in_the_environment_name_the_variable() {
         ],
     );
     assert!(!told.contains("hunter2"));
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"
+    HIGHWATER_HTTP__CONTROL_TOKEN: http.control_token: the token is too short for a token; expected at least 16 characters
+    HIGHWATER_BATCHES__POLL_INTERVAL: batches.poll_interval: "1ms" is too short; expected 10ms to 1day
+    HIGHWATER_LEDGERS__trace__URL: ledgers[0].url: set by HIGHWATER_LEDGERS__0__URL as well; keep one of the two
+    HIGHWATER_LEDGERS__TRACE__CONNECTIONS: ledgers[0].connections: -1 is out of range; expected 1 to 1024
+    HIGHWATER_BATCHES__POL_INTERVAL: no setting has this environment variable; did you mean HIGHWATER_BATCHES__POLL_INTERVAL?
+    HIGHWATER_LEDGERS__OTHER__URL: no setting has this environment variable; unset it or correct its name
+    "#);
 }
 
 #[test]
 fn wrong_shapes_say_what_shape_is_expected() {
-    insta::assert_snapshot!(errors("batches = 5\nledgers = 'x'\nport = 1", &[]), @"");
-    insta::assert_snapshot!(errors("[ledgers]\nname = 'x'\n[[http]]\n", &[]), @"");
-    insta::assert_snapshot!(errors("a = 1\n[batches\n", &[]), @"");
-    insta::assert_snapshot!(errors("[log]\nfilter = 'a'\nfilter = 'b'\n", &[]), @"");
+    insta::assert_snapshot!(errors("batches = 5\nledgers = 'x'\nport = 1", &[]), @r#"
+    highwater.toml:1:11: batches: 5 is not a table; expected [batches] with keys below it
+    highwater.toml:2:11: ledgers: "x" is not a list of tables; expected [[ledgers]], once for each
+    highwater.toml:3:1: port: unknown key; sections are database, http, server, log, batches, retention, ledgers
+    "#);
+    insta::assert_snapshot!(errors("[ledgers]\nname = 'x'\n[[http]]\n", &[]), @r#"
+    highwater.toml:1:1: ledgers: a table is not a list of tables; expected [[ledgers]], once for each
+    highwater.toml:3:1: http: a list of tables is not a table; expected [http] with keys below it
+    "#);
+    insta::assert_snapshot!(errors("a = 1\n[batches\n", &[]), @r#"highwater.toml:2:9: not TOML: unclosed table, expected `]`"#);
+    insta::assert_snapshot!(errors("[log]\nfilter = 'a'\nfilter = 'b'\n", &[]), @r#"highwater.toml:3:1: not TOML: duplicate key"#);
 }
 
 #[test]
@@ -220,6 +260,8 @@ fn database_addresses_are_checked_and_their_passwords_never_repeated() {
         shown.contains("postgresql://u:***@h/db?sslmode=require"),
         "{shown}"
     );
+    let query = PostgresUrl::new("postgres://u@h/db?sslmode=require&pass%77ord=hunter2");
+    assert_eq!(query.to_string(), "postgres://u@h/db");
     let absolute = loaded("database.url = 'sqlite:///abs/x.db'", &[]);
     let expected = DatabaseLocation::Sqlite(PathBuf::from("/abs/x.db"));
     assert_eq!(absolute.settings.database.location, expected);
@@ -228,7 +270,7 @@ fn database_addresses_are_checked_and_their_passwords_never_repeated() {
 #[test]
 fn another_address_than_loopback_needs_tokens() {
     let told = errors("[http]\nlisten = '0.0.0.0:8780'", &[]);
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"highwater.toml:2:10: http.listen: "0.0.0.0:8780" is open to other machines, which needs tokens; set control_token_file and intake_token_file, or listen on 127.0.0.1 or [::1]"#);
     let one = errors(
         "[http]\nlisten = '[::]:8780'",
         &[("HIGHWATER_HTTP__CONTROL_TOKEN", "0123456789abcdef")],
@@ -272,6 +314,21 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
+fn a_log_filter_is_checked() {
+    for filter in [
+        "warn,highwater::ledgers=debug",
+        "debug,[span{field=1}]=trace",
+    ] {
+        let loaded = loaded(LEDGER, &[("HIGHWATER_LOG__FILTER", filter)]);
+        assert_eq!(loaded.settings.log.filter, filter);
+    }
+    for filter in ["highwater=loud", " A\u{c0e}="] {
+        let told = errors(LEDGER, &[("HIGHWATER_LOG__FILTER", filter)]);
+        assert!(told.contains("is not a log filter"), "{told}");
+    }
+}
+
+#[test]
 fn names_that_share_a_variable_are_told_apart_by_index() {
     let text = format!(
         "{LEDGER}[[ledgers]]\nname='a-b'\nkind='splinter'\nurl='http://h'\n[[ledgers]]\nname='a_b'\nkind='splinter'\nurl='http://h'\n"
@@ -296,7 +353,7 @@ fn waiting_at_splinter_is_a_warning() {
     assert_eq!(loaded.warnings.len(), 1);
     let warning = loaded.warnings[0].to_string();
     assert!(
-        warning.starts_with("highwater.toml:1:73: ledgers[0].wait: "),
+        warning.starts_with("highwater.toml:1:70: ledgers[0].wait: "),
         "{warning}"
     );
 }
@@ -311,7 +368,58 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     ];
     let first = loaded(&text, &environment);
     let dumped = dump(&first);
-    insta::assert_snapshot!(dumped, @"");
+    insta::assert_snapshot!(dumped, @r#"
+    [database]
+    url = "sqlite://highwater.db" # default
+    schema = "highwater" # default
+    connections = 8 # default
+    synchronous = "full" # default
+
+    [http]
+    listen = "127.0.0.1:8780" # default
+    # control_token = "***" # HIGHWATER_HTTP__CONTROL_TOKEN
+    # control_token_file is not set
+    # intake_token_file is not set
+    # read_token_file is not set
+    max_body_bytes = "8MiB" # default
+
+    [server]
+    shutdown_timeout = "30s" # default
+    lease = "10s" # default
+
+    [log]
+    filter = "info" # default
+    format = "text" # default
+
+    [batches]
+    poll_interval = "9s" # file line 7
+    fallback_poll_interval = "60s" # default
+    repoll.min = "2s" # HIGHWATER_BATCHES__REPOLL__MIN
+    repoll.max = "60s" # default
+    give_up_after.age = "24h" # default
+    # give_up_after.polls is not set
+    backoff.min = "1s" # default
+    backoff.max = "5min" # default
+    breaker_failures = 5 # default
+    max_in_flight = 64 # default
+    commit_interval = "5ms" # default
+    commit_rows = 7 # HIGHWATER_BATCHES__COMMIT_ROWS
+
+    [retention]
+    settled_batches = "30d" # default
+
+    [[ledgers]]
+    name = "trace" # file line 2
+    kind = "sawtooth" # file line 3
+    url = "http://h" # file line 4
+    role = "primary" # default
+    connections = 8 # default
+    ids_per_request = 500 # default
+    timeout = "10s" # default
+    wait = "3s" # file line 5
+    max_response_bytes = "8MiB" # default
+    # token_file is not set
+    "#);
     let second = loaded(&dumped, &[]);
     let difference = diff(&first.settings, &second.settings);
     assert_eq!(difference.sections, ["http"], "only the secret is gone");
@@ -410,6 +518,7 @@ mod properties {
         prop_oneof![
             any::<String>(),
             "[0-9]{1,25} ?(ns|ms|s|m|h|d|y|MiB|EiB|k)?",
+            "[ -~]{0,30}",
             "[a-z:/@.?#\\[\\]0-9]{0,20}",
             Just("sqlite://".to_owned()),
         ]
