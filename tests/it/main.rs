@@ -1,0 +1,5 @@
+//! Tests of the whole, a file per behaviour.
+
+mod recordings;
+mod replay;
+mod rude_ledgers;
