@@ -102,8 +102,9 @@ impl fmt::Display for LedgerKind {
 /// What a ledger can do.
 ///
 /// Asking for statuses is [`BatchStatusStore`]; an implementation sends one
-/// request per call, never follows redirects, bounds the answer's size, and
-/// answers within its own timeout.
+/// request per call (again only where the connection ended before an answer),
+/// never follows redirects, bounds the answer's size, and answers within its
+/// own timeout.
 pub trait Ledger: BatchStatusStore<StatusReport> + Send + Sync + 'static {
     /// Name in the configuration.
     fn name(&self) -> &str;

@@ -51,8 +51,7 @@ pub(super) struct Transport {
     max_response_bytes: usize,
     /// The bare token, for hiding it where the ledger repeats it.
     secret: Option<SecretString>,
-    headers: HeaderMap,
-    keep_idle: Duration,
+    client: ClientSettings,
     pooled: Client,
     /// Keeps no connection, for the second try after a kept one was found
     /// closed. Built when first needed, which on a quiet ledger is never.
@@ -89,16 +88,19 @@ impl Transport {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let pooled = client(
-            settings.timeout,
-            &headers,
-            habits.keep_idle,
-            settings.connections.max(1),
-        )
-        .map_err(|error| ConnectError::Http {
-            ledger: settings.name.clone(),
-            detail: clean(&causes(&error), secret.as_ref()),
-        })?;
+        let client = ClientSettings {
+            connect_timeout: (settings.timeout / 2).min(MAX_CONNECT_TIME),
+            headers,
+            keep_idle: habits.keep_idle,
+            secure: url.scheme() == "https",
+        };
+        let pooled =
+            client
+                .build(settings.connections.max(1))
+                .map_err(|error| ConnectError::Http {
+                    ledger: settings.name.clone(),
+                    detail: clean(&causes(&error), secret.as_ref()),
+                })?;
         Ok(Self {
             ledger,
             kind: settings.kind,
@@ -107,8 +109,7 @@ impl Transport {
             timeout: settings.timeout,
             max_response_bytes: settings.max_response_bytes,
             secret,
-            headers,
-            keep_idle: habits.keep_idle,
+            client,
             pooled,
             unpooled: OnceLock::new(),
         })
@@ -192,7 +193,7 @@ impl Transport {
 
     fn unpooled(&self) -> &Client {
         self.unpooled.get_or_init(|| {
-            client(self.timeout, &self.headers, self.keep_idle, 0).unwrap_or_else(|error| {
+            self.client.build(0).unwrap_or_else(|error| {
                 tracing::warn!(
                     ledger = self.ledger,
                     error = causes(&error),
@@ -257,30 +258,40 @@ impl Transport {
     }
 }
 
-/// A client that never follows a redirect (a token would travel along), uses no
-/// proxy of the environment (what the configuration says is what happens), and
-/// speaks HTTP/1.1, as the ledgers do.
-fn client(
-    timeout: Duration,
-    headers: &HeaderMap,
+/// What an HTTP client is built from.
+struct ClientSettings {
+    /// Shorter than the whole timeout, so that a host that swallows packets is
+    /// told from one that accepts and then says nothing.
+    connect_timeout: Duration,
+    headers: HeaderMap,
     keep_idle: Duration,
-    kept_connections: usize,
-) -> reqwest::Result<Client> {
-    Client::builder()
-        .user_agent(concat!("highwater/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers.clone())
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .http1_only()
-        .gzip(true)
-        .tcp_nodelay(true)
-        // Shorter than the whole, so that a host that swallows packets is told
-        // from one that accepts and then says nothing.
-        .connect_timeout((timeout / 2).min(MAX_CONNECT_TIME))
-        .pool_idle_timeout(keep_idle)
-        .pool_max_idle_per_host(kept_connections)
-        .build()
+    secure: bool,
+}
+
+impl ClientSettings {
+    /// A client that never follows a redirect (a token would travel along),
+    /// uses no proxy of the environment (what the configuration says is what
+    /// happens), and speaks HTTP/1.1, as the ledgers do.
+    fn build(&self, kept_connections: usize) -> reqwest::Result<Client> {
+        let builder = Client::builder()
+            .user_agent(concat!("highwater/", env!("CARGO_PKG_VERSION")))
+            .default_headers(self.headers.clone())
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .http1_only()
+            .gzip(true)
+            .tcp_nodelay(true)
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(self.keep_idle)
+            .pool_max_idle_per_host(kept_connections);
+        if self.secure {
+            return builder.build();
+        }
+        // Plain HTTP needs no certificates, neither the time to load them nor a
+        // machine that has any.
+        builder.tls_certs_only([]).build()
+    }
 }
 
 async fn attempt(client: &Client, url: &str, body: Option<Bytes>) -> reqwest::Result<Response> {
