@@ -294,4 +294,14 @@ mod tests {
         assert!(long.ends_with('…'));
         assert_eq!(clean("", None), "");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_words_become_one_bounded_line(words in "(?s).{0,400}") {
+            let line = clean(&words, Some(&SecretString::from("x")));
+            assert!(line.chars().count() <= MAX_DETAIL + 1);
+            assert!(!line.chars().any(char::is_control));
+            assert!(!line.contains('x'));
+        }
+    }
 }

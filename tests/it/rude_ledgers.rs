@@ -2,6 +2,8 @@
 //! kind, in bounded time and memory, and nothing else.
 
 use crate::replay::{Act, Replay, ask, ok_json};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use highwater::flows::batches::LedgerStatus;
 use highwater::ledgers::{FailureScope, LedgerError, LedgerKind, connect};
 use std::time::{Duration, Instant};
@@ -83,6 +85,33 @@ async fn an_answer_over_the_bound_is_not_read_on() {
     endless.extend_from_slice(&large);
     let (error, _replay) = error_of(Act::Hang(endless)).await;
     assert_eq!(error.word(), "malformed", "{error}");
+}
+
+#[tokio::test]
+async fn compressed_answers_are_read_and_bounded_by_what_they_become() {
+    let packed = concat!(
+        "H4sIAAAAAAACA4uuVspMUbJSSkxS0lEqLkksKS1WsqqGskIqC1KBcs75ubmZJSWpKUAluanFxYnpQNHo2Nra",
+        "WAByZvWGPgAAAA==",
+    );
+    let bomb = concat!(
+        "H4sIAAAAAAACA+3KMQqDQBQE0KvIrz2Bba5gJxYbXMRiSWA3RRDvni1yCnmvGmZmGAAAAAAAAAAAAAAAAAAA",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA4D6WM44tpkjPGKO21D41pvOf5u879+3xKuVoLW/9UnKtae/tsl7X",
+        "+gMpbfRCHpQEAA==",
+    );
+    let head = "200 OK\r\nContent-Encoding: gzip";
+    let packed = answer(head, &STANDARD.decode(packed).unwrap());
+    let replay = Replay::start(vec![packed]).await;
+    let ledger = connect(&replay.settings(LedgerKind::Splinter)).unwrap();
+    let reports = ask(ledger.as_ref(), SERVICE, &["ab"]).await.unwrap();
+    assert_eq!(reports[0].status, LedgerStatus::Committed);
+
+    // 500 bytes that become 300,000.
+    let (error, _replay) = error_of(answer(head, &STANDARD.decode(bomb).unwrap())).await;
+    assert!(error.to_string().contains("max_response_bytes"), "{error}");
 }
 
 #[tokio::test]
