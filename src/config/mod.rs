@@ -1,7 +1,29 @@
-//! Configuration: raw TOML → validated settings.
+//! Configuration: TOML and environment → validated settings, or every
+//! mistake at once with its place; and what a reload changes.
 
+mod diff;
+mod dump;
+mod environment;
+mod findings;
+mod forms;
+mod hint;
+mod ledgers;
+mod load;
+mod reader;
+mod scalar;
+mod section;
+mod sections;
 mod settings;
+#[cfg(test)]
+mod tests;
+mod tokens;
 
+pub use diff::{SettingsDiff, diff};
+pub use dump::dump;
+pub use environment::environment;
+pub use findings::{ConfigError, ConfigErrors, Finding, Origin, Warning};
+pub use load::{LoadOptions, Loaded, load, parse};
+pub use reader::Entry;
 pub use settings::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
     LedgerSettings, LogFormat, LogSettings, PostgresUrl, Range, RetentionSettings, ServerSettings,

@@ -71,7 +71,8 @@ impl std::fmt::Display for PostgresUrl {
                 if url.password().is_some() && url.set_password(Some("***")).is_err() {
                     return f.write_str("postgres://***");
                 }
-                if url.query().is_some_and(|query| query.contains("password")) {
+                // `password`, `sslpassword`: the driver takes them here as well.
+                if url.query_pairs().any(|(key, _)| key.contains("password")) {
                     url.set_query(None);
                 }
                 write!(f, "{url}")
@@ -225,22 +226,33 @@ pub struct LedgerSettings {
 
 impl PartialEq for LedgerSettings {
     fn eq(&self, other: &Self) -> bool {
-        use secrecy::ExposeSecret;
-        let token = |settings: &Self| {
-            settings
-                .token
-                .as_ref()
-                .map(|token| token.expose_secret().to_owned())
+        use secrecy::ExposeSecret as _;
+        // Taken apart in full, so that a new field cannot be forgotten here.
+        let Self {
+            name,
+            kind,
+            url,
+            role,
+            connections,
+            ids_per_request,
+            timeout,
+            wait,
+            max_response_bytes,
+            token,
+        } = self;
+        let exposed = |token: &Option<SecretString>| {
+            let token = token.as_ref()?;
+            Some(token.expose_secret().to_owned())
         };
-        self.name == other.name
-            && self.kind == other.kind
-            && self.url == other.url
-            && self.role == other.role
-            && self.connections == other.connections
-            && self.ids_per_request == other.ids_per_request
-            && self.timeout == other.timeout
-            && self.wait == other.wait
-            && self.max_response_bytes == other.max_response_bytes
-            && token(self) == token(other)
+        *name == other.name
+            && *kind == other.kind
+            && *url == other.url
+            && *role == other.role
+            && *connections == other.connections
+            && *ids_per_request == other.ids_per_request
+            && *timeout == other.timeout
+            && *wait == other.wait
+            && *max_response_bytes == other.max_response_bytes
+            && exposed(token) == exposed(&other.token)
     }
 }

@@ -114,6 +114,39 @@ impl LedgerError {
     }
 }
 
+/// A client that cannot be built from its settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The base address cannot be used. Not shown: it may hold a password.
+    #[error(
+        "ledger \"{ledger}\": its url {problem}; expected http://HOST:PORT or https://HOST, \
+         with a path where the ledger lies under one"
+    )]
+    Url {
+        /// Name in the configuration.
+        ledger: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The token cannot stand in a header.
+    #[error(
+        "ledger \"{ledger}\": the token holds a line break or another character that no header \
+         may hold; write the bare token on one line of token_file"
+    )]
+    Token {
+        /// Name in the configuration.
+        ledger: String,
+    },
+    /// The HTTP client could not be set up.
+    #[error("ledger \"{ledger}\": cannot set up HTTP and TLS: {detail}")]
+    Http {
+        /// Name in the configuration.
+        ledger: String,
+        /// What the library said.
+        detail: String,
+    },
+}
+
 /// An id that cannot be one of this ledger's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdProblem {

@@ -1,12 +1,37 @@
 //! Ledgers: what a ledger can do, and the clients that speak to real ones.
 
+mod answer;
 mod error;
+mod refusal;
+mod sawtooth;
+mod splinter;
+mod status;
+mod transport;
 
-pub use error::{FailureScope, IdProblem, LedgerError};
+pub use error::{ConnectError, FailureScope, IdProblem, LedgerError};
+pub use sawtooth::SawtoothLedger;
+pub use splinter::SplinterLedger;
 
+use crate::config::LedgerSettings;
 use crate::flows::batches::{BatchStatusStore, StatusReport};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
+
+/// Builds the client for a ledger of the configuration. Nothing is sent: a
+/// ledger that is down is found out by the first request.
+///
+/// Each client keeps its own connections, so that one ledger's never wait for
+/// another's.
+///
+/// # Errors
+/// Says which setting cannot be used; see [`ConnectError`].
+pub fn connect(settings: &LedgerSettings) -> Result<Arc<dyn Ledger>, ConnectError> {
+    Ok(match settings.kind {
+        LedgerKind::Sawtooth => Arc::new(SawtoothLedger::new(settings)?),
+        LedgerKind::Splinter => Arc::new(SplinterLedger::new(settings)?),
+    })
+}
 
 /// Which protocol a ledger speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -77,8 +102,9 @@ impl fmt::Display for LedgerKind {
 /// What a ledger can do.
 ///
 /// Asking for statuses is [`BatchStatusStore`]; an implementation sends one
-/// request per call, never follows redirects, bounds the answer's size, and
-/// answers within its own timeout.
+/// request per call (again only where the connection ended before an answer),
+/// never follows redirects, bounds the answer's size, and answers within its
+/// own timeout.
 pub trait Ledger: BatchStatusStore<StatusReport> + Send + Sync + 'static {
     /// Name in the configuration.
     fn name(&self) -> &str;

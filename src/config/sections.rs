@@ -1,0 +1,290 @@
+//! The keys: name, default, form and bounds of each, in one place.
+//!
+//! A new key is a field in `settings` and two lines here; unknown keys,
+//! environment variables, the dump and the origins follow. A test compares
+//! the keys with config/highwater.toml.
+
+use super::forms::{
+    DAY, count, database_url, duration, file, identifier, log_filter, size, socket_address, word,
+};
+use super::ledgers::ledgers;
+use super::reader::Reader;
+use super::section::Section;
+use super::settings::{
+    BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LogFormat,
+    LogSettings, Range, RetentionSettings, ServerSettings, Settings, Synchronous,
+};
+use super::tokens::{self, TokenFile};
+use bytesize::ByteSize;
+use secrecy::SecretString;
+use std::path::Path;
+use std::time::Duration;
+use toml_edit::TableLike;
+
+/// Every section.
+const SECTIONS: [&str; 7] = [
+    "database",
+    "http",
+    "server",
+    "log",
+    "batches",
+    "retention",
+    "ledgers",
+];
+
+/// Shortest wait between two looks: anything below is a busy loop.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+
+/// Bounds of sizes held in memory.
+pub(super) const BODY: std::ops::RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::gib(1);
+
+/// Bounds of `connections`.
+pub(super) const CONNECTIONS: std::ops::RangeInclusive<u64> = 1..=1024;
+
+/// Reads everything; `None` when something is wrong, all of which `reader`
+/// holds then.
+pub(super) fn settings<'d>(
+    reader: &mut Reader<'d>,
+    root: &'d dyn TableLike,
+    base: &Path,
+) -> Option<Settings> {
+    let database = reader.section(root, "database", |section| database(section, base));
+    let http = reader.section(root, "http", |section| http(section, base));
+    let server = reader.section(root, "server", server);
+    let log = reader.section(root, "log", log);
+    let batches = reader.section(root, "batches", batches);
+    let retention = reader.section(root, "retention", retention);
+    let ledgers = ledgers(reader, root, base);
+    reader.refuse_unknown(root, &SECTIONS);
+    Some(Settings {
+        database: database?,
+        http: http?,
+        server: server?,
+        log: log?,
+        batches: batches?,
+        retention: retention?,
+        ledgers: ledgers?,
+    })
+}
+
+fn database(s: &mut Section<'_, '_>, base: &Path) -> Option<DatabaseSettings> {
+    let location = s.get("url", "sqlite://highwater.db", database_url(base));
+    if let Some(DatabaseLocation::Postgres(url)) = &location {
+        s.show("url", &url.to_string());
+    }
+    let schema = s.get("schema", "highwater", identifier);
+    let connections = s.get("connections", 8, count(CONNECTIONS, ""));
+    let levels = [("full", Synchronous::Full), ("normal", Synchronous::Normal)];
+    let synchronous = s.get("synchronous", "full", word(levels));
+    Some(DatabaseSettings {
+        location: location?,
+        schema: schema?,
+        connections: connections?,
+        synchronous: synchronous?,
+    })
+}
+
+fn http(s: &mut Section<'_, '_>, base: &Path) -> Option<HttpSettings> {
+    let listen = s.get("listen", "127.0.0.1:8780", socket_address);
+    let control = token(
+        s,
+        "control_token",
+        "control_token_file",
+        base,
+        Missing::MayBeCreated,
+    );
+    let intake = token(
+        s,
+        "intake_token",
+        "intake_token_file",
+        base,
+        Missing::Refused,
+    );
+    let read = token(s, "read_token", "read_token_file", base, Missing::Refused);
+    let max_body_bytes = s.get("max_body_bytes", "8MiB", size(BODY));
+
+    let exposed = listen.filter(|listen| !listen.ip().to_canonical().is_loopback());
+    if let Some(listen) = exposed {
+        let wanted: Vec<&str> = [
+            (&control, "control_token_file"),
+            (&intake, "intake_token_file"),
+        ]
+        .into_iter()
+        .filter_map(|(token, key)| (!token.given).then_some(key))
+        .collect();
+        if !wanted.is_empty() {
+            let message = format!(
+                "\"{listen}\" is open to other machines, which needs tokens; set {}, or listen on 127.0.0.1 or [::1]",
+                wanted.join(" and ")
+            );
+            s.fault(&["listen"], message);
+        }
+    }
+    Some(HttpSettings {
+        listen: listen?,
+        control_token: control.token,
+        intake_token: intake.token,
+        read_token: read.token,
+        max_body_bytes: max_body_bytes?,
+    })
+}
+
+fn server(s: &mut Section<'_, '_>) -> Option<ServerSettings> {
+    let second = Duration::from_secs(1);
+    let hour = second * 3600;
+    let shutdown_timeout = s.get("shutdown_timeout", "30s", duration(second..=hour));
+    let lease = s.get("lease", "10s", duration(second..=hour));
+    Some(ServerSettings {
+        shutdown_timeout: shutdown_timeout?,
+        lease: lease?,
+    })
+}
+
+fn log(s: &mut Section<'_, '_>) -> Option<LogSettings> {
+    let filter = s.get("filter", "info", log_filter);
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = s.get("format", "text", word(formats));
+    Some(LogSettings {
+        filter: filter?,
+        format: format?,
+    })
+}
+
+fn batches(s: &mut Section<'_, '_>) -> Option<BatchesSettings> {
+    let interval = || duration(SHORTEST_WAIT..=DAY);
+    let poll_interval = s.get("poll_interval", "5s", interval());
+    let fallback_poll_interval = s.get("fallback_poll_interval", "60s", interval());
+    let repoll = range(s, "repoll", "1s", "60s");
+    let give_up_after = s.group("give_up_after", "{ age = \"24h\", polls = 1000 }", |s| {
+        let age = s.get("age", "24h", duration(Duration::from_secs(1)..=DAY * 3650));
+        let polls = s.optional("polls", count(1..=u64::from(u32::MAX), ""));
+        Some(GiveUpAfter {
+            age: age?,
+            polls: polls?,
+        })
+    });
+    let backoff = range(s, "backoff", "1s", "5min");
+    let breaker_failures = s.get("breaker_failures", 5, count(1..=1000, ""));
+    let max_in_flight = s.get("max_in_flight", 64, count(1..=4096, ""));
+    let a_moment = Duration::from_millis(1)..=Duration::from_secs(1);
+    let commit_interval = s.get("commit_interval", "5ms", duration(a_moment));
+    let commit_rows = s.get("commit_rows", 5000, count(1..=100_000, ""));
+    Some(BatchesSettings {
+        poll_interval: poll_interval?,
+        fallback_poll_interval: fallback_poll_interval?,
+        repoll: repoll?,
+        give_up_after: give_up_after?,
+        backoff: backoff?,
+        breaker_failures: breaker_failures?,
+        max_in_flight: max_in_flight?,
+        commit_interval: commit_interval?,
+        commit_rows: commit_rows?,
+    })
+}
+
+fn retention(s: &mut Section<'_, '_>) -> Option<RetentionSettings> {
+    let kept = Duration::from_secs(60)..=DAY * 36_500;
+    let settled_batches = s.get("settled_batches", "30d", duration(kept));
+    Some(RetentionSettings {
+        settled_batches: settled_batches?,
+    })
+}
+
+/// A duration that grows; either end may be left at its default.
+fn range(s: &mut Section<'_, '_>, key: &'static str, min: &str, max: &str) -> Option<Range> {
+    let example = format!("{{ min = \"{min}\", max = \"{max}\" }}");
+    s.group(key, &example, |s| {
+        let bounds = || duration(SHORTEST_WAIT..=DAY * 30);
+        let min = s.get("min", min, bounds());
+        let max = s.get("max", max, bounds());
+        if let (Some(min), Some(max)) = (min, max)
+            && max < min
+        {
+            let (min, max) = (
+                humantime::format_duration(min),
+                humantime::format_duration(max),
+            );
+            s.fault(
+                &["max", "min"],
+                format!("max ({max}) is below min ({min}); expected max to be at least min"),
+            );
+        }
+        Some(Range {
+            min: min?,
+            max: max?,
+        })
+    })
+}
+
+/// What a token file that does not exist means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// A mistake.
+    Refused,
+    /// The server will make one.
+    MayBeCreated,
+}
+
+/// A token as configured.
+pub(super) struct Token {
+    /// Whether one is asked for, readable or not.
+    pub(super) given: bool,
+    pub(super) token: Option<SecretString>,
+}
+
+/// Reads a token from its variable, or else from its file.
+pub(super) fn token(
+    s: &mut Section<'_, '_>,
+    variable: &'static str,
+    key: &'static str,
+    base: &Path,
+    missing: Missing,
+) -> Token {
+    let from_variable = s.secret_variable(variable);
+    let path = s.optional(key, file(base));
+    if let Some(text) = from_variable {
+        let token = tokens::check(&text)
+            .map_err(|problem| s.fault(&[variable], format!("the token {problem}")));
+        return Token {
+            given: true,
+            token: token.ok(),
+        };
+    }
+    let path = match path {
+        Some(Some(path)) => path,
+        absent_or_wrong => {
+            return Token {
+                given: absent_or_wrong.is_none(),
+                token: None,
+            };
+        }
+    };
+    let shown = path.display();
+    let token = match tokens::read(&path) {
+        Ok(TokenFile::Present {
+            token,
+            open_to_others,
+        }) => {
+            if open_to_others {
+                s.warn(
+                    &[key],
+                    format!("other users of this machine may read {shown}; chmod 600 it"),
+                );
+            }
+            Some(token)
+        }
+        Ok(TokenFile::Missing) if missing == Missing::MayBeCreated => {
+            s.reader.missing_control_token = Some(path);
+            None
+        }
+        Ok(TokenFile::Missing) => {
+            s.fault(&[key], format!("the token file {shown} does not exist; create it with the token as its first line"));
+            None
+        }
+        Err(problem) => {
+            s.fault(&[key], problem);
+            None
+        }
+    };
+    Token { given: true, token }
+}

@@ -1,0 +1,10 @@
+//! Tests of the whole, a file per behaviour.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic in a test is its failure message, in helpers too"
+)]
+
+mod recordings;
+mod replay;
+mod rude_ledgers;
