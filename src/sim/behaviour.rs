@@ -148,7 +148,8 @@ pub struct Behaviour {
     pub oversize_bytes: usize,
     /// Sawtooth: the validator is gone. What is in flight gets 503 code 18 at
     /// once; what comes later hangs until the validator is back, or until the
-    /// validator timeout and then gets 503 code 17.
+    /// validator timeout and then gets 503 code 17. Means the whole ledger, not
+    /// one service.
     pub validator_gone: bool,
 }
 

@@ -54,8 +54,12 @@ pub(super) async fn handle(
 ) -> HttpResponse {
     let result = match (req.method(), req.path()) {
         (&Method::GET, "/sim/stats") => Ok(HttpResponse::Ok().json(shared.stats())),
-        (&Method::POST, "/sim/submit") => read(payload).await.map(|list: Vec<_>| submit(shared, &list)),
-        (&Method::POST, "/sim/truth") => read(payload).await.map(|list: Vec<_>| truth(shared, &list)),
+        (&Method::POST, "/sim/submit") => read(payload)
+            .await
+            .map(|list: Vec<_>| submit(shared, &list)),
+        (&Method::POST, "/sim/truth") => {
+            read(payload).await.map(|list: Vec<_>| truth(shared, &list))
+        }
         (&Method::POST, "/sim/behaviour") => match read(payload).await {
             Ok(change) => change_behaviour(shared, change),
             Err(error) => Err(error),

@@ -88,6 +88,14 @@ pub(super) fn write_id(out: &mut String, number: u64) {
     }
 }
 
+/// A batch id for tests.
+#[cfg(test)]
+pub(super) fn test_id(number: u64) -> String {
+    let mut id = String::new();
+    write_id(&mut id, number);
+    id
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

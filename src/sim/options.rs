@@ -1,7 +1,7 @@
 //! What a simulator can be told at its start, also on the command line.
 
 use super::behaviour::parse_share;
-use super::{Behaviour, FaultShare, LedgerSim};
+use super::{Behaviour, Fault, FaultShare, LedgerSim};
 use crate::ledgers::LedgerKind;
 use std::fmt;
 use std::io::{self, Write};
@@ -69,22 +69,22 @@ pub struct SimOptions {
     /// wait.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "5m", value_name = "TIME")]
     pub validator_timeout: Duration,
-    /// Splinter: a service that exists, as circuit::service; repeatable. All
-    /// exist when none is given.
-    #[arg(long = "service", value_name = "SERVICE")]
+    /// Splinter: a service that exists, repeatable. All exist when none is given.
+    #[arg(long = "service", value_name = "CIRCUIT::SERVICE")]
     pub services: Vec<String>,
     /// Token that requests must carry: 401 without. Splinter expects it as
     /// "Bearer Cylinder:TOKEN", Sawtooth (a proxy before it) as "Bearer TOKEN".
     #[arg(long, value_name = "TOKEN")]
     pub token: Option<String>,
-    /// What goes wrong and for which share of requests, as in hang:0.1;
-    /// repeatable. One of fail, hang, garbage, half_body, foreign_id,
-    /// missing_id, oversize, unauthorized, not_found, too_many.
-    #[arg(long = "fault", value_name = "FAULT[:SHARE]")]
+    /// What goes wrong, and for which share of requests; see [`Fault`].
+    #[arg(long = "fault", value_name = "FAULT[:SHARE]", help = fault_help())]
     pub faults: Vec<FaultShare>,
-    /// What goes wrong at one service only, as in
-    /// btXBt-Rb4VS::a000=hang:1; repeatable.
-    #[arg(long = "service-fault", value_name = "SERVICE=FAULT[:SHARE]")]
+    /// What goes wrong at one service only.
+    #[arg(
+        long = "service-fault",
+        value_name = "SERVICE=FAULT[:SHARE]",
+        help = "What goes wrong at one service only, as in btXBt-Rb4VS::a000=hang:1; repeatable"
+    )]
     pub service_faults: Vec<ServiceFault>,
     /// Seconds in the Retry-After of a 429; left out by default, as recorded.
     #[arg(long, value_name = "SECONDS")]
@@ -253,6 +253,14 @@ pub enum ParseOptionError {
     Fault(#[from] super::ParseFaultError),
 }
 
+fn fault_help() -> String {
+    let words = Fault::ALL.map(Fault::as_str).join(", ");
+    format!(
+        "What goes wrong, and for which share of requests, as in hang:0.1; repeatable. \
+         One of {words}"
+    )
+}
+
 fn parse_kind(text: &str) -> Result<LedgerKind, ParseOptionError> {
     [LedgerKind::Sawtooth, LedgerKind::Splinter]
         .into_iter()
@@ -302,7 +310,6 @@ pub async fn run_ledger(options: SimOptions) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::Fault;
     use clap::Parser;
 
     #[derive(Parser)]

@@ -209,3 +209,181 @@ impl Drop for SimHandle {
         self.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::hash::test_id;
+    use crate::sim::{Fault, SimTruth};
+    use serde_json::{Value, json};
+
+    const KINDS: [LedgerKind; 2] = [LedgerKind::Sawtooth, LedgerKind::Splinter];
+
+    fn url(sim: &SimHandle, kind: LedgerKind, service: &str, id: &str) -> String {
+        match kind {
+            LedgerKind::Sawtooth => format!("{}/batch_statuses?id={id}", sim.url()),
+            LedgerKind::Splinter => {
+                format!("{}/scabbard/c/{service}/batch_statuses?ids={id}", sim.url())
+            }
+        }
+    }
+
+    fn service_id(kind: LedgerKind) -> &'static str {
+        match kind {
+            LedgerKind::Sawtooth => "",
+            LedgerKind::Splinter => "c::s",
+        }
+    }
+
+    #[tokio::test]
+    async fn every_fault_is_what_it_says() {
+        for kind in KINDS {
+            let sim = LedgerSim::start(SimOptions::of(kind)).unwrap();
+            let id = test_id(1);
+            sim.submit(service_id(kind), &id);
+            let url = url(&sim, kind, "s", &id);
+            let status_with = async |behaviour: Behaviour| {
+                sim.set_behaviour(&behaviour);
+                reqwest::get(&url).await.unwrap()
+            };
+            for (fault, status) in [
+                (Fault::Fail, 500),
+                (Fault::Unauthorized, 401),
+                (Fault::NotFound, 404),
+            ] {
+                let response = status_with(Behaviour::always(fault)).await;
+                assert_eq!(response.status(), status, "{kind} {fault}");
+            }
+            let mut busy = Behaviour::always(Fault::TooMany);
+            let response = status_with(busy.clone()).await;
+            assert_eq!(response.status(), 429);
+            assert!(response.headers().get("retry-after").is_none());
+            busy.retry_after = Some(7);
+            assert_eq!(status_with(busy).await.headers()["retry-after"], "7");
+
+            let garbage = status_with(Behaviour::always(Fault::Garbage)).await;
+            assert_eq!(garbage.status(), 200);
+            assert!(!garbage.text().await.unwrap().contains("ommitted"));
+
+            let half = status_with(Behaviour::always(Fault::HalfBody)).await;
+            assert_eq!(half.status(), 200);
+            assert!(half.content_length().is_some());
+            assert!(half.text().await.is_err());
+
+            let large = status_with(Behaviour::always(Fault::Oversize)).await;
+            let large = large.bytes().await.unwrap();
+            assert_eq!(large.len(), 11 << 20);
+            assert!(serde_json::from_slice::<Value>(&large).is_ok());
+
+            let foreign = status_with(Behaviour::always(Fault::ForeignId)).await;
+            let foreign: Value = foreign.json().await.unwrap();
+            let entries = foreign.get("data").unwrap_or(&foreign);
+            assert_eq!(entries.as_array().unwrap().len(), 2);
+
+            let missing = status_with(Behaviour::always(Fault::MissingId)).await;
+            let missing: Value = missing.json().await.unwrap();
+            let entries = missing.get("data").unwrap_or(&missing);
+            assert!(entries.as_array().unwrap().is_empty());
+
+            // ForeignId was the first whole answer about the batch.
+            assert_eq!(sim.stats().asked_after_final, 0);
+            status_with(Behaviour::default()).await;
+            let stats = sim.stats();
+            assert_eq!(stats.asked_after_final_ids, [id]);
+            assert_eq!((stats.requests, stats.max_in_flight), (11, 1));
+            assert_eq!(stats.faults[&Fault::TooMany], 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_service_hangs_and_the_others_answer() {
+        let kind = LedgerKind::Splinter;
+        let sim = LedgerSim::start(SimOptions {
+            service_faults: vec!["c::dead=hang".parse().unwrap()],
+            ..SimOptions::of(kind)
+        })
+        .unwrap();
+        let hung = reqwest::get(url(&sim, kind, "dead", "a"));
+        let other = async {
+            while sim.stats().requests == 0 {
+                tokio::task::yield_now().await;
+            }
+            reqwest::get(url(&sim, kind, "s", "a")).await.unwrap()
+        };
+        tokio::select! {
+            _ = hung => panic!("a request to the dead service was answered"),
+            response = other => assert_eq!(response.status(), 200),
+        }
+        assert_eq!(sim.stats().requests_by_service["c::dead"], 1);
+        // The client hung up, so the request ends.
+        while sim.stats().in_flight > 0 {
+            tokio::task::yield_now().await;
+        }
+        sim.set_service_behaviour("c::dead", None);
+        let response = reqwest::get(url(&sim, kind, "dead", "a")).await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+
+    #[tokio::test]
+    async fn another_process_can_drive_it() {
+        let kind = LedgerKind::Splinter;
+        let sim = LedgerSim::start(SimOptions::of(kind)).unwrap();
+        let client = reqwest::Client::new();
+        let post = async |path: &str, body: Value| {
+            let request = client.post(format!("{}/sim/{path}", sim.url())).json(&body);
+            let response = request.send().await.unwrap();
+            (
+                response.status().as_u16(),
+                response.json::<Value>().await.unwrap(),
+            )
+        };
+        let batches = json!([
+            {"service_id": "c::s", "batch_id": "a"},
+            {"service_id": "c::s", "batch_id": "b", "fate": "invalid"},
+        ]);
+        assert_eq!(post("submit", batches.clone()).await.1["submitted"], 2);
+        let (_, truths) = post("truth", batches.clone()).await;
+        let truths: Vec<SimTruth> = serde_json::from_value(truths).unwrap();
+        assert_eq!(truths[0].status, SimStatus::Committed);
+        assert_eq!(truths[1].status, SimStatus::Invalid);
+
+        let (_, new) = post("behaviour", json!({"faults": {"fail": 1}})).await;
+        assert_eq!(new["latency"], "0s");
+        let (_, new) = post("behaviour", json!({"latency": "1ms"})).await;
+        assert_eq!(new["faults"]["fail"], 1.0);
+        let of_one = json!({"service_id": "c::t", "faults": {}});
+        assert_eq!(post("behaviour", of_one).await.0, 200);
+        for (service, status) in [("s", 500), ("t", 200)] {
+            let response = reqwest::get(url(&sim, kind, service, "a")).await.unwrap();
+            assert_eq!(response.status(), status);
+        }
+        let (status, error) = post("behaviour", json!({"latencie": "1ms"})).await;
+        assert_eq!(status, 400);
+        assert!(error["error"].as_str().unwrap().contains("latencie"));
+
+        assert_eq!(post("restart", json!({})).await.0, 200);
+        let (_, truths) = post("truth", batches).await;
+        assert_eq!(truths[0]["status"], "unknown");
+        let stats = reqwest::get(format!("{}/sim/stats", sim.url()));
+        let stats: SimStats = stats.await.unwrap().json().await.unwrap();
+        assert_eq!((stats.batches, stats.requests), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_stopped_simulator_frees_its_port() {
+        let sim = LedgerSim::start(SimOptions::default()).unwrap();
+        let listen = sim.addr();
+        let taken = LedgerSim::start(SimOptions {
+            listen,
+            ..SimOptions::default()
+        });
+        let error = taken.err().unwrap().to_string();
+        assert!(error.contains(&listen.to_string()), "{error}");
+        sim.stop();
+        let again = LedgerSim::start(SimOptions {
+            listen,
+            ..SimOptions::default()
+        });
+        assert_eq!(again.unwrap().addr(), listen);
+    }
+}
