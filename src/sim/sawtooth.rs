@@ -1,0 +1,588 @@
+//! The wire format of Sawtooth's REST API (1.2.6, Python), as recorded:
+//! `GET` and `POST /batch_statuses`.
+
+use super::hash::{self, Key};
+use super::model::Answer;
+use super::shared::{self, Shared};
+use super::{Fault, SimStatus};
+use crate::ledgers::LedgerKind;
+use crate::time::Timestamp;
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use std::borrow::Cow;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Longest request target; 63 ids fit.
+const MAX_TARGET: usize = 8190;
+/// A body of this size or more is refused; 80,043 ids fit.
+const MAX_BODY: usize = 10_485_760;
+/// What `wait=0` waits: the validator's own default.
+const VALIDATOR_DEFAULT_WAIT: Duration = Duration::from_secs(300);
+/// How often a held request looks whether its batches are decided.
+const WAIT_STEP: Duration = Duration::from_millis(25);
+
+const JSON: &str = "application/json; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// An error body of the REST API: status, code, title, message.
+struct ApiError(StatusCode, u16, &'static str, &'static str);
+
+const BAD_ID: ApiError = ApiError(
+    StatusCode::BAD_REQUEST,
+    60,
+    "Invalid Resource Id",
+    "Blockchain items are identified by 128 character hex-strings. A submitted block, batch, or transaction id was invalid: ",
+);
+const MISSING_ID: ApiError = ApiError(
+    StatusCode::BAD_REQUEST,
+    66,
+    "Id Query Invalid or Missing",
+    "Requests for batch statuses sent as a GET request must have an 'id' query parameter with a comma-separated list of at least one batch id.",
+);
+const WRONG_CONTENT_TYPE: ApiError = ApiError(
+    StatusCode::BAD_REQUEST,
+    43,
+    "Wrong Content Type",
+    "Requests for batch statuses sent as a POST must have a 'Content-Type' header of 'application/json'.",
+);
+const BAD_BODY: ApiError = ApiError(
+    StatusCode::BAD_REQUEST,
+    46,
+    "Bad Status Request",
+    "Requests for batch statuses sent as a POST must have a JSON formatted body with an array of at least one id string.",
+);
+const VALIDATOR_ERROR: ApiError = ApiError(
+    StatusCode::INTERNAL_SERVER_ERROR,
+    10,
+    "Unknown Validator Error",
+    "An unknown error occurred with the validator while processing your request.",
+);
+const TIMED_OUT: ApiError = ApiError(
+    StatusCode::SERVICE_UNAVAILABLE,
+    17,
+    "Validator Timed Out",
+    "The request timed out while waiting for a response from the validator. Your request may or may not have been processed.",
+);
+const DISCONNECTED: ApiError = ApiError(
+    StatusCode::SERVICE_UNAVAILABLE,
+    18,
+    "Validator Disconnected",
+    "The validator disconnected before sending a response. Try your request again later.",
+);
+const QUEUE_FULL: ApiError = ApiError(
+    StatusCode::TOO_MANY_REQUESTS,
+    31,
+    "Unable to Accept Batches",
+    "The validator cannot currently accept more batches, due to a full queue.  Please submit your request again.",
+);
+
+impl ApiError {
+    fn answer(&self) -> HttpResponse {
+        self.answer_with("", build(self.0, JSON))
+    }
+
+    /// With words added to the message.
+    fn answer_with(&self, added: &str, mut response: HttpResponseBuilder) -> HttpResponse {
+        let Self(_, code, title, message) = self;
+        let message = serde_json::Value::from(format!("{message}{added}"));
+        response.body(format!(
+            "{{\n  \"error\": {{\n    \"code\": {code},\n    \"message\": {message},\n    \"title\": \"{title}\"\n  }}\n}}"
+        ))
+    }
+}
+
+/// Starts an answer with the headers that all of them have.
+fn build(status: StatusCode, content_type: &'static str) -> HttpResponseBuilder {
+    let mut response = shared::json(status, content_type);
+    response.insert_header((
+        header::SERVER,
+        header::HeaderValue::from_static("Python/3.7 aiohttp/3.7.4"),
+    ));
+    response
+}
+
+/// An error made by aiohttp.
+fn text(status: StatusCode, body: impl Into<String>) -> HttpResponse {
+    build(status, TEXT).body(body.into())
+}
+
+/// A failure inside the REST API.
+fn trouble() -> HttpResponse {
+    text(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "500 Internal Server Error\n\nServer got itself in trouble",
+    )
+}
+
+/// Answers any request.
+pub(super) async fn handle(
+    req: &HttpRequest,
+    payload: web::Payload,
+    shared: &Shared,
+) -> HttpResponse {
+    let target = req.uri().path_and_query().map_or(0, |t| t.as_str().len());
+    if target > MAX_TARGET {
+        let mut response = build(StatusCode::BAD_REQUEST, TEXT);
+        return response.force_close().body(format!(
+            "Got more than {MAX_TARGET} bytes ({target}) when reading Status line is too long."
+        ));
+    }
+    if !shared::authorized(req, shared.options.token.as_deref(), "Bearer ") {
+        return text(StatusCode::UNAUTHORIZED, "401: Unauthorized");
+    }
+    match (req.path(), req.method()) {
+        ("/batch_statuses", &Method::GET | &Method::HEAD) => by_get(req, shared).await,
+        ("/batch_statuses", &Method::POST) => by_post(req, payload, shared).await,
+        ("/batch_statuses", _) => build(StatusCode::METHOD_NOT_ALLOWED, TEXT)
+            .insert_header((header::ALLOW, "GET,HEAD,POST"))
+            .body("405: Method Not Allowed"),
+        _ => text(StatusCode::NOT_FOUND, "404: Not Found"),
+    }
+}
+
+async fn by_get(req: &HttpRequest, shared: &Shared) -> HttpResponse {
+    // Of two parameters the first one counts.
+    let Some(ids) = parameter(req, "id") else {
+        return MISSING_ID.answer();
+    };
+    let asked: Vec<&str> = ids.split(',').collect();
+    statuses(req, shared, &asked, Some(&ids)).await
+}
+
+async fn by_post(req: &HttpRequest, payload: web::Payload, shared: &Shared) -> HttpResponse {
+    match req.headers().get(header::CONTENT_TYPE) {
+        None => return trouble(),
+        Some(given) if given != "application/json" => return WRONG_CONTENT_TYPE.answer(),
+        Some(_) => {}
+    }
+    let body = match shared::read_body(payload, MAX_BODY).await {
+        Ok(body) => body,
+        Err(shared::TooLarge { actual }) => {
+            return text(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("Maximum request body size {MAX_BODY} exceeded, actual body size {actual}"),
+            );
+        }
+    };
+    // Plain ids are borrowed from the body; anything else takes the slow way.
+    if let Ok(ids) = serde_json::from_slice::<Vec<&str>>(&body)
+        && !ids.is_empty()
+    {
+        return statuses(req, shared, &ids, None).await;
+    }
+    match serde_json::from_slice::<serde_json::Value>(&body) {
+        Err(_) => trouble(),
+        Ok(serde_json::Value::Array(ids)) if ids.first().is_some_and(|id| id.is_string()) => {
+            let texts: Option<Vec<&str>> = ids.iter().map(|id| id.as_str()).collect();
+            match texts {
+                Some(texts) => statuses(req, shared, &texts, None).await,
+                None => trouble(),
+            }
+        }
+        Ok(_) => BAD_BODY.answer(),
+    }
+}
+
+fn parameter<'a>(req: &'a HttpRequest, name: &str) -> Option<Cow<'a, str>> {
+    shared::query(req).find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// Answers for a list of ids; `given` is the list as a GET had it.
+async fn statuses(
+    req: &HttpRequest,
+    shared: &Shared,
+    ids: &[&str],
+    given: Option<&str>,
+) -> HttpResponse {
+    let wrong = |id: &&&str| LedgerKind::Sawtooth.check_batch_id(id).is_err();
+    if let Some(id) = ids.iter().find(wrong) {
+        return BAD_ID.answer_with(id, build(BAD_ID.0, JSON));
+    }
+    let asked: Vec<(Key, &str)> = ids.iter().map(|id| (hash::key(id), *id)).collect();
+    let lot = shared.draw("", &asked);
+    let mut gone = shared.gone.subscribe();
+    if *gone.borrow() {
+        let back = async { gone.wait_for(|gone| !*gone).await.is_ok() };
+        let back = tokio::time::timeout(shared.options.validator_timeout, back).await;
+        if back != Ok(true) {
+            return TIMED_OUT.answer();
+        }
+    }
+    let work = async {
+        let fault = shared.meet(lot).await;
+        match fault {
+            Some(Fault::Fail) => return VALIDATOR_ERROR.answer(),
+            Some(Fault::Garbage) => return shared.garbage(),
+            Some(Fault::Unauthorized) => {
+                return text(StatusCode::UNAUTHORIZED, "401: Unauthorized");
+            }
+            Some(Fault::NotFound) => return text(StatusCode::NOT_FOUND, "404: Not Found"),
+            Some(Fault::TooMany) => {
+                let mut response = shared.too_many("");
+                response.content_type(JSON);
+                return QUEUE_FULL.answer_with("", response);
+            }
+            _ => {}
+        }
+        if !hold(req, shared, &asked).await {
+            return TIMED_OUT.answer();
+        }
+        let link = given.map(|ids| link(req, ids));
+        answer(shared, &asked, link.as_deref(), fault)
+    };
+    tokio::select! {
+        biased;
+        response = work => response,
+        _ = async { gone.wait_for(|gone| *gone).await.map(drop) } => DISCONNECTED.answer(),
+    }
+}
+
+/// Holds a request as its `wait` says. False when the validator timeout came
+/// first.
+async fn hold(req: &HttpRequest, shared: &Shared, asked: &[(Key, &str)]) -> bool {
+    let limit = shared.options.validator_timeout;
+    let wait = match parameter(req, "wait") {
+        None => return true,
+        Some(word) if word.eq_ignore_ascii_case("false") => return true,
+        Some(word) => match word.parse() {
+            Ok(0) => VALIDATOR_DEFAULT_WAIT,
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => Duration::from_secs(limit.mul_f64(0.95).as_secs()),
+        },
+    };
+    let start = Instant::now();
+    loop {
+        let answers = shared.ledger().peek("", asked, Timestamp::now());
+        let waited = start.elapsed();
+        if answers.iter().all(|a| a.status != SimStatus::Pending) {
+            return true;
+        }
+        if waited >= limit {
+            return false;
+        }
+        if waited >= wait {
+            return true;
+        }
+        tokio::time::sleep(WAIT_STEP.min(wait.min(limit) - waited)).await;
+    }
+}
+
+/// The address of a GET, as the client (or the proxy before us) sees it.
+fn link(req: &HttpRequest, ids: &str) -> String {
+    let forwarded = |name: &str| {
+        let value = req.headers().get(name).and_then(|v| v.to_str().ok());
+        value.map(str::to_owned)
+    };
+    let info = req.connection_info();
+    let scheme = forwarded("x-forwarded-proto").unwrap_or_else(|| "http".to_owned());
+    let host = forwarded("x-forwarded-host").unwrap_or_else(|| info.host().to_owned());
+    let path = forwarded("x-forwarded-path").unwrap_or_default();
+    let wait = match parameter(req, "wait") {
+        None => String::new(),
+        Some(word) if word.is_empty() => "&wait".to_owned(),
+        Some(word) => format!("&wait={word}"),
+    };
+    format!("{scheme}://{host}{path}/batch_statuses?id={ids}{wait}")
+}
+
+/// Writes the list of statuses: sorted keys, indented by two, in the order
+/// asked, duplicates as often as asked.
+fn answer(
+    shared: &Shared,
+    asked: &[(Key, &str)],
+    link: Option<&str>,
+    fault: Option<Fault>,
+) -> HttpResponse {
+    let now = Timestamp::now();
+    let skipped = usize::from(fault == Some(Fault::MissingId));
+    let asked = &asked[skipped..];
+    let answers = match fault {
+        // Nobody has read these answers in full.
+        Some(Fault::HalfBody | Fault::Oversize) => shared.ledger().peek("", asked, now),
+        _ => shared.ledger().ask("", asked, now),
+    };
+    let mut body = String::with_capacity(64 + answers.len() * 256 + link.map_or(0, str::len));
+    body.push_str("{\n  \"data\": [");
+    let mut first = true;
+    let mut open = |body: &mut String| {
+        body.push_str(if first {
+            "\n    {\n      \"id\": \""
+        } else {
+            ",\n    {\n      \"id\": \""
+        });
+        first = false;
+    };
+    for ((_, id), answer) in asked.iter().zip(&answers) {
+        open(&mut body);
+        body.push_str(id);
+        body.push_str("\",\n      \"invalid_transactions\": [");
+        if answer.status == SimStatus::Invalid {
+            write_entries(&mut body, shared, answer);
+        }
+        body.push_str("],\n      \"status\": \"");
+        body.push_str(word(answer.status));
+        body.push_str("\"\n    }");
+    }
+    if fault == Some(Fault::ForeignId) {
+        open(&mut body);
+        hash::write_id(&mut body, shared.roll_number());
+        body.push_str(
+            "\",\n      \"invalid_transactions\": [],\n      \"status\": \"COMMITTED\"\n    }",
+        );
+    }
+    body.push_str(if first { "]" } else { "\n  ]" });
+    if let Some(link) = link {
+        body.push_str(",\n  \"link\": ");
+        body.push_str(&serde_json::Value::from(link).to_string());
+    }
+    body.push_str("\n}");
+    shared.finish("", build(StatusCode::OK, JSON), body, fault)
+}
+
+const fn word(status: SimStatus) -> &'static str {
+    match status {
+        SimStatus::Pending | SimStatus::Valid => "PENDING",
+        SimStatus::Committed => "COMMITTED",
+        SimStatus::Invalid => "INVALID",
+        SimStatus::Unknown => "UNKNOWN",
+    }
+}
+
+/// One invalid transaction, listed once more for about each second since.
+/// Some have extended data, some no message.
+fn write_entries(body: &mut String, shared: &Shared, answer: &Answer) {
+    let lot = hash::draw(answer.key, shared.options.seed ^ 1);
+    let mut entry = String::with_capacity(320);
+    entry.push_str("\n        {");
+    if lot.is_multiple_of(8) {
+        entry.push_str("\n          \"extended_data\": \"eyJjb2RlIjo0Mn0=\",");
+    }
+    entry.push_str("\n          \"id\": \"");
+    hash::write_id(&mut entry, lot);
+    entry.push('"');
+    if lot % 8 != 1 {
+        entry.push_str(
+            ",\n          \"message\": \"Verb is \\\"set\\\", but already exists: Name: aaaa, Value 7\"",
+        );
+    }
+    entry.push_str("\n        }");
+    let seconds = answer.decided_for.as_secs();
+    let repeats = seconds.min(u64::from(shared.options.repeats));
+    for _ in 0..repeats {
+        body.push_str(&entry);
+        body.push(',');
+    }
+    body.push_str(&entry);
+    body.push_str("\n      ");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Behaviour, Fate, LedgerSim, SimHandle, SimOptions, Span};
+    use hash::test_id;
+    use serde_json::Value;
+
+    fn start(change: impl FnOnce(&mut SimOptions)) -> SimHandle {
+        let mut options = SimOptions::default();
+        change(&mut options);
+        LedgerSim::start(options).unwrap()
+    }
+
+    async fn get(sim: &SimHandle, query: &str) -> (u16, String) {
+        let response = reqwest::get(format!("{}/batch_statuses{query}", sim.url()))
+            .await
+            .unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    async fn post(sim: &SimHandle, content_type: &str, body: String) -> (u16, String) {
+        let mut request = reqwest::Client::new()
+            .post(format!("{}/batch_statuses", sim.url()))
+            .body(body);
+        if !content_type.is_empty() {
+            request = request.header("Content-Type", content_type);
+        }
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    fn code(body: &str) -> u64 {
+        let body: Value = serde_json::from_str(body).unwrap();
+        body["error"]["code"].as_u64().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_committed_batch_is_answered_byte_for_byte_as_recorded() {
+        let sim = start(|_| {});
+        let id = test_id(1);
+        sim.submit("", &id);
+        let response = reqwest::get(format!("{}/batch_statuses?id={id}", sim.url()))
+            .await
+            .unwrap();
+        assert_eq!(response.headers()["content-type"], JSON);
+        assert_eq!(response.headers()["server"], "Python/3.7 aiohttp/3.7.4");
+        // stub_get_committed.json
+        let recorded = format!(
+            "{{\n  \"data\": [\n    {{\n      \"id\": \"{id}\",\n      \"invalid_transactions\": [],\n      \"status\": \"COMMITTED\"\n    }}\n  ],\n  \"link\": \"{}/batch_statuses?id={id}\"\n}}",
+            sim.url()
+        );
+        assert_eq!(response.text().await.unwrap(), recorded);
+    }
+
+    #[tokio::test]
+    async fn a_mixed_post_keeps_order_and_duplicates() {
+        let sim = start(|_| {});
+        let ids: Vec<String> = (0..4).map(test_id).collect();
+        sim.submit_as("", &ids[0], Fate::Commit);
+        sim.submit_as("", &ids[1], Fate::StayPending);
+        sim.submit_as("", &ids[2], Fate::Invalid);
+        let asked = [&ids[3], &ids[2], &ids[1], &ids[0], &ids[0]];
+        let body = serde_json::to_string(&asked).unwrap();
+        let (status, body) = post(&sim, "application/json", body).await;
+        assert_eq!(status, 200);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert!(body.get("link").is_none());
+        let data = body["data"].as_array().unwrap();
+        let words: Vec<_> = data.iter().map(|e| e["status"].as_str().unwrap()).collect();
+        assert_eq!(
+            words,
+            ["UNKNOWN", "INVALID", "PENDING", "COMMITTED", "COMMITTED"]
+        );
+        for (entry, id) in data.iter().zip(asked) {
+            assert_eq!(entry["id"], **id);
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_are_the_recorded_ones() {
+        let sim = start(|_| {});
+        let id = test_id(1);
+        let (status, body) = get(&sim, "?id=abc").await;
+        assert_eq!(status, 400);
+        // stub_get_malformed_id.json
+        assert_eq!(
+            body,
+            "{\n  \"error\": {\n    \"code\": 60,\n    \"message\": \"Blockchain items are identified by 128 character hex-strings. A submitted block, batch, or transaction id was invalid: abc\",\n    \"title\": \"Invalid Resource Id\"\n  }\n}"
+        );
+        for query in [
+            "?id=".to_owned(),
+            format!("?id={id},"),
+            format!("?id={}", id.to_uppercase()),
+        ] {
+            assert_eq!(code(&get(&sim, &query).await.1), 60);
+        }
+        assert_eq!(code(&get(&sim, "").await.1), 66);
+
+        let json = "application/json";
+        let charset = "application/json; charset=utf-8";
+        let list = format!("[\"{id}\"]");
+        for (content_type, body, status, expected) in [
+            (json, format!("[\"{id}\",\"zz\"]"), 400, Some(60)),
+            (charset, list.clone(), 400, Some(43)),
+            (json, "[]".to_owned(), 400, Some(46)),
+            (json, format!("{{\"ids\":{list}}}"), 400, Some(46)),
+            (json, "not json".to_owned(), 500, None),
+            (json, String::new(), 500, None),
+            ("", list, 500, None),
+        ] {
+            let (answered, answer) = post(&sim, content_type, body).await;
+            assert_eq!(answered, status, "{answer}");
+            match expected {
+                Some(expected) => assert_eq!(code(&answer), expected),
+                None => assert_eq!(
+                    answer,
+                    "500 Internal Server Error\n\nServer got itself in trouble"
+                ),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn limits_are_the_recorded_ones() {
+        let sim = start(|_| {});
+        let ids: Vec<String> = (0..64).map(test_id).collect();
+        let (status, _) = get(&sim, &format!("?id={}", ids[..63].join(","))).await;
+        assert_eq!(status, 200);
+        let (status, body) = get(&sim, &format!("?id={}", ids.join(","))).await;
+        assert_eq!(status, 400);
+        assert_eq!(
+            body,
+            "Got more than 8190 bytes (8274) when reading Status line is too long."
+        );
+        let (status, body) = post(&sim, "application/json", "x".repeat(10_485_765)).await;
+        assert_eq!(status, 413);
+        assert_eq!(
+            body,
+            "Maximum request body size 10485760 exceeded, actual body size 10485765"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_invalid_entry_is_repeated_each_second_up_to_a_limit() {
+        let shared = Shared::new(SimOptions {
+            repeats: 3,
+            ..SimOptions::default()
+        });
+        for (seconds, expected) in [(0, 1), (2, 3), (60, 4)] {
+            let mut body = "[".to_owned();
+            let answer = Answer {
+                key: 7,
+                status: SimStatus::Invalid,
+                submitted: Timestamp::now(),
+                decided_for: Duration::from_secs(seconds),
+            };
+            write_entries(&mut body, &shared, &answer);
+            body.push(']');
+            let entries: Vec<Value> = serde_json::from_str(&body).unwrap();
+            assert_eq!(entries.len(), expected);
+            assert!(entries.iter().all(|entry| *entry == entries[0]));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wait_is_held_until_decided_or_over() {
+        let sim = start(|o| {
+            o.commit_after = Span::from(Duration::from_millis(200));
+            o.validator_timeout = Duration::from_millis(1100);
+        });
+        let (decided, pending) = (test_id(1), test_id(2));
+        sim.submit("", &decided);
+        sim.submit_as("", &pending, Fate::StayPending);
+        let (_, body) = get(&sim, &format!("?id={decided}&wait=300")).await;
+        assert!(body.contains("COMMITTED") && body.contains("&wait=300"));
+        let (status, body) = get(&sim, &format!("?id={pending}&wait=1")).await;
+        assert!(status == 200 && body.contains("PENDING"));
+        let (status, body) = get(&sim, &format!("?id={pending}&wait=0")).await;
+        assert_eq!((status, code(&body)), (503, 17));
+        let (status, _) = get(&sim, &format!("?id={}&wait=300", test_id(3))).await;
+        assert_eq!(status, 200);
+    }
+
+    #[tokio::test]
+    async fn a_validator_that_is_gone_cuts_off_and_then_hangs() {
+        let sim = start(|o| {
+            o.latency = Duration::from_secs(3600);
+            o.validator_timeout = Duration::from_millis(200);
+        });
+        let query = format!("?id={}", test_id(1));
+        let gone = Behaviour {
+            validator_gone: true,
+            ..Behaviour::default()
+        };
+        let in_flight = get(&sim, &query);
+        let cut = async {
+            while sim.stats().requests == 0 {
+                tokio::task::yield_now().await;
+            }
+            sim.set_behaviour(&gone);
+        };
+        let ((status, body), ()) = tokio::join!(in_flight, cut);
+        assert_eq!((status, code(&body)), (503, 18));
+        let (status, body) = get(&sim, &query).await;
+        assert_eq!((status, code(&body)), (503, 17));
+        sim.set_behaviour(&Behaviour::default());
+        assert_eq!(get(&sim, &query).await.0, 200);
+    }
+}
