@@ -4,6 +4,7 @@
 pub mod config;
 pub mod flows;
 pub mod http;
+pub mod leases;
 pub mod ledgers;
 pub mod sim;
 pub mod store;

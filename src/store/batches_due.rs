@@ -319,7 +319,7 @@ const SQLITE_APPLY: &str = apply_statement!(
 
 const POSTGRES_APPLY: &str = apply_statement!(
     "json_to_recordset($1::json) AS u (seq bigint, status text, invalid_transactions text, \
-      polled_at timestamp, unknown boolean, next_poll_at timestamp, settled_at timestamp, \
+      polled_at timestamp(3), unknown boolean, next_poll_at timestamp, settled_at timestamp(3), \
       last_error text, log text)",
     "right(batches.poll_log || u.log, 240)"
 );

@@ -7,13 +7,13 @@ CREATE TABLE batches (
     status TEXT NOT NULL DEFAULT 'pending'
         CHECK (status IN ('pending', 'valid', 'committed', 'invalid', 'lost', 'refused')),
     invalid_transactions TEXT NOT NULL DEFAULT '[]',
-    submitted_at TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'utc'),
-    last_polled_at TIMESTAMP,
+    submitted_at TIMESTAMP(3) NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'utc'),
+    last_polled_at TIMESTAMP(3),
     polls INTEGER NOT NULL DEFAULT 0,
     unknowns INTEGER NOT NULL DEFAULT 0,
     -- NULL: due at once.
-    next_poll_at TIMESTAMP,
-    settled_at TIMESTAMP,
+    next_poll_at TIMESTAMP(3),
+    settled_at TIMESTAMP(3),
     last_error TEXT,
     -- Ours: the newest polls, ten characters each.
     poll_log TEXT NOT NULL DEFAULT '',

@@ -4,5 +4,5 @@ CREATE TABLE leases (
     name TEXT NOT NULL PRIMARY KEY,
     holder TEXT NOT NULL,
     epoch BIGINT NOT NULL,
-    expires_at TIMESTAMP NOT NULL
+    expires_at TIMESTAMP(3) NOT NULL
 );

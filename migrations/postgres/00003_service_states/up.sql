@@ -3,5 +3,5 @@ CREATE TABLE service_states (
     service TEXT NOT NULL PRIMARY KEY,
     version INTEGER NOT NULL,
     value TEXT NOT NULL,
-    saved_at TIMESTAMP NOT NULL
+    saved_at TIMESTAMP(3) NOT NULL
 );

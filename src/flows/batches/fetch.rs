@@ -1,0 +1,121 @@
+//! How one piece of work is fetched: one request, or several where the ledger
+//! refuses some of its ids.
+
+use super::traits::BatchError;
+use super::work::{Answer, BatchesOutcome, BatchesWork};
+use crate::flows::batches::StatusReport;
+use crate::ledgers::{Ledger, LedgerError};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Most requests for one piece of work: enough to find three refused ids
+/// among 500; whoever is left over is asked for in another piece of work.
+const MOST_REQUESTS: u32 = 32;
+
+/// Asks a ledger for the statuses of a piece of work.
+///
+/// Ids that cannot be the ledger's are refused without being sent, so that
+/// they hold up nobody. When the ledger refuses a whole request because of an
+/// id in it, the list is halved until the id is found.
+pub async fn fetch(ledger: Arc<dyn Ledger>, work: Arc<BatchesWork>) -> BatchesOutcome {
+    let begun = Instant::now();
+    let mut outcome = BatchesOutcome {
+        answers: vec![Answer::NotAsked; work.batches.len()],
+        work: work.clone(),
+        unasked: 0,
+        requests: 0,
+        failure: None,
+        panic: None,
+        took: std::time::Duration::ZERO,
+    };
+    let kind = ledger.kind();
+    let mut sound = Vec::with_capacity(work.batches.len());
+    let service_problem = kind.check_service_id(&work.service_id).err();
+    for (index, batch) in work.batches.iter().enumerate() {
+        let problem = service_problem.clone().map_or_else(
+            || kind.check_batch_id(&batch.batch_id),
+            Err,
+        );
+        match problem {
+            Ok(()) => sound.push(index),
+            Err(problem) => outcome.answers[index] = Answer::Refused(problem.to_string()),
+        }
+    }
+    // The parts still to be asked for, the next one last.
+    let mut parts: Vec<Vec<usize>> = Vec::new();
+    if !sound.is_empty() {
+        parts.push(sound);
+    }
+    while let Some(mut part) = parts.pop() {
+        if outcome.requests >= MOST_REQUESTS {
+            break;
+        }
+        let ids: Vec<&str> = part.iter().map(|index| work.batches[*index].batch_id.as_str()).collect();
+        let fits = ledger.fits(&work.service_id, &ids).clamp(1, ids.len());
+        if fits < part.len() {
+            parts.push(part.split_off(fits));
+        }
+        outcome.requests += 1;
+        match ledger.get_batch_statuses(&work.service_id, &ids[..fits]).await {
+            Ok(reports) => take_answers(&mut outcome, &work, &part, reports),
+            Err(BatchError::Ledger(LedgerError::RefusedIds { detail })) => {
+                if let [single] = part[..] {
+                    outcome.answers[single] = Answer::Refused(detail);
+                } else {
+                    let second = part.split_off(part.len() / 2);
+                    parts.push(second);
+                    parts.push(part);
+                }
+            }
+            Err(BatchError::Ledger(error)) => {
+                outcome.failure = Some(error);
+                break;
+            }
+            Err(BatchError::Store(detail) | BatchError::InternalError(detail)) => {
+                outcome.failure = Some(LedgerError::Malformed { detail });
+                break;
+            }
+        }
+    }
+    outcome.took = begun.elapsed();
+    outcome
+}
+
+/// Matches reports against what was asked: by id, whatever their order; of an
+/// id answered twice the first counts.
+fn take_answers(
+    outcome: &mut BatchesOutcome,
+    work: &BatchesWork,
+    part: &[usize],
+    reports: Vec<StatusReport>,
+) {
+    // What is wanted, and whether it was answered.
+    let mut wanted: HashMap<&str, (usize, bool)> = part
+        .iter()
+        .map(|index| (work.batches[*index].batch_id.as_str(), (*index, false)))
+        .collect();
+    let mut repeated = 0_u64;
+    for report in reports {
+        match wanted.get_mut(report.batch_id.as_str()) {
+            Some((index, answered @ false)) => {
+                *answered = true;
+                outcome.answers[*index] = Answer::Reported(report.status);
+            }
+            Some(_) => repeated += 1,
+            None => outcome.unasked += 1,
+        }
+    }
+    if repeated > 0 {
+        tracing::debug!(
+            ledger.name = %work.ledger,
+            ledger.repeated_ids = repeated,
+            "the ledger answered ids more than once"
+        );
+    }
+    for (index, answered) in wanted.into_values() {
+        if !answered {
+            outcome.answers[index] = Answer::Missing;
+        }
+    }
+}

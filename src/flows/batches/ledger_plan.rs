@@ -1,0 +1,464 @@
+//! The plan of one ledger: its sweep, its queues, its connections.
+
+use super::health::{Admission, BackoffPolicy, LedgerHealth};
+use super::load::BatchesPage;
+use super::plan::log_failure;
+use super::view::{LedgerTotals, LedgerView, ServiceTrouble};
+use super::work::{BatchesReport, BatchesWork};
+use crate::config::{BatchesSettings, LedgerRole, LedgerSettings};
+use crate::ledgers::LedgerKind;
+use crate::store::{DueCursor, DueQuery, LeaseStake, PendingBatch};
+use crate::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Rows read in one page.
+const PAGE: i64 = 5_000;
+/// A sweep reads on while fewer rows than this wait.
+const LOW: usize = 5_000;
+/// Shortest time from one sweep to the next where nothing woke the ledger.
+const SWEEP_GAP: Duration = Duration::from_millis(200);
+/// Shortest time from one sweep to the next where the last one found something.
+const BUSY_GAP: Duration = Duration::from_millis(20);
+/// A wake-up gathers what comes within this time.
+const WAKE_GAP: Duration = Duration::from_millis(5);
+/// Services left out of a query by name, at most.
+const MOST_EXCLUDED: usize = 1_000;
+/// Failing services shown, at most.
+const MOST_SHOWN: usize = 100;
+
+/// Order in which batches are due: never polled first, then by last poll,
+/// then in the order submitted.
+type RowKey = (Option<Timestamp>, i64);
+
+#[derive(Debug)]
+struct Sweep {
+    /// A page is being read.
+    loading: bool,
+    cursor: DueCursor,
+    /// Not continued before then.
+    at: Timestamp,
+    /// Rows queued since it began.
+    fresh: usize,
+    /// Rows were passed over since their service's queue was full.
+    capped: bool,
+    /// Returned while a page was being read: the page may not know.
+    returned: HashSet<i64>,
+    /// To be begun afresh when the page under way has come.
+    again: bool,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self {
+            loading: false,
+            cursor: DueCursor::START,
+            at: Timestamp::default(),
+            fresh: 0,
+            capped: false,
+            returned: HashSet::new(),
+            again: false,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    rows: BTreeMap<RowKey, PendingBatch>,
+    in_flight: usize,
+}
+
+/// The plan of one ledger.
+#[derive(Debug)]
+pub(super) struct LedgerPlan {
+    settings: LedgerSettings,
+    name: Arc<str>,
+    stake: Option<LeaseStake>,
+    holder: Option<String>,
+    health: LedgerHealth,
+    last_success_at: Option<Timestamp>,
+    sweep: Sweep,
+    queues: HashMap<Arc<str>, Queue>,
+    /// Services with something queued, by their first row.
+    ready: BTreeSet<(RowKey, Arc<str>)>,
+    /// Rows queued or in flight, by `seq`.
+    held: HashSet<i64>,
+    queued: usize,
+    in_flight: usize,
+    totals: LedgerTotals,
+}
+
+impl LedgerPlan {
+    pub(super) fn new(settings: LedgerSettings, health: LedgerHealth) -> Self {
+        Self {
+            name: Arc::from(settings.name.as_str()),
+            settings,
+            stake: None,
+            holder: None,
+            health,
+            last_success_at: None,
+            sweep: Sweep::default(),
+            queues: HashMap::new(),
+            ready: BTreeSet::new(),
+            held: HashSet::new(),
+            queued: 0,
+            in_flight: 0,
+            totals: LedgerTotals::default(),
+        }
+    }
+
+    pub(super) const fn settings(&self) -> &LedgerSettings {
+        &self.settings
+    }
+
+    pub(super) fn health_mut(&mut self, now: Timestamp, forget_after: Duration) -> &LedgerHealth {
+        self.health.forget_old(now, forget_after);
+        &self.health
+    }
+
+    pub(super) fn configure(&mut self, settings: LedgerSettings) {
+        if self.settings != settings {
+            // It may be another node, or the mistake may be mended: ask afresh.
+            self.health = LedgerHealth::default();
+            self.settings = settings;
+        }
+    }
+
+    pub(super) fn hold(&mut self, stake: Option<LeaseStake>, holder: Option<String>, now: Timestamp) {
+        self.holder = holder;
+        if self.stake == stake {
+            return;
+        }
+        if stake.is_none() {
+            let services: Vec<Arc<str>> = self.queues.keys().cloned().collect();
+            for service in services {
+                self.drop_queue(&service);
+            }
+        }
+        self.stake = stake;
+        self.wake(now);
+    }
+
+    pub(super) fn adopt(&mut self, service_id: &Arc<str>, seqs: &[i64]) {
+        self.held.extend(seqs);
+        self.in_flight += 1;
+        self.queues.entry(service_id.clone()).or_default().in_flight += 1;
+    }
+
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        let at = now.plus(WAKE_GAP);
+        if self.sweep.loading {
+            self.sweep.again = true;
+        } else {
+            self.sweep.cursor = DueCursor::START;
+        }
+        self.sweep.at = self.sweep.at.min(at);
+    }
+
+    pub(super) fn due_at(&mut self, at: Timestamp) {
+        if self.settings.role == LedgerRole::Primary && self.sweep.cursor == DueCursor::START {
+            self.sweep.at = self.sweep.at.min(at);
+        }
+    }
+
+    pub(super) fn wants(&mut self, now: Timestamp) -> Option<DueQuery> {
+        let closed = matches!(self.health.admission(now), Admission::ClosedUntil(_));
+        if self.stake.is_none() || closed || self.sweep.loading || now < self.sweep.at || self.queued > LOW {
+            return None;
+        }
+        if self.sweep.cursor == DueCursor::START {
+            self.sweep.fresh = 0;
+            self.sweep.capped = false;
+        }
+        self.sweep.loading = true;
+        self.sweep.returned.clear();
+        let cap = self.service_cap();
+        let full = self.queues.iter().filter(|(_, queue)| queue.rows.len() >= cap).map(|(id, _)| &**id);
+        let backed_off = self.health.backed_off(now).map(|(id, _)| id);
+        let without_services =
+            backed_off.chain(full).take(MOST_EXCLUDED).map(str::to_owned).collect();
+        Some(DueQuery {
+            ledger: self.settings.name.clone(),
+            now,
+            after: self.sweep.cursor,
+            limit: PAGE,
+            without_services,
+        })
+    }
+
+    /// Most rows queued for one service: enough for all connections twice over,
+    /// and no more, so that one service does not fill the queue.
+    fn service_cap(&self) -> usize {
+        self.settings.ids_per_request.saturating_mul(self.settings.connections).saturating_mul(2).min(4 * LOW)
+    }
+
+    pub(super) fn load_failed(&mut self, at: Timestamp) {
+        self.sweep.loading = false;
+        self.sweep.at = at;
+    }
+
+    pub(super) fn loaded(&mut self, page: BatchesPage, settings: &BatchesSettings, now: Timestamp) {
+        self.sweep.loading = false;
+        if self.stake.is_none() {
+            self.sweep = Sweep::default();
+            return;
+        }
+        let cap = self.service_cap();
+        for row in page.rows {
+            if self.held.contains(&row.seq)
+                || self.sweep.returned.contains(&row.seq)
+                || !self.health.may_ask(&row.service_id, now)
+            {
+                continue;
+            }
+            self.enqueue(row, cap);
+        }
+        self.sweep.returned.clear();
+        if std::mem::take(&mut self.sweep.again) {
+            self.sweep.cursor = DueCursor::START;
+            self.sweep.at = now.plus(WAKE_GAP);
+        } else if page.done {
+            self.sweep.cursor = DueCursor::START;
+            self.sweep.at = if self.sweep.fresh > 0 || self.sweep.capped {
+                now.plus(BUSY_GAP)
+            } else {
+                self.next_sweep(page.next_due, settings, now)
+            };
+        } else {
+            self.sweep.cursor = page.cursor;
+            self.sweep.at = now;
+        }
+    }
+
+    fn next_sweep(
+        &self,
+        next_due: Option<Timestamp>,
+        settings: &BatchesSettings,
+        now: Timestamp,
+    ) -> Timestamp {
+        let (interval, next_due) = match self.settings.role {
+            LedgerRole::Primary => (settings.poll_interval, next_due),
+            LedgerRole::Fallback => (settings.fallback_poll_interval, None),
+        };
+        let at = [next_due, self.health.next_retry(now)]
+            .into_iter()
+            .flatten()
+            .fold(now.plus(interval), Timestamp::min);
+        at.max(now.plus(SWEEP_GAP.min(interval)))
+    }
+
+    fn enqueue(&mut self, row: PendingBatch, cap: usize) {
+        let service: Arc<str> = match self.queues.get_key_value(row.service_id.as_str()) {
+            Some((known, _)) => known.clone(),
+            None => Arc::from(row.service_id.as_str()),
+        };
+        let queue = self.queues.entry(service.clone()).or_default();
+        if queue.rows.len() >= cap {
+            self.sweep.capped = true;
+            return;
+        }
+        let key = (row.last_polled_at, row.seq);
+        let first = queue.rows.keys().next().copied();
+        self.held.insert(row.seq);
+        queue.rows.insert(key, row);
+        self.queued += 1;
+        self.sweep.fresh += 1;
+        if first.is_none_or(|first| key < first) {
+            if let Some(first) = first {
+                self.ready.remove(&(first, service.clone()));
+            }
+            self.ready.insert((key, service));
+        }
+    }
+
+    fn drop_queue(&mut self, service_id: &str) {
+        let Some((service, _)) = self.queues.get_key_value(service_id) else { return };
+        let service = service.clone();
+        let Some(queue) = self.queues.get_mut(&service) else { return };
+        if let Some(first) = queue.rows.keys().next() {
+            self.ready.remove(&(*first, service.clone()));
+        }
+        for row in std::mem::take(&mut queue.rows).into_values() {
+            self.held.remove(&row.seq);
+            self.queued -= 1;
+        }
+        if queue.in_flight == 0 {
+            self.queues.remove(&service);
+        }
+    }
+
+    pub(super) fn next_work(&mut self, now: Timestamp) -> Option<BatchesWork> {
+        let stake = self.stake.clone()?;
+        let slots = match self.health.admission(now) {
+            Admission::Open => self.settings.connections,
+            Admission::Probe => 1,
+            Admission::ClosedUntil(_) => return None,
+        };
+        if self.in_flight >= slots {
+            return None;
+        }
+        let share = self.share();
+        let probing_limit = (self.settings.connections / 2).max(1);
+        let probing = self
+            .queues
+            .iter()
+            .filter(|(id, queue)| queue.in_flight > 0 && self.health.is_failing(id))
+            .count();
+        let service = self.ready.iter().map(|(_, service)| service).find(|service| {
+            let in_flight = self.queues.get(*service).map_or(0, |queue| queue.in_flight);
+            if self.health.is_failing(service) {
+                in_flight == 0 && probing < probing_limit
+            } else {
+                in_flight < share
+            }
+        })?;
+        let service = service.clone();
+        let most = self
+            .health
+            .most_ids(&service)
+            .unwrap_or(self.settings.ids_per_request)
+            .min(self.settings.ids_per_request)
+            .max(1);
+        let queue = self.queues.get_mut(&service)?;
+        let first = *queue.rows.keys().next()?;
+        self.ready.remove(&(first, service.clone()));
+        let mut batches = Vec::with_capacity(most.min(queue.rows.len()));
+        while batches.len() < most
+            && let Some((_, row)) = queue.rows.pop_first()
+        {
+            batches.push(row);
+        }
+        if let Some(first) = queue.rows.keys().next() {
+            self.ready.insert((*first, service.clone()));
+        }
+        queue.in_flight += 1;
+        self.in_flight += 1;
+        self.queued -= batches.len();
+        Some(BatchesWork { ledger: self.name.clone(), stake, service_id: service, batches })
+    }
+
+    /// Connections that one service may use: an even share, and where there
+    /// may be other services never the last one, so that one that wakes up
+    /// need not wait for a slow neighbour.
+    fn share(&self) -> usize {
+        let connections = self.settings.connections;
+        if self.settings.kind == LedgerKind::Sawtooth {
+            return connections;
+        }
+        let active = self.queues.len().max(1);
+        connections.div_ceil(active).min(connections.saturating_sub(1)).max(1)
+    }
+
+    pub(super) fn returned(&mut self, service_id: &str, seqs: &[i64]) {
+        for seq in seqs {
+            self.held.remove(seq);
+        }
+        if self.sweep.loading {
+            self.sweep.returned.extend(seqs);
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(queue) = self.queues.get_mut(service_id) {
+            queue.in_flight = queue.in_flight.saturating_sub(1);
+            if queue.in_flight == 0 && queue.rows.is_empty() {
+                self.queues.remove(service_id);
+            }
+        }
+    }
+
+    pub(super) fn report(
+        &mut self,
+        report: &BatchesReport,
+        asked: usize,
+        policy: &BackoffPolicy,
+        now: Timestamp,
+        chance: f64,
+    ) -> bool {
+        let totals = &mut self.totals;
+        totals.answered += report.answered;
+        totals.settled += report.settled;
+        totals.unknown += report.unknown;
+        totals.missing += report.missing;
+        totals.unasked += report.unasked;
+        totals.fenced += u64::from(report.fenced);
+        match &report.failure {
+            None => {
+                totals.requests += u64::from(report.requests);
+                if report.requests == 0 {
+                    return false;
+                }
+                self.last_success_at = Some(now);
+                let recovered = self.health.on_success(&report.service_id);
+                if recovered {
+                    tracing::info!(ledger.name = %report.ledger, service.id = %report.service_id, "the ledger answers again");
+                    self.wake(now);
+                }
+                recovered
+            }
+            Some(failure) => {
+                totals.failed_requests += 1;
+                self.health.on_failure(&report.service_id, failure, asked, policy, now, chance);
+                let admission = self.health.admission(now);
+                log_failure(report, failure, admission);
+                if !self.health.may_ask(&report.service_id, now) {
+                    self.drop_queue(&report.service_id);
+                }
+                if let Admission::ClosedUntil(until) = admission {
+                    let services: Vec<Arc<str>> = self.queues.keys().cloned().collect();
+                    for service in services {
+                        self.drop_queue(&service);
+                    }
+                    self.sweep.cursor = DueCursor::START;
+                    self.sweep.at = until;
+                } else if let Some(retry) = self.health.next_retry(now) {
+                    self.sweep.at = self.sweep.at.min(retry);
+                }
+                true
+            }
+        }
+    }
+
+    pub(super) fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.stake.is_none() || self.sweep.loading || self.queued > LOW {
+            return None;
+        }
+        Some(match self.health.admission(now) {
+            Admission::ClosedUntil(until) => self.sweep.at.max(until),
+            _ => self.sweep.at,
+        })
+    }
+
+    pub(super) fn view(&self, now: Timestamp) -> LedgerView {
+        let last_error = self.health.last_error();
+        let mut failing_services: Vec<ServiceTrouble> = self
+            .health
+            .backed_off(now)
+            .map(|(id, service)| ServiceTrouble {
+                service_id: id.to_owned(),
+                failures: service.failures,
+                last_error: service.last_error.clone(),
+                retry_at: service.retry_at,
+            })
+            .collect();
+        failing_services.sort_by(|a, b| b.failures.cmp(&a.failures).then(a.service_id.cmp(&b.service_id)));
+        failing_services.truncate(MOST_SHOWN);
+        LedgerView {
+            name: self.settings.name.clone(),
+            kind: self.settings.kind,
+            url: self.settings.url.to_string(),
+            role: self.settings.role,
+            held: self.stake.is_some(),
+            holder: self.holder.clone(),
+            breaker: self.health.breaker(now),
+            failures: self.health.failures(),
+            last_error: last_error.map(|(error, _)| error.to_owned()),
+            last_error_at: last_error.map(|(_, at)| at),
+            last_success_at: self.last_success_at,
+            retry_at: self.health.retry_at(),
+            in_flight: self.in_flight,
+            queued: self.queued,
+            failing_services,
+            totals: self.totals,
+        }
+    }
+}
