@@ -5,7 +5,7 @@ use super::connection::{in_transaction, on_backend};
 use super::leases::{HeldLease, LeaseStake, held_leases};
 use super::schema::batches;
 use super::{Store, StoreError};
-use crate::flows::batches::{BatchId, BatchResult, PendingBatchStore, Status};
+use crate::flows::batches::{BatchId, BatchResult, BatchUpdater, PendingBatchStore, Status};
 use crate::time::Timestamp;
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -140,6 +140,23 @@ impl PendingBatchStore<PendingBatch> for Store {
         query: &'a DueQuery,
     ) -> BoxFuture<'a, BatchResult<Vec<PendingBatch>>> {
         async move { Ok(self.due_batches(query).await?) }.boxed()
+    }
+}
+
+/// Writes batch changes in the name of a holder of leases.
+#[derive(Clone, Debug)]
+pub struct BatchWriter {
+    /// The database.
+    pub store: Store,
+    /// In whose name: only groups whose lease it holds are written.
+    pub holder: String,
+}
+
+impl BatchUpdater<ChangeGroup> for BatchWriter {
+    type Outcome = Applied;
+
+    fn update_batch_ids(&self, updates: Vec<ChangeGroup>) -> BoxFuture<'_, BatchResult<Applied>> {
+        async move { Ok(self.store.apply_batch_changes(&self.holder, updates).await?) }.boxed()
     }
 }
 

@@ -15,7 +15,7 @@ pub use exit::{ExitReason, watch_panics};
 pub use intercom::{Envelope, Intercom, IntercomError};
 pub use registry::{Keeper, LookupError, Watchdog};
 pub use restart::{RestartDecision, RestartHistory, RestartPolicy};
-pub use service::{Registration, ServiceContext};
+pub use service::{Registration, Service, ServiceContext};
 pub use settings::{SettingsReader, SettingsUpdater};
 pub use state::{StateCopy, StateHandle, state};
 pub use status::{IntercomStats, ServiceState, ServiceStatus};

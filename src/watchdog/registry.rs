@@ -5,16 +5,15 @@
 //! that was itself restarted goes on from here.
 
 use super::exit::{ExitBox, ExitGuard, ExitReason};
-use super::intercom::{Intercom, short_name};
+use super::intercom::Intercom;
 use super::restart::{RestartDecision, RestartHistory, RestartPolicy};
 use super::service::{
-    Command, Launch, LaunchOrder, LineEntry, Progress, Registration, ServiceContext,
+    Command, Launch, LaunchOrder, LineEntry, Progress, Service, ServiceContext, ServiceParts, find_line,
 };
 use super::stats::lock;
 use super::status::{ServiceState, ServiceStatus};
 use crate::time::Timestamp;
 use actix::{Actor, ArbiterHandle, Context, Message};
-use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -107,13 +106,11 @@ impl Watchdog {
 
     /// Registers a service, to run on `arbiter`; a service of the same name
     /// is replaced in the register.
-    pub fn register<A>(&self, registration: Registration<A>, arbiter: &ArbiterHandle, keeper: Keeper)
+    pub fn register<A>(&self, service: Service<A>, arbiter: &ArbiterHandle, keeper: Keeper)
     where
         A: Actor<Context = Context<A>>,
     {
-        let (name, critical, policy) =
-            (registration.name.clone(), registration.critical, registration.policy);
-        let (launch, lines) = registration.into_launch();
+        let ServiceParts { name, critical, policy, launch, lines } = service.into_parts();
         let entry = Entry {
             name,
             keeper,
@@ -151,16 +148,7 @@ impl Watchdog {
     {
         let services = lock(&self.inner.services);
         let entry = find(&services, service)?;
-        entry
-            .lines
-            .iter()
-            .find(|line| line.message == TypeId::of::<M>())
-            .and_then(|line| line.intercom.downcast_ref::<Intercom<M>>())
-            .cloned()
-            .ok_or_else(|| LookupError::NotAccepted {
-                service: service.to_owned(),
-                message: short_name::<M>(),
-            })
+        find_line(service, &entry.lines)
     }
 
     /// Starts a service that is not running.
@@ -215,6 +203,14 @@ impl Watchdog {
     /// How the services are, in the order they were registered.
     pub fn status(&self) -> Vec<ServiceStatus> {
         lock(&self.inner.services).iter().map(Entry::status).collect()
+    }
+
+    /// Starts all services that were registered and not started.
+    pub fn start_all(&self) {
+        let mut services = lock(&self.inner.services);
+        for entry in services.iter_mut().filter(|entry| entry.state == ServiceState::Registered) {
+            self.launch(entry);
+        }
     }
 
     /// Waits until a service of this keeper has ended.

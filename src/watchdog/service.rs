@@ -3,7 +3,7 @@
 
 use super::exit::ExitGuard;
 use super::intercom::{Envelope, Intercom, short_name};
-use super::registry::Watchdog;
+use super::registry::{LookupError, Watchdog};
 use super::restart::RestartPolicy;
 use super::stats::Stats;
 use super::status::IntercomStats;
@@ -89,26 +89,40 @@ pub(super) struct LineEntry {
     pub(super) stats: Box<dyn Fn() -> IntercomStats + Send + Sync>,
 }
 
-/// A service to be registered.
+/// A service to be registered, whose factory is not known yet: others may
+/// already ask it for intercoms.
 pub struct Registration<A: Actor<Context = Context<A>>> {
+    name: Arc<str>,
+    critical: bool,
+    policy: RestartPolicy,
+    capacity: usize,
+    publish: Vec<Publish<A>>,
+    lines: Vec<LineEntry>,
+}
+
+/// A service to be registered.
+pub struct Service<A: Actor<Context = Context<A>>> {
+    registration: Registration<A>,
+    build: Box<dyn Fn(ServiceContext) -> A + Send + Sync>,
+}
+
+/// What the register keeps of a service, with its type forgotten.
+pub(super) struct ServiceParts {
     pub(super) name: Arc<str>,
     pub(super) critical: bool,
     pub(super) policy: RestartPolicy,
-    capacity: usize,
-    build: Arc<dyn Fn(ServiceContext) -> A + Send + Sync>,
-    publish: Vec<Publish<A>>,
+    pub(super) launch: Launch,
     pub(super) lines: Vec<LineEntry>,
 }
 
 impl<A: Actor<Context = Context<A>>> Registration<A> {
-    /// A service of that name, built by `build` at every start.
-    pub fn new(name: &str, build: impl Fn(ServiceContext) -> A + Send + Sync + 'static) -> Self {
+    /// A service of that name.
+    pub fn new(name: &str) -> Self {
         Self {
             name: Arc::from(name),
             critical: false,
             policy: RestartPolicy::default(),
             capacity: 1024,
-            build: Arc::new(build),
             publish: Vec::new(),
             lines: Vec::new(),
         }
@@ -150,13 +164,51 @@ impl<A: Actor<Context = Context<A>>> Registration<A> {
         self
     }
 
-    /// Splits into what the registry keeps: the start function and the rest.
-    pub(super) fn into_launch(self) -> (Launch, Vec<LineEntry>) {
-        let Self { capacity, build, publish, lines, .. } = self;
-        let publish = Arc::new(publish);
+    /// The intercom for messages of type `M` to this service.
+    ///
+    /// # Errors
+    /// The service was not opened to `M`.
+    pub fn intercom<M>(&self) -> Result<Intercom<M>, LookupError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        find_line(&self.name, &self.lines)
+    }
+
+    /// Says how the service is built, at its first and at every later start.
+    #[must_use]
+    pub fn built_by(self, build: impl Fn(ServiceContext) -> A + Send + Sync + 'static) -> Service<A> {
+        Service { registration: self, build: Box::new(build) }
+    }
+}
+
+/// Finds the line for messages of type `M`.
+pub(super) fn find_line<M>(service: &str, lines: &[LineEntry]) -> Result<Intercom<M>, LookupError>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    lines
+        .iter()
+        .find(|line| line.message == TypeId::of::<M>())
+        .and_then(|line| line.intercom.downcast_ref::<Intercom<M>>())
+        .cloned()
+        .ok_or_else(|| LookupError::NotAccepted {
+            service: service.to_owned(),
+            message: short_name::<M>(),
+        })
+}
+
+impl<A: Actor<Context = Context<A>>> Service<A> {
+    /// Forgets the type: the start function, and what the register keeps.
+    pub(super) fn into_parts(self) -> ServiceParts {
+        let Self { registration, build } = self;
+        let Registration { name, critical, policy, capacity, publish, lines } = registration;
+        let build: Arc<dyn Fn(ServiceContext) -> A + Send + Sync> = Arc::from(build);
         let launch = move |order: LaunchOrder| match order {
             LaunchOrder::Disconnect => {
-                for publish in publish.iter() {
+                for publish in &publish {
                     publish(None);
                 }
             }
@@ -183,12 +235,12 @@ impl<A: Actor<Context = Context<A>>> Registration<A> {
                     ctx.spawn(obey.finish());
                     build(service)
                 });
-                for publish in publish.iter() {
+                for publish in &publish {
                     publish(Some(&addr));
                 }
             }
         };
-        (Arc::new(launch), lines)
+        ServiceParts { name, critical, policy, launch: Arc::new(launch), lines }
     }
 }
 

@@ -388,6 +388,9 @@ impl LedgerPlan {
                     return false;
                 }
                 self.last_success_at = Some(now);
+                if report.not_asked > 0 {
+                    self.wake(now);
+                }
                 let recovered = self.health.on_success(&report.service_id);
                 if recovered {
                     tracing::info!(ledger.name = %report.ledger, service.id = %report.service_id, "the ledger answers again");
@@ -402,6 +405,9 @@ impl LedgerPlan {
                 log_failure(report, failure, admission);
                 if !self.health.may_ask(&report.service_id, now) {
                     self.drop_queue(&report.service_id);
+                } else {
+                    // Asked for less at once, and at once.
+                    self.wake(now);
                 }
                 if let Admission::ClosedUntil(until) = admission {
                     let services: Vec<Arc<str>> = self.queues.keys().cloned().collect();

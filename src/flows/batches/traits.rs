@@ -66,13 +66,10 @@ pub trait BatchStatusStore<T: BatchStatus>: Send + Sync {
 }
 
 /// Whatever keeps the statuses.
-pub trait BatchUpdater<T: Send + Sync>: Send + Sync {
+pub trait BatchUpdater<T>: Send + Sync {
     /// What the update did.
     type Outcome;
 
     /// Writes updates of any number of ledgers and services in one transaction.
-    fn update_batch_ids<'a>(
-        &'a self,
-        updates: &'a [T],
-    ) -> BoxFuture<'a, BatchResult<Self::Outcome>>;
+    fn update_batch_ids(&self, updates: Vec<T>) -> BoxFuture<'_, BatchResult<Self::Outcome>>;
 }

@@ -71,6 +71,8 @@ pub struct BatchesReport {
     pub unknown: u64,
     /// Asked for and not answered.
     pub missing: u64,
+    /// Not asked for, and still due.
+    pub not_asked: u64,
     /// Answered and not asked for.
     pub unasked: u64,
     /// The outcome was not written, the lease being lost.
@@ -120,6 +122,7 @@ impl BatchesReport {
             settled: 0,
             unknown: count(|answer| matches!(answer, Answer::Reported(LedgerStatus::Unknown))),
             missing: count(|answer| matches!(answer, Answer::Missing)),
+            not_asked: count(|answer| matches!(answer, Answer::NotAsked)),
             unasked: outcome.unasked,
             fenced: false,
         }

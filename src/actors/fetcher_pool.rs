@@ -1,0 +1,150 @@
+//! The FetcherPool: does the network work, off the actors' thread.
+//!
+//! In: [`Fetch`]. Out: [`Commit`] to the Updater. On failure of one fetch
+//! (a panic included): an outcome that says so. When the pool itself ends, the
+//! tickets of the messages in its mailbox come back to the Scheduler; fetches
+//! under way go on and deliver their outcomes.
+
+use super::follow_settings;
+use crate::config::LedgerSettings;
+use crate::flows::batches::{self, Answer, BatchesOutcome, BatchesWork};
+use crate::ledgers::{self, Ledger, LedgerError};
+use crate::messages::{Commit, Fetch, Outcome, Ticket, Work};
+use crate::watchdog::{Envelope, Intercom, ServiceContext, SettingsReader};
+use actix::{Actor, Context, Handler};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an outcome waits for the Updater to come back before it is given
+/// up (its batches are then fetched again).
+const UPDATER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a FetcherPool is built from.
+#[derive(Clone, Debug)]
+pub struct FetcherPoolParts {
+    /// The configured ledgers.
+    pub settings: SettingsReader<Vec<LedgerSettings>>,
+    /// Takes the outcomes.
+    pub updater: Intercom<Commit>,
+}
+
+/// The pool of network work.
+pub struct FetcherPool {
+    context: ServiceContext,
+    parts: FetcherPoolParts,
+    ledgers: HashMap<String, Client>,
+}
+
+struct Client {
+    settings: LedgerSettings,
+    ledger: Result<Arc<dyn Ledger>, String>,
+}
+
+impl FetcherPool {
+    /// A pool with a client for each configured ledger.
+    pub fn new(context: ServiceContext, parts: FetcherPoolParts) -> Self {
+        let settings = parts.settings.current();
+        let mut pool = Self { context, parts, ledgers: HashMap::new() };
+        pool.configure(settings);
+        pool
+    }
+
+    /// Makes clients for new and changed ledgers; others keep theirs, and
+    /// their connections.
+    fn configure(&mut self, settings: Vec<LedgerSettings>) {
+        let mut known = std::mem::take(&mut self.ledgers);
+        for settings in settings {
+            let client = match known.remove(&settings.name) {
+                Some(client) if client.settings == settings => client,
+                _ => {
+                    let ledger = ledgers::connect(&settings).map_err(|error| error.to_string());
+                    if let Err(error) = &ledger {
+                        tracing::error!(ledger.name = %settings.name, error = %error, "no client for this ledger");
+                    }
+                    Client { settings, ledger }
+                }
+            };
+            self.ledgers.insert(client.settings.name.clone(), client);
+        }
+    }
+
+    fn fetch_batches(&self, work: Arc<BatchesWork>, ticket: Ticket) {
+        let client = self.ledgers.get(&*work.ledger);
+        let ledger = match client.map(|client| &client.ledger) {
+            Some(Ok(ledger)) => ledger.clone(),
+            Some(Err(detail)) => {
+                self.deliver(failed(work, detail.clone()), ticket);
+                return;
+            }
+            None => {
+                self.deliver(failed(work, "the ledger is not configured".to_owned()), ticket);
+                return;
+            }
+        };
+        let updater = self.parts.updater.clone();
+        let runtime = self.context.runtime();
+        let fetch = runtime.spawn(batches::fetch(ledger, work.clone()));
+        runtime.spawn(async move {
+            let outcome = match fetch.await {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    let mut outcome = failed(work, String::new());
+                    outcome.panic = Some(error.to_string());
+                    outcome
+                }
+            };
+            metrics::histogram!(
+                "highwater_fetch_seconds",
+                "flow" => "batches",
+                "ledger" => outcome.work.ledger.to_string()
+            )
+            .record(outcome.took.as_secs_f64());
+            deliver(&updater, outcome, ticket).await;
+        });
+    }
+
+    fn deliver(&self, outcome: BatchesOutcome, ticket: Ticket) {
+        let updater = self.parts.updater.clone();
+        self.context.runtime().spawn(async move { deliver(&updater, outcome, ticket).await });
+    }
+}
+
+async fn deliver(updater: &Intercom<Commit>, outcome: BatchesOutcome, ticket: Ticket) {
+    let commit = Commit { outcome: Outcome::Batches(outcome), ticket };
+    if let Err(error) = updater.send(commit, UPDATER_PATIENCE).await {
+        tracing::warn!(error = %error, "an outcome was not taken; its batches are asked for again");
+    }
+}
+
+fn failed(work: Arc<BatchesWork>, detail: String) -> BatchesOutcome {
+    BatchesOutcome {
+        answers: vec![Answer::NotAsked; work.batches.len()],
+        work,
+        unasked: 0,
+        requests: 0,
+        failure: Some(LedgerError::Unreachable { detail }),
+        panic: None,
+        took: Duration::ZERO,
+    }
+}
+
+impl Actor for FetcherPool {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let reader = self.parts.settings.clone();
+        follow_settings(ctx, &reader, |pool: &mut Self, settings, _| pool.configure(settings));
+    }
+}
+
+impl Handler<Envelope<Fetch>> for FetcherPool {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Fetch>, _: &mut Self::Context) {
+        let Fetch { work, ticket } = envelope.open();
+        match work {
+            Work::Batches(work) => self.fetch_batches(work, ticket),
+        }
+    }
+}

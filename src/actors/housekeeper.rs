@@ -1,0 +1,77 @@
+//! The Housekeeper: prunes what is past its retention, in small steps.
+//!
+//! In: a timer. Out: the store. On failure: tried again at the next turn.
+
+use crate::config::RetentionSettings;
+use crate::store::Store;
+use crate::time::Timestamp;
+use crate::watchdog::{ServiceContext, SettingsReader};
+use actix::fut::wrap_future;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context};
+use std::time::Duration;
+
+/// Rows deleted in one transaction.
+const STEP: i64 = 500;
+/// Pause between steps while there is more to prune.
+const BUSY: Duration = Duration::from_millis(200);
+/// Pause when there is nothing to prune.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What a Housekeeper is built from.
+#[derive(Clone, Debug)]
+pub struct HousekeeperParts {
+    /// What is pruned.
+    pub store: Store,
+    /// After how long.
+    pub settings: SettingsReader<RetentionSettings>,
+}
+
+/// Prunes old rows.
+#[derive(Debug)]
+pub struct Housekeeper {
+    context: ServiceContext,
+    parts: HousekeeperParts,
+}
+
+impl Housekeeper {
+    /// A housekeeper of this store.
+    pub const fn new(context: ServiceContext, parts: HousekeeperParts) -> Self {
+        Self { context, parts }
+    }
+
+    fn arm(ctx: &mut Context<Self>, pause: Duration) {
+        ctx.run_later(pause, |keeper, ctx| {
+            keeper.context.progress();
+            let before = Timestamp::now().minus(keeper.parts.settings.current().settled_batches);
+            let store = keeper.parts.store.clone();
+            let task =
+                keeper.context.runtime().spawn(async move { store.prune_batches(before, STEP).await });
+            ctx.spawn(wrap_future::<_, Self>(task).map(|result, _, ctx| {
+                let pause = match result {
+                    Ok(Ok(0)) => IDLE,
+                    Ok(Ok(pruned)) => {
+                        tracing::debug!(batches.pruned = pruned, "settled batches past their retention were pruned");
+                        BUSY
+                    }
+                    Ok(Err(error)) => {
+                        tracing::warn!(error = %error, "pruning failed; tried again");
+                        IDLE
+                    }
+                    Err(error) => {
+                        tracing::error!(error = %error, "pruning ended early; tried again");
+                        IDLE
+                    }
+                };
+                Self::arm(ctx, pause);
+            }));
+        });
+    }
+}
+
+impl Actor for Housekeeper {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        Self::arm(ctx, BUSY);
+    }
+}

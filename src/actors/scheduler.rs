@@ -1,0 +1,278 @@
+//! The Scheduler: decides what is due now and hands it out against credits.
+//!
+//! In: [`Settled`] from the Updater, [`Wake`] from the API, leases, settings,
+//! returned tickets. Out: [`Fetch`] to the FetcherPool. It holds no rules of a
+//! flow: the flow's plan says what is due, in which order, and when next. On
+//! failure: the register of work in flight lives outside, so that the next
+//! Scheduler hands out nothing twice; the health of ledgers was saved.
+
+use super::{follow_settings, on_each};
+use crate::config::{BatchesSettings, LedgerSettings};
+use crate::flows::batches::{self, BatchError, BatchesHealth, BatchesPlan, BatchesView};
+use crate::leases::Holdings;
+use crate::messages::{
+    Drain, Fetch, InFlight, Page, Report, Settled, SettledWork, Wake, Want, Work, WorkId,
+};
+use crate::store::Store;
+use crate::time::Timestamp;
+use crate::watchdog::{Envelope, Intercom, ServiceContext, SettingsReader, StateHandle};
+use actix::fut::{ActorStreamExt as _, wrap_future, wrap_stream};
+use actix::{Actor, ActorFutureExt as _, AsyncContext, Context, Handler, SpawnHandle};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often, at most, the view and the soft state are brought up to date.
+const SHOW_EVERY: Duration = Duration::from_millis(250);
+/// How long after a failed read the database is asked again.
+const READ_AGAIN: Duration = Duration::from_millis(500);
+/// Longest sleep of the timer.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// Settings of the Scheduler.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SchedulerSettings {
+    /// The batch flow.
+    pub batches: BatchesSettings,
+    /// The ledgers.
+    pub ledgers: Vec<LedgerSettings>,
+}
+
+/// What a Scheduler is built from.
+#[derive(Clone, Debug)]
+pub struct SchedulerParts {
+    /// Where due work is read.
+    pub store: Store,
+    /// Settings.
+    pub settings: SettingsReader<SchedulerSettings>,
+    /// Takes the work.
+    pub fetchers: Intercom<Fetch>,
+    /// All work in flight.
+    pub in_flight: InFlight,
+    /// Leases held.
+    pub holdings: watch::Receiver<Arc<Holdings>>,
+    /// Health of ledgers, kept across restarts.
+    pub health: StateHandle<BatchesHealth>,
+    /// Where the flow's view is shown.
+    pub view: Arc<watch::Sender<Arc<BatchesView>>>,
+}
+
+/// Decides what is due.
+pub struct Scheduler {
+    context: ServiceContext,
+    parts: SchedulerParts,
+    batches: BatchesPlan,
+    draining: bool,
+    timer: Option<SpawnHandle>,
+    unsaved: bool,
+}
+
+impl Scheduler {
+    /// A Scheduler that goes on where the former one left off.
+    pub fn new(context: ServiceContext, parts: SchedulerParts) -> Self {
+        let now = Timestamp::now();
+        let settings = parts.settings.current();
+        let mut plan =
+            BatchesPlan::new(settings.batches, &settings.ledgers, parts.health.current(), now);
+        for work in parts.in_flight.works() {
+            match work {
+                WorkId::Batches { ledger, service_id, seqs } => plan.adopt(&ledger, &service_id, &seqs),
+            }
+        }
+        Self { context, parts, batches: plan, draining: false, timer: None, unsaved: false }
+    }
+
+    fn turn(&mut self, ctx: &mut Context<Self>) {
+        self.context.progress();
+        let now = Timestamp::now();
+        self.take_back(now);
+        if !self.draining {
+            for query in self.batches.wants(now) {
+                self.read(ctx, Want::Batches(query));
+            }
+            self.hand_out(now);
+        }
+        self.arm(ctx, now);
+    }
+
+    fn take_back(&mut self, now: Timestamp) {
+        for returned in self.parts.in_flight.take_returned() {
+            match &returned.work {
+                WorkId::Batches { ledger, service_id, seqs } => {
+                    self.batches.returned(ledger, service_id, seqs);
+                    if !returned.settled {
+                        self.batches.abandoned(ledger, service_id, now, rand::random());
+                    }
+                }
+            }
+        }
+    }
+
+    fn hand_out(&mut self, now: Timestamp) {
+        while self.parts.in_flight.count() < self.batches.max_in_flight() {
+            let Some(work) = self.batches.next_work(now) else { break };
+            let ticket = self.parts.in_flight.open(WorkId::Batches {
+                ledger: work.ledger.clone(),
+                service_id: work.service_id.clone(),
+                seqs: work.batches.iter().map(|batch| batch.seq).collect(),
+            });
+            let fetch = Fetch { work: Work::Batches(Arc::new(work)), ticket };
+            if self.parts.fetchers.post(fetch).is_err() {
+                // The pool is being restarted; the ticket came back by itself.
+                break;
+            }
+        }
+    }
+
+    fn read(&self, ctx: &mut Context<Self>, want: Want) {
+        match want {
+            Want::Batches(query) => {
+                let ledger = query.ledger.clone();
+                let store = self.parts.store.clone();
+                let task =
+                    self.context.runtime().spawn(async move { batches::load(&store, query).await });
+                ctx.spawn(wrap_future::<_, Self>(task).map(move |result, scheduler, ctx| {
+                    let result = result
+                        .unwrap_or_else(|error| Err(BatchError::InternalError(error.to_string())));
+                    match result {
+                        Ok(page) => scheduler.take_page(Page::Batches(page)),
+                        Err(error) => {
+                            tracing::warn!(ledger.name = %ledger, error = %error, "due batches could not be read; tried again");
+                            scheduler.batches.load_failed(&ledger, Timestamp::now(), READ_AGAIN);
+                        }
+                    }
+                    scheduler.turn(ctx);
+                }));
+            }
+        }
+    }
+
+    fn take_page(&mut self, page: Page) {
+        match page {
+            Page::Batches(page) => self.batches.loaded(page, Timestamp::now()),
+        }
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>, now: Timestamp) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if self.draining {
+            return;
+        }
+        if let Some(at) = self.batches.wake_at(now) {
+            let wait = at.since(now).clamp(Duration::from_millis(1), LONGEST_SLEEP);
+            self.timer = Some(ctx.run_later(wait, |scheduler, ctx| {
+                scheduler.timer = None;
+                scheduler.turn(ctx);
+            }));
+        }
+    }
+
+    fn take_report(&mut self, settled: SettledWork, now: Timestamp) {
+        match &settled.report {
+            Report::Batches(report) => {
+                self.unsaved |= self.batches.report(report, settled.asked, now, rand::random());
+                if let Some(at) = settled.due_at {
+                    self.batches.due_at(&report.ledger, at);
+                }
+            }
+        }
+        settled.ticket.settle();
+    }
+
+    fn show(&mut self) {
+        let now = Timestamp::now();
+        let view = self.batches.view(now);
+        self.parts.view.send_if_modified(|shown| {
+            let differs = **shown != view;
+            if differs {
+                *shown = Arc::new(view);
+            }
+            differs
+        });
+        if std::mem::take(&mut self.unsaved) {
+            self.parts.health.update(self.batches.health(now));
+        }
+    }
+
+    fn show_for_ever(ctx: &mut Context<Self>) {
+        ctx.run_later(SHOW_EVERY, |scheduler, ctx| {
+            scheduler.show();
+            Self::show_for_ever(ctx);
+        });
+    }
+
+    fn take_holdings(&mut self, ctx: &mut Context<Self>) {
+        let holdings = self.parts.holdings.borrow_and_update().clone();
+        self.batches.hold(&holdings, Timestamp::now());
+        self.turn(ctx);
+    }
+}
+
+impl Actor for Scheduler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let in_flight = self.parts.in_flight.clone();
+        let returned = move || {
+            let in_flight = in_flight.clone();
+            async move { in_flight.bell().await }
+        };
+        on_each(ctx, returned, Self::turn);
+        let holdings = self.parts.holdings.clone();
+        let changes = futures_util::stream::unfold(holdings, |mut holdings| async move {
+            holdings.changed().await.ok()?;
+            Some(((), holdings))
+        });
+        let follow = wrap_stream::<_, Self>(changes)
+            .map(|(), scheduler: &mut Self, ctx: &mut Context<Self>| scheduler.take_holdings(ctx));
+        ctx.spawn(follow.finish());
+        let reader = self.parts.settings.clone();
+        follow_settings(ctx, &reader, |scheduler: &mut Self, settings, ctx| {
+            let now = Timestamp::now();
+            scheduler.batches.configure(settings.batches, &settings.ledgers, now);
+            let holdings = scheduler.parts.holdings.borrow().clone();
+            scheduler.batches.hold(&holdings, now);
+            scheduler.unsaved = true;
+            scheduler.turn(ctx);
+        });
+        Self::show_for_ever(ctx);
+        self.take_holdings(ctx);
+        self.show();
+    }
+}
+
+impl Handler<Envelope<Settled>> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Settled>, ctx: &mut Self::Context) {
+        let Settled(works) = envelope.open();
+        let now = Timestamp::now();
+        for settled in works {
+            self.take_report(settled, now);
+        }
+        self.turn(ctx);
+    }
+}
+
+impl Handler<Envelope<Wake>> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Wake>, ctx: &mut Self::Context) {
+        let Wake { ledger } = envelope.open();
+        self.batches.wake(ledger.as_deref(), Timestamp::now());
+        self.turn(ctx);
+    }
+}
+
+impl Handler<Envelope<Drain>> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Drain>, ctx: &mut Self::Context) {
+        let Drain = envelope.open();
+        self.draining = true;
+        self.show();
+        self.turn(ctx);
+    }
+}

@@ -1,0 +1,337 @@
+//! The Updater: the one writer of flow results.
+//!
+//! In: [`Commit`] from the FetcherPool. Out: [`Settled`] to the Scheduler. It
+//! gathers outcomes for a few milliseconds or a few thousand rows, whichever
+//! comes first, and commits them in one transaction, each under the lease it
+//! was fetched with. On failure of the database: what was gathered is kept and
+//! tried again, and counts against nobody. When the Updater itself ends, the
+//! tickets it held come back to the Scheduler, and the work is done again.
+
+use super::follow_settings;
+use crate::config::BatchesSettings;
+use crate::flows::batches::{
+    Answer, BatchError, BatchUpdater, BatchesOutcome, BatchesReport, Failure, Status, changes_of,
+};
+use crate::messages::{Commit, Flush, Outcome, Report, Settled, SettledWork, Ticket};
+use crate::store::{BatchChange, BatchWriter, ChangeGroup};
+use crate::time::Timestamp;
+use crate::watchdog::{Envelope, Intercom, ServiceContext, SettingsReader};
+use actix::fut::wrap_future;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// First pause after the database was out of reach, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long results wait for the Scheduler to come back.
+const SCHEDULER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Settings of the Updater.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpdaterSettings {
+    /// The batch flow: its rules, and how much is gathered how long.
+    pub batches: BatchesSettings,
+}
+
+/// What an Updater is built from.
+#[derive(Clone, Debug)]
+pub struct UpdaterParts {
+    /// Writes batches.
+    pub batches: BatchWriter,
+    /// Settings.
+    pub settings: SettingsReader<UpdaterSettings>,
+    /// Is told what is settled.
+    pub scheduler: Intercom<Settled>,
+}
+
+/// Commits outcomes in groups.
+pub struct Updater {
+    context: ServiceContext,
+    parts: UpdaterParts,
+    settings: UpdaterSettings,
+    gathered: Vec<(BatchesOutcome, Ticket)>,
+    rows: usize,
+    timer: Option<SpawnHandle>,
+    committing: bool,
+    failures: u32,
+    flushes: Vec<oneshot::Sender<()>>,
+}
+
+/// A group of outcomes on its way into the database.
+struct Group {
+    items: Vec<Item>,
+}
+
+/// One outcome, with what it changes.
+struct Item {
+    report: BatchesReport,
+    asked: usize,
+    ticket: Ticket,
+    changes: Vec<BatchChange>,
+    stake: crate::store::LeaseStake,
+}
+
+impl Updater {
+    /// An Updater with nothing gathered.
+    pub fn new(context: ServiceContext, parts: UpdaterParts) -> Self {
+        let settings = parts.settings.current();
+        Self {
+            context,
+            parts,
+            settings,
+            gathered: Vec::new(),
+            rows: 0,
+            timer: None,
+            committing: false,
+            failures: 0,
+            flushes: Vec::new(),
+        }
+    }
+
+    fn gather(&mut self, outcome: BatchesOutcome, ticket: Ticket, ctx: &mut Context<Self>) {
+        let rows = outcome.answers.iter().filter(|answer| **answer != Answer::NotAsked).count();
+        if rows == 0 {
+            // Nothing to write: a failure is told at once, whatever the database does.
+            let asked = outcome.work.batches.len();
+            let report = Report::Batches(BatchesReport::of(&outcome));
+            self.tell(vec![SettledWork { report, due_at: None, asked, ticket }]);
+            return;
+        }
+        self.rows += rows;
+        self.gathered.push((outcome, ticket));
+        if self.rows >= self.settings.batches.commit_rows {
+            self.commit(ctx);
+        } else if self.timer.is_none() && !self.committing {
+            self.arm(ctx, self.settings.batches.commit_interval);
+        }
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>, after: Duration) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        self.timer = Some(ctx.run_later(after, |updater, ctx| {
+            updater.timer = None;
+            updater.commit(ctx);
+        }));
+    }
+
+    fn commit(&mut self, ctx: &mut Context<Self>) {
+        if self.committing || self.gathered.is_empty() {
+            return;
+        }
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let gathered = std::mem::take(&mut self.gathered);
+        self.rows = 0;
+        let settings = self.settings.batches.clone();
+        let writer = self.parts.batches.clone();
+        self.committing = true;
+        let task = self.context.runtime().spawn(async move {
+            let now = Timestamp::now();
+            let items = gathered
+                .into_iter()
+                .map(|(outcome, ticket)| Item {
+                    changes: changes_of(&outcome, &settings, now, rand::random),
+                    report: BatchesReport::of(&outcome),
+                    asked: outcome.work.batches.len(),
+                    stake: outcome.work.stake.clone(),
+                    ticket,
+                })
+                .collect();
+            write(&writer, Group { items }).await
+        });
+        self.await_write(ctx, task);
+    }
+
+    fn await_write(
+        &mut self,
+        ctx: &mut Context<Self>,
+        task: tokio::task::JoinHandle<Result<Vec<SettledWork>, (Group, String)>>,
+    ) {
+        ctx.spawn(wrap_future::<_, Self>(task).map(|result, updater, ctx| {
+            updater.context.progress();
+            match result {
+                Ok(Ok(settled)) => {
+                    updater.failures = 0;
+                    updater.tell(settled);
+                    updater.written(ctx);
+                }
+                Ok(Err((group, error))) => updater.write_again(ctx, group, &error),
+                Err(error) => {
+                    // The tickets came back with the task's end.
+                    tracing::error!(error = %error, "a commit ended early; its work is done again");
+                    updater.written(ctx);
+                }
+            }
+        }));
+    }
+
+    fn written(&mut self, ctx: &mut Context<Self>) {
+        self.committing = false;
+        if self.gathered.is_empty() {
+            for flush in self.flushes.drain(..) {
+                // Whoever flushed may have given up waiting.
+                flush.send(()).unwrap_or_default();
+            }
+        } else {
+            // What gathered during the commit has waited long enough.
+            self.commit(ctx);
+        }
+    }
+
+    fn write_again(&mut self, ctx: &mut Context<Self>, group: Group, error: &str) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = RETRY.0.saturating_mul(1 << self.failures.min(10)).min(RETRY.1);
+        metrics::counter!("highwater_commit_failures_total").increment(1);
+        tracing::warn!(
+            error = %error,
+            commit.retry_after_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            "outcomes could not be written; kept, and tried again"
+        );
+        ctx.run_later(pause, |updater, ctx| {
+            let writer = updater.parts.batches.clone();
+            let task = updater.context.runtime().spawn(async move { write(&writer, group).await });
+            updater.await_write(ctx, task);
+        });
+    }
+
+    fn tell(&self, settled: Vec<SettledWork>) {
+        if settled.is_empty() {
+            return;
+        }
+        let scheduler = self.parts.scheduler.clone();
+        self.context.runtime().spawn(async move {
+            if let Err(error) = scheduler.send(Settled(settled), SCHEDULER_PATIENCE).await {
+                tracing::warn!(error = %error, "the Scheduler did not take results; their tickets came back");
+            }
+        });
+    }
+}
+
+/// Writes a group in one transaction. A group that the database refuses is
+/// written outcome by outcome, so that one that cannot be written holds up no
+/// other.
+///
+/// # Errors
+/// The database is out of reach: the group, to be tried again, and why.
+async fn write(writer: &BatchWriter, group: Group) -> Result<Vec<SettledWork>, (Group, String)> {
+    let begun = Instant::now();
+    let changes = group.items.iter().map(Item::change_group).collect();
+    match writer.update_batch_ids(changes).await {
+        Ok(applied) => {
+            metrics::histogram!("highwater_commit_seconds").record(begun.elapsed().as_secs_f64());
+            metrics::counter!("highwater_commit_rows_total").increment(applied.changed as u64);
+            let items = group.items.into_iter().enumerate();
+            Ok(items.map(|(index, item)| item.settled(applied.fenced.contains(&index))).collect())
+        }
+        Err(BatchError::Store(error)) => Err((group, error)),
+        Err(error) if group.items.len() == 1 => {
+            tracing::error!(error = %error, "an outcome cannot be written");
+            Ok(group.items.into_iter().map(|item| item.refused(&error.to_string())).collect())
+        }
+        Err(error) => {
+            tracing::error!(error = %error, "a group of outcomes cannot be written; written one by one");
+            let mut settled = Vec::new();
+            let mut rest = group.items.into_iter();
+            while let Some(item) = rest.next() {
+                match writer.update_batch_ids(vec![item.change_group()]).await {
+                    Ok(applied) => settled.push(item.settled(!applied.fenced.is_empty())),
+                    Err(BatchError::Store(error)) => {
+                        // Those already written are written again, which changes nothing.
+                        let items = std::iter::once(item).chain(rest).collect();
+                        drop(settled);
+                        return Err((Group { items }, error));
+                    }
+                    Err(error) => settled.push(item.refused(&error.to_string())),
+                }
+            }
+            Ok(settled)
+        }
+    }
+}
+
+impl Item {
+    fn change_group(&self) -> ChangeGroup {
+        ChangeGroup { stake: self.stake.clone(), changes: self.changes.clone() }
+    }
+
+    fn settled(mut self, fenced: bool) -> SettledWork {
+        self.report.fenced = fenced;
+        let mut due_at = None;
+        if !fenced {
+            self.report.settled =
+                self.changes.iter().filter(|change| change.settled_at.is_some()).count() as u64;
+            due_at = self.changes.iter().filter_map(|change| change.next_poll_at).min();
+            for status in Status::ALL {
+                let settled = |change: &&BatchChange| {
+                    change.settled_at.is_some() && change.status == status
+                };
+                let count = self.changes.iter().filter(settled).count() as u64;
+                if count > 0 {
+                    metrics::counter!(
+                        "highwater_batches_settled_total",
+                        "ledger" => self.report.ledger.to_string(),
+                        "status" => status.as_str()
+                    )
+                    .increment(count);
+                }
+            }
+        }
+        SettledWork {
+            report: Report::Batches(self.report),
+            due_at,
+            asked: self.asked,
+            ticket: self.ticket,
+        }
+    }
+
+    fn refused(mut self, error: &str) -> SettledWork {
+        self.report.failure = Some(Failure::Write(error.to_owned()));
+        SettledWork {
+            report: Report::Batches(self.report),
+            due_at: None,
+            asked: self.asked,
+            ticket: self.ticket,
+        }
+    }
+}
+
+impl Actor for Updater {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let reader = self.parts.settings.clone();
+        follow_settings(ctx, &reader, |updater: &mut Self, settings, _| updater.settings = settings);
+    }
+}
+
+impl Handler<Envelope<Commit>> for Updater {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Commit>, ctx: &mut Self::Context) {
+        let Commit { outcome, ticket } = envelope.open();
+        match outcome {
+            Outcome::Batches(outcome) => self.gather(outcome, ticket, ctx),
+        }
+    }
+}
+
+impl Handler<Envelope<Flush>> for Updater {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, envelope: Envelope<Flush>, ctx: &mut Self::Context) -> Self::Result {
+        let Flush = envelope.open();
+        if !self.committing && self.gathered.is_empty() {
+            return Box::pin(std::future::ready(()));
+        }
+        let (done, wait) = oneshot::channel();
+        self.flushes.push(done);
+        self.commit(ctx);
+        Box::pin(async move {
+            // An Updater that ends answers nobody; the drain goes on.
+            drop(wait.await);
+        })
+    }
+}

@@ -1,0 +1,15 @@
+//! Messages between actors: a file per conversation.
+
+mod fetch;
+mod in_flight;
+mod schedule;
+mod state;
+mod update;
+mod work;
+
+pub use fetch::Fetch;
+pub use in_flight::{InFlight, Returned, Ticket, WorkId};
+pub use schedule::{Drain, Settled, SettledWork, Wake};
+pub use state::SaveStates;
+pub use update::{Commit, Flush};
+pub use work::{Outcome, Page, Report, Want, Work};

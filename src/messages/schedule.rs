@@ -1,0 +1,35 @@
+//! To the Scheduler: what is over, what is due now, and the drain.
+
+use super::{Report, Ticket};
+use crate::time::Timestamp;
+
+/// These pieces of work are over: written, or failed.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct Settled(pub Vec<SettledWork>);
+
+/// One piece of work that is over.
+#[derive(Debug)]
+pub struct SettledWork {
+    /// What came of it.
+    pub report: Report,
+    /// When something of it is due again, at the earliest.
+    pub due_at: Option<Timestamp>,
+    /// How much was asked for.
+    pub asked: usize,
+    /// Its credit.
+    pub ticket: Ticket,
+}
+
+/// Something is due now: of this ledger, or of any.
+#[derive(Clone, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct Wake {
+    /// Name of the ledger.
+    pub ledger: Option<String>,
+}
+
+/// Hand out no more work.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct Drain;
