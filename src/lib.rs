@@ -2,6 +2,7 @@
 //! application does not control.
 
 pub mod actors;
+pub mod app;
 pub mod config;
 pub mod flows;
 pub mod http;
@@ -10,5 +11,6 @@ pub mod ledgers;
 pub mod messages;
 pub mod sim;
 pub mod store;
+pub mod telemetry;
 pub mod time;
 pub mod watchdog;

@@ -1,0 +1,78 @@
+//! The drain: stop what comes in, let what is under way end, write it, give
+//! the leases back, save the states.
+
+use super::AppError;
+use super::wiring::{Engine, names};
+use crate::messages::{Drain, Flush, SaveStates};
+use crate::watchdog::ServiceState;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// The least time for writing and saving, however long the fetches took.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Drains the server within its shutdown timeout. Work that has not ended by
+/// then is abandoned; it is done again at the next start.
+pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
+    let begun = Instant::now();
+    let deadline = begun + engine.shutdown_timeout;
+    engine.draining.send_replace(true);
+    let stop_http = engine.http.stop(true);
+    if let Err(error) = engine.drain.send(Drain, LAST_WORDS).await {
+        tracing::warn!(error = %error, "the Scheduler was not told to drain");
+    }
+    let fetch_deadline = deadline.checked_sub(LAST_WORDS).unwrap_or(deadline).max(begun);
+    let abandoned = wait_for_fetches(engine, fetch_deadline).await;
+    if timeout_at(fetch_deadline.max(Instant::now() + Duration::from_millis(100)), stop_http).await.is_err() {
+        engine.http.stop(false).await;
+    }
+    let patience = deadline.saturating_duration_since(Instant::now()).max(LAST_WORDS);
+    let flushed = engine.flush.send(Flush, patience).await;
+    give_back_leases(engine).await;
+    let saved = engine.save.send(SaveStates, patience).await;
+    for service in engine.watchdog.status().iter().rev() {
+        engine.watchdog.stop(&service.name)?;
+    }
+    flushed.map_err(|error| AppError::CutShort(format!("outcomes were not written: {error}")))?;
+    saved.map_err(|error| AppError::CutShort(format!("states were not saved: {error}")))?;
+    if abandoned > 0 {
+        tracing::warn!(work.abandoned = abandoned, "work in flight was abandoned; it is done again at the next start");
+    }
+    Ok(())
+}
+
+/// Waits until no work is in flight; answers how much still was.
+async fn wait_for_fetches(engine: &Engine, deadline: Instant) -> usize {
+    loop {
+        let count = engine.in_flight.count();
+        if count == 0 {
+            return 0;
+        }
+        if Instant::now() >= deadline {
+            return count;
+        }
+        // The Updater gathers for a moment; whoever waits asks it to go on.
+        drop(timeout(Duration::from_millis(50), engine.flush.send(Flush, LAST_WORDS)).await);
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn give_back_leases(engine: &Engine) {
+    let stop = engine.watchdog.stop(names::LEASE_KEEPER);
+    for _ in 0..100 {
+        let status = engine.watchdog.status();
+        let keeper = status.iter().find(|service| service.name == names::LEASE_KEEPER);
+        if stop.is_err() || keeper.is_none_or(|keeper| keeper.state == ServiceState::Stopped) {
+            break;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    let mut names: Vec<String> = engine.holdings.borrow().held.keys().cloned().collect();
+    names.push(format!("{}{}", crate::leases::SERVER_PREFIX, engine.holder));
+    let release = engine.store.release_leases(&engine.holder, &names);
+    match timeout(LAST_WORDS, release).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = %error, "leases were not given back; they expire"),
+        Err(_) => tracing::warn!("leases were not given back in time; they expire"),
+    }
+}

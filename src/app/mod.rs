@@ -1,0 +1,48 @@
+//! The composition root: builds, wires and drains everything. The only place
+//! that names concrete parts.
+
+mod drain;
+mod error;
+mod lock;
+mod reload;
+mod wiring;
+
+pub use error::AppError;
+pub use wiring::{Ready, StopHandle};
+
+use crate::config::{ConfigErrors, Loaded};
+use crate::telemetry;
+use crate::watchdog::watch_panics;
+
+/// Reads the configuration again, for a reload.
+pub type Reloader = Box<dyn Fn() -> Result<Loaded, ConfigErrors> + Send + Sync>;
+
+/// What a server is started from.
+pub struct Launch {
+    /// The configuration.
+    pub config: Loaded,
+    /// How it is read again on SIGHUP; without, SIGHUP is ignored.
+    pub reload: Option<Reloader>,
+    /// Called once, when the server is ready.
+    pub on_ready: Option<Box<dyn FnOnce(Ready) + Send>>,
+}
+
+/// Runs the server until it is stopped by a signal or its [`StopHandle`].
+///
+/// # Errors
+/// The server could not start, or could not drain in time.
+pub fn run(launch: Launch) -> Result<(), AppError> {
+    telemetry::init_logging(&launch.config.settings.log);
+    telemetry::install_metrics();
+    watch_panics();
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("highwater-io")
+        .enable_all()
+        .build()
+        .map_err(AppError::Runtime)?;
+    let handle = runtime.handle().clone();
+    let system = actix::System::with_tokio_rt(move || runtime);
+    system.block_on(wiring::serve(launch, handle))
+}

@@ -1,0 +1,88 @@
+//! Settings, handed to each service: only what changed for it.
+
+use crate::actors::{LeaseSettings, SchedulerSettings, UpdaterSettings};
+use crate::config::{self, LedgerSettings, Loaded, RetentionSettings, Settings};
+use crate::leases::batches_lease;
+use crate::telemetry;
+use crate::watchdog::SettingsUpdater;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// One updater per service.
+pub(super) struct SettingsFan {
+    pub(super) scheduler: SettingsUpdater<SchedulerSettings>,
+    pub(super) ledgers: SettingsUpdater<Vec<LedgerSettings>>,
+    pub(super) updater: SettingsUpdater<UpdaterSettings>,
+    pub(super) leases: SettingsUpdater<LeaseSettings>,
+    pub(super) retention: SettingsUpdater<RetentionSettings>,
+}
+
+/// How much of a reload was applied.
+pub(super) enum Applied {
+    /// All of it.
+    Whole,
+    /// All but these keys, which need a restart.
+    Except(Vec<String>),
+}
+
+impl SettingsFan {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            scheduler: SettingsUpdater::new(scheduler(settings)),
+            ledgers: SettingsUpdater::new(settings.ledgers.clone()),
+            updater: SettingsUpdater::new(updater(settings)),
+            leases: SettingsUpdater::new(leases(settings)),
+            retention: SettingsUpdater::new(settings.retention.clone()),
+        }
+    }
+
+    /// Applies what can be changed live; the rest keeps its value in force.
+    pub(super) fn apply(&self, loaded: Loaded, current: &watch::Sender<Arc<Settings>>) -> Applied {
+        let mut settings = loaded.settings;
+        let old = current.borrow().clone();
+        let diff = config::diff(&old, &settings);
+        settings.database = old.database.clone();
+        settings.http.listen = old.http.listen;
+        for warning in &loaded.warnings {
+            tracing::warn!(warning = %warning, "configuration");
+        }
+        tracing::info!(
+            ledgers.added = ?diff.ledgers_added,
+            ledgers.removed = ?diff.ledgers_removed,
+            ledgers.changed = ?diff.ledgers_changed,
+            sections.changed = ?diff.sections,
+            "configuration changes"
+        );
+        if old.log != settings.log {
+            telemetry::apply_log_settings(&settings.log);
+        }
+        // Clients first, so that new work finds them.
+        self.ledgers.update(settings.ledgers.clone());
+        self.updater.update(updater(&settings));
+        self.scheduler.update(scheduler(&settings));
+        self.leases.update(leases(&settings));
+        self.retention.update(settings.retention.clone());
+        current.send_replace(Arc::new(settings));
+        if diff.restart.is_empty() {
+            Applied::Whole
+        } else {
+            Applied::Except(diff.restart.iter().map(ToString::to_string).collect())
+        }
+    }
+}
+
+fn scheduler(settings: &Settings) -> SchedulerSettings {
+    SchedulerSettings { batches: settings.batches.clone(), ledgers: settings.ledgers.clone() }
+}
+
+fn updater(settings: &Settings) -> UpdaterSettings {
+    UpdaterSettings { batches: settings.batches.clone() }
+}
+
+fn leases(settings: &Settings) -> LeaseSettings {
+    LeaseSettings {
+        wanted: settings.ledgers.iter().map(|ledger| batches_lease(&ledger.name)).collect(),
+        ttl: settings.server.lease.max(Duration::from_secs(1)),
+    }
+}
