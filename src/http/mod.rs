@@ -1,5 +1,26 @@
 //! Pages, API and metrics over actix-web.
 
+mod api;
+mod assets;
+mod auth;
+mod body;
+mod health;
+mod metrics;
+mod openapi;
+mod overview;
+mod pages;
+mod problem;
+mod routes;
+mod server;
+mod single_flight;
 mod state;
+mod summary;
+mod why_not_now;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use server::server;
 pub use state::{HttpState, ReloadReport};

@@ -1,11 +1,16 @@
 //! What handlers are handed by the composition root.
 
+use super::health::Readiness;
+use super::single_flight::SingleFlight;
+use super::summary::{self, Summary};
 use crate::config::Settings;
 use crate::flows::batches::BatchesView;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 use crate::watchdog::ServiceStatus;
+use std::future::Future;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// How the last reload went.
@@ -40,4 +45,56 @@ pub struct HttpState {
     pub started_at: Timestamp,
     /// Name of this server in leases.
     pub holder: Arc<str>,
+}
+
+/// What handlers share: the state they were handed and what they cache.
+pub(super) struct Http {
+    pub(super) state: HttpState,
+    pub(super) summary: Arc<SingleFlight<Summary>>,
+    pub(super) readiness: Arc<SingleFlight<Readiness>>,
+    pub(super) migrations: Arc<SingleFlight<Option<String>>>,
+    /// Runs database work. A PostgreSQL connection lives on the runtime it was
+    /// made on, and the workers' runtimes end before the pools do.
+    pub(super) runtime: Handle,
+}
+
+impl Http {
+    pub(super) fn new(state: HttpState, runtime: Handle) -> Self {
+        Self {
+            state,
+            summary: summary::cache(),
+            readiness: super::health::cache(),
+            migrations: super::health::migrations_cache(),
+            runtime,
+        }
+    }
+
+    /// Settings in force now.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.state.settings.borrow())
+    }
+
+    /// The batch flow as last seen.
+    pub(super) fn view(&self) -> Arc<BatchesView> {
+        Arc::clone(&self.state.batches.borrow())
+    }
+
+    /// Works on the database; the work is done to its end even when the
+    /// client goes away.
+    pub(super) async fn database<T, F>(
+        &self,
+        work: impl FnOnce(Store) -> F + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let store = self.state.store.clone();
+        let task = self.runtime.spawn(async move { work(store).await });
+        task.await.unwrap_or_else(|error| {
+            Err(StoreError::Internal(format!(
+                "a database task ended: {error}"
+            )))
+        })
+    }
 }

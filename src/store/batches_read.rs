@@ -124,6 +124,8 @@ pub struct LedgerSummary {
     pub ledger: String,
     /// Batches by status.
     pub counts: std::collections::BTreeMap<String, i64>,
+    /// Outstanding batches that are due.
+    pub due: i64,
     /// Since when the oldest due batch is due.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub oldest_due_at: Option<Timestamp>,
@@ -259,6 +261,7 @@ impl Store {
                     summaries.push(LedgerSummary {
                         ledger: count.ledger.clone(),
                         counts: std::collections::BTreeMap::new(),
+                        due: 0,
                         oldest_due_at: None,
                     });
                     summaries.len() - 1
@@ -268,7 +271,7 @@ impl Store {
         }
         summaries.sort_by(|a, b| a.ledger.cmp(&b.ledger));
         for summary in &mut summaries {
-            summary.oldest_due_at = on_backend!(lent, conn => {
+            (summary.due, summary.oldest_due_at) = on_backend!(lent, conn => {
                 let outstanding = || {
                     batches::table
                         .filter(batches::ledger.eq(&summary.ledger))
@@ -293,10 +296,16 @@ impl Store {
                     .await
                     .optional()?
                     .flatten();
-                Ok::<_, StoreError>(match (at_once, timed) {
+                let due = outstanding()
+                    .filter(batches::next_poll_at.is_null().or(batches::next_poll_at.le(now)))
+                    .count()
+                    .get_result::<i64>(conn)
+                    .await?;
+                let oldest = match (at_once, timed) {
                     (Some(a), Some(b)) => Some(a.min(b)),
                     (a, b) => a.or(b),
-                })
+                };
+                Ok::<_, StoreError>((due, oldest))
             })?;
         }
         Ok(summaries)

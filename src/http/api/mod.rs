@@ -1,0 +1,10 @@
+//! `/v1`: what applications and operators send in and read.
+
+pub(super) mod batches;
+mod check;
+pub(super) mod intake;
+pub(super) mod overview;
+
+pub(super) use batches::{
+    BatchDetail, ListQuery, OneQuery, detail, parse_filter, read_query, write_cursor,
+};

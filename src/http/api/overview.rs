@@ -1,0 +1,59 @@
+//! `GET /v1/ledgers` and `GET /v1/services`: short lists, never paged.
+
+use crate::http::overview::{LedgerReport, Overview};
+use crate::http::state::Http;
+use crate::http::summary::summary;
+use crate::time::Timestamp;
+use crate::watchdog::ServiceStatus;
+use actix_web::web;
+use serde::Serialize;
+
+/// Answer of `GET /v1/ledgers`.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct LedgerList {
+    /// Configured ledgers in the configuration's order, then those that are
+    /// only in the database.
+    pub items: Vec<LedgerReport>,
+    /// Always null: the list is whole.
+    pub next: Option<String>,
+    /// When the counts were read.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub read_at: Option<Timestamp>,
+    /// Why newer counts could not be read; null when they are new.
+    pub problem: Option<String>,
+}
+
+/// Answer of `GET /v1/services`.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ServiceList {
+    /// The watchdog's services.
+    pub items: Vec<ServiceStatus>,
+    /// Always null: the list is whole.
+    pub next: Option<String>,
+}
+
+/// Ledgers: how they fare and what waits for them.
+#[utoipa::path(get, path = "/v1/ledgers", tag = "status", responses(
+    (status = 200, description = "All ledgers", body = LedgerList),
+))]
+pub(in crate::http) async fn list_ledgers(http: web::Data<Http>) -> web::Json<LedgerList> {
+    let figures = summary(&http).await;
+    let overview = Overview::gather(&http.settings(), &http.view(), &figures);
+    web::Json(LedgerList {
+        items: overview.ledgers,
+        next: None,
+        read_at: overview.read_at,
+        problem: overview.problem,
+    })
+}
+
+/// Services of the watchdog: state, restarts and intercoms.
+#[utoipa::path(get, path = "/v1/services", tag = "status", responses(
+    (status = 200, description = "All services", body = ServiceList),
+))]
+pub(in crate::http) async fn list_services(http: web::Data<Http>) -> web::Json<ServiceList> {
+    web::Json(ServiceList {
+        items: (http.state.services)(),
+        next: None,
+    })
+}

@@ -1,0 +1,165 @@
+//! `/livez` and `/readyz`: whether the process answers, and whether it does its work.
+
+use super::overview::Overview;
+use super::single_flight::{Given, SingleFlight, Spacing};
+use super::state::Http;
+use super::summary::summary;
+use crate::store::{Store, StoreError};
+use crate::watchdog::ServiceState;
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the database may take to answer a probe.
+const PING: Duration = Duration::from_secs(2);
+
+/// Most warnings told in one answer.
+const MOST_WARNINGS: usize = 50;
+
+/// What the database said to a probe: nothing, or why it is not usable.
+pub(super) type Readiness = Option<String>;
+
+/// Answer of `/readyz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct ReadyBody {
+    /// Whether the server does its work.
+    pub ready: bool,
+    /// Why it is not ready; empty when it is.
+    pub reasons: Vec<String>,
+    /// What a person should look at, though the server is ready; at most 50.
+    pub warnings: Vec<String>,
+}
+
+/// Probes share one ping: anyone may call them.
+pub(super) fn cache() -> Arc<SingleFlight<Readiness>> {
+    SingleFlight::new(Spacing {
+        at_least: Duration::from_millis(500),
+        times_taken: 1,
+    })
+}
+
+/// Looking for migrations takes the database's migration lock: seldom.
+pub(super) fn migrations_cache() -> Arc<SingleFlight<Option<String>>> {
+    SingleFlight::new(Spacing {
+        at_least: Duration::from_secs(300),
+        times_taken: 100,
+    })
+}
+
+/// The process answers.
+#[utoipa::path(get, path = "/livez", tag = "health", responses(
+    (status = 200, description = "The process answers", body = String, content_type = "text/plain"),
+))]
+pub(super) async fn livez() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .body("alive\n")
+}
+
+/// Whether the server does its work, with reasons and warnings.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, description = "Ready; warnings tell what to look at", body = ReadyBody),
+    (status = 503, description = "Not ready, with reasons", body = ReadyBody),
+))]
+pub(super) async fn readyz(http: web::Data<Http>) -> HttpResponse {
+    let body = ready(&http).await;
+    let mut response = if body.ready {
+        HttpResponse::Ok()
+    } else {
+        HttpResponse::ServiceUnavailable()
+    };
+    response
+        .insert_header(("Cache-Control", "no-store"))
+        .json(body)
+}
+
+/// Decides on readiness (DESIGN.md, "Contracts").
+pub(super) async fn ready(http: &Http) -> ReadyBody {
+    let mut reasons = Vec::new();
+    if *http.state.draining.borrow() {
+        reasons.push("the server is stopping".to_owned());
+    }
+    let pinged = database_problem(http).await;
+    let database_answers = pinged.is_none();
+    reasons.extend(pinged);
+    if database_answers {
+        reasons.extend(migration_problem(http).await);
+    }
+    let services = (http.state.services)();
+    for service in &services {
+        if service.critical && service.state == ServiceState::Failed {
+            let why = service.last_error.as_deref().unwrap_or("no error was kept");
+            reasons.push(format!("service {} has failed: {why}", service.name));
+        }
+    }
+    let mut warnings = Vec::new();
+    if let Some(problem) = &http.state.reload.borrow().problem {
+        warnings.push(format!("the last reload changed nothing: {problem}"));
+    }
+    for service in &services {
+        if !service.critical && service.state == ServiceState::Failed {
+            warnings.push(format!("service {} has failed", service.name));
+        }
+    }
+    // A probe never waits for the figures when the database does not answer.
+    let figures = if database_answers {
+        summary(http).await
+    } else {
+        http.summary.newest().unwrap_or_default()
+    };
+    let overview = Overview::gather(&http.settings(), &http.view(), &figures);
+    warnings.extend(overview.warnings());
+    warnings.truncate(MOST_WARNINGS);
+    ReadyBody {
+        ready: reasons.is_empty(),
+        reasons,
+        warnings,
+    }
+}
+
+async fn database_problem(http: &Http) -> Option<String> {
+    let store = http.state.store.clone();
+    let ping = move || async move {
+        match tokio::time::timeout(PING, store.ping()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the database does not answer a probe");
+                Some("the database is out of reach".to_owned())
+            }
+            Err(_) => Some(slow()),
+        }
+    };
+    let patience = PING + Duration::from_millis(100);
+    match http.readiness.get(&http.runtime, patience, ping).await {
+        Given::Fresh(problem) => problem.as_ref().clone(),
+        Given::Stale(_) => Some(slow()),
+    }
+}
+
+fn slow() -> String {
+    format!(
+        "the database is out of reach: no answer within {} s",
+        PING.as_secs()
+    )
+}
+
+async fn migration_problem(http: &Http) -> Option<String> {
+    let database = http.settings().database.clone();
+    let look = move || async move {
+        match Store::wanted_migrations(&database).await {
+            Ok(wanted) if wanted.is_empty() => None,
+            Ok(wanted) => Some(format!(
+                "the database wants migrations ({}): run highwater migrate",
+                wanted.join(", ")
+            )),
+            Err(error @ StoreError::Newer { .. }) => Some(error.to_string()),
+            // Out of reach or locked: the ping tells that, and better.
+            Err(_) => None,
+        }
+    };
+    match http.migrations.get(&http.runtime, PING, look).await {
+        Given::Fresh(problem) => problem.as_ref().clone(),
+        Given::Stale(last) => last.and_then(|problem| problem.as_ref().clone()),
+    }
+}

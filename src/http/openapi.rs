@@ -1,0 +1,59 @@
+//! `/openapi.json`: the API, described from the code that answers.
+
+use super::api;
+use super::{health, metrics};
+use actix_web::HttpResponse;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Highwater",
+        description = "Keeps an application's database level with ledgers. Errors are \
+            application/problem+json (RFC 9457); times are RFC 3339 in UTC; lists are \
+            {\"items\":[…],\"next\":cursor or null}."
+    ),
+    paths(
+        api::batches::list_batches,
+        api::batches::show_batch,
+        api::intake::track,
+        api::intake::poll_now,
+        api::intake::revive,
+        api::overview::list_ledgers,
+        api::overview::list_services,
+        health::livez,
+        health::readyz,
+        metrics::metrics,
+        openapi_json,
+    ),
+    tags(
+        (name = "batches", description = "What applications submitted to ledgers"),
+        (name = "status", description = "What is going on"),
+        (name = "health", description = "For probes and monitoring"),
+    )
+)]
+struct Document;
+
+/// The whole document.
+pub(super) fn document() -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    let components = document.components.get_or_insert_default();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "Read, intake or control token, as configured; the control token is accepted \
+             wherever another is.",
+        ))
+        .build();
+    components.add_security_scheme("token", SecurityScheme::Http(bearer));
+    document
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "health", responses(
+    (status = 200, description = "This document", body = Object),
+))]
+pub(super) async fn openapi_json() -> HttpResponse {
+    HttpResponse::Ok().json(document())
+}

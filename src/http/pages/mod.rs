@@ -1,0 +1,16 @@
+//! Pages for people: server-rendered, kept live by a small script, whole
+//! without it.
+
+mod batch;
+mod batches;
+mod format;
+mod layout;
+mod login;
+mod services;
+mod status;
+
+pub(super) use batch::batch;
+pub(super) use batches::batches;
+pub(super) use login::{login, login_form, to_login};
+pub(super) use services::services;
+pub(super) use status::status;

@@ -1,0 +1,106 @@
+//! `/services`: what the watchdog runs, and how its messages travel.
+
+use super::format::{Tone, ago, badge, cut, short_span, thousands};
+use super::layout::Page;
+use crate::http::state::Http;
+use crate::time::Timestamp;
+use crate::watchdog::{ServiceState, ServiceStatus};
+use actix_web::{HttpRequest, HttpResponse, web};
+use maud::{Markup, html};
+
+/// The page.
+pub(in crate::http) async fn services(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
+    let services = (http.state.services)();
+    let now = Timestamp::now();
+    let live = html! {
+        h1 { "Services" }
+        p.lead { "Everything that runs inside this server, as its watchdog sees it." }
+        (table(&services, now))
+        h2 { "Intercoms" }
+        p.lead { "Messages between services, by the service they go to." }
+        (intercoms(&services))
+    };
+    Page::new("Services", "/services", live).respond(&http, &request)
+}
+
+/// State and restarts of all services; the status page shows it too.
+pub(super) fn table(services: &[ServiceStatus], now: Timestamp) -> Markup {
+    if services.is_empty() {
+        return html! { p.empty { "No service is registered." } };
+    }
+    html! {
+        div.scroll { table.cards {
+            thead { tr {
+                th scope="col" { "Service" } th scope="col" { "State" }
+                th scope="col" { "Since" } th.num scope="col" { "Restarts" }
+                th scope="col" { "Last error" }
+            } }
+            tbody { @for service in services { tr {
+                th scope="row" { (service.name)
+                    @if service.critical { " " span.note title="The server is not ready when it has failed" { "critical" } } }
+                td data-label="State" { (state_badge(service.state)) }
+                td data-label="Since" { (ago(service.since, now)) }
+                td.num data-label="Restarts" { (restarts(service)) }
+                td.words data-label="Last error" {
+                    @match &service.last_error {
+                        Some(error) => (cut(error, 300)),
+                        None => span.none { "–" },
+                    }
+                }
+            } } }
+        } }
+    }
+}
+
+fn restarts(service: &ServiceStatus) -> Markup {
+    let total: u64 = service.restarts.values().sum();
+    let reasons: Vec<String> = service
+        .restarts
+        .iter()
+        .map(|(reason, count)| format!("{reason} {}", thousands(*count)))
+        .collect();
+    html! {
+        (thousands(total))
+        @if total > 0 { br; span.note { (reasons.join(", ")) } }
+    }
+}
+
+fn state_badge(state: ServiceState) -> Markup {
+    let (tone, shape) = match state {
+        ServiceState::Running => (Tone::Good, "●"),
+        ServiceState::Registered | ServiceState::Starting => (Tone::Quiet, "○"),
+        ServiceState::Stopping | ServiceState::Stopped => (Tone::Quiet, "■"),
+        ServiceState::Restarting => (Tone::Warn, "◐"),
+        ServiceState::Failed => (Tone::Bad, "▲"),
+    };
+    badge(tone, shape, state.as_str())
+}
+
+fn intercoms(services: &[ServiceStatus]) -> Markup {
+    let none = services.iter().all(|service| service.intercoms.is_empty());
+    if none {
+        return html! { p.empty { "No messages yet." } };
+    }
+    html! {
+        div.scroll { table.cards {
+            thead { tr {
+                th scope="col" { "To" } th scope="col" { "Message" }
+                th.num scope="col" { "Sent" } th.num scope="col" { "Failed" }
+                th.num scope="col" { "In flight" }
+                th.num scope="col" { "Mean" } th.num scope="col" { "Deviation" }
+                th.num scope="col" { "p50" } th.num scope="col" { "p99" }
+            } }
+            tbody { @for service in services { @for stats in &service.intercoms { tr {
+                th scope="row" { (service.name) }
+                td data-label="Message" { (stats.message) }
+                td.num data-label="Sent" { (thousands(stats.messages)) }
+                td.num data-label="Failed" { span.hot[stats.failures > 0] { (thousands(stats.failures)) } }
+                td.num data-label="In flight" { (thousands(stats.in_flight)) }
+                td.num data-label="Mean" { (short_span(stats.propagation_mean_seconds)) }
+                td.num data-label="Deviation" { (short_span(stats.propagation_stddev_seconds)) }
+                td.num data-label="p50" { (short_span(stats.propagation_p50_seconds)) }
+                td.num data-label="p99" { (short_span(stats.propagation_p99_seconds)) }
+            } } } }
+        } }
+    }
+}

@@ -1,0 +1,340 @@
+//! `/`: what is going on, what is failing and why, since when and until when.
+
+use super::format::{
+    Tone, ago, ago_or_dash, badge, counted, cut, list_href, span, status_badge, thousands,
+};
+use super::layout::Page;
+use super::services;
+use crate::flows::batches::{BreakerPosition, LedgerView, Status};
+use crate::http::overview::{LedgerReport, LedgerState, Overview};
+use crate::http::state::Http;
+use crate::http::summary::{SPLINTER_MEMORY, TOP_SERVICES, summary};
+use crate::time::Timestamp;
+use crate::watchdog::{ServiceState, ServiceStatus};
+use actix_web::{HttpRequest, HttpResponse, web};
+use maud::{Markup, html};
+
+/// Most backed-off services shown of one ledger.
+const MOST_TROUBLES: usize = 10;
+
+/// The page.
+pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
+    let figures = summary(&http).await;
+    let overview = Overview::gather(&http.settings(), &http.view(), &figures);
+    let services = (http.state.services)();
+    let now = Timestamp::now();
+    let draining = *http.state.draining.borrow();
+    let live = html! {
+        (headline(&overview, &services, draining, now))
+        (notices(&http, &overview, &services, now))
+        h2 { "Ledgers" }
+        @if overview.ledgers.is_empty() {
+            p.empty { "No ledger is configured: add [[ledgers]] to the configuration and reload." }
+        }
+        div.ledgers { @for ledger in &overview.ledgers { (card(ledger, now)) } }
+        (waiting(&overview, now))
+        h2 { "Inside this server" }
+        (services::table(&services, now))
+    };
+    Page::new("Status", "/", live).respond(&http, &request)
+}
+
+fn headline(
+    overview: &Overview,
+    services: &[ServiceStatus],
+    draining: bool,
+    now: Timestamp,
+) -> Markup {
+    let (tone, shape, words) = judge(overview, services, draining);
+    let outstanding: i64 = overview.ledgers.iter().map(|l| l.outstanding).sum();
+    let polled = || overview.ledgers.iter().filter(|ledger| ledger.configured);
+    let due: i64 = polled().map(|ledger| ledger.due).sum();
+    let settled: i64 = overview.ledgers.iter().map(|l| l.settled).sum();
+    let oldest = polled().filter_map(|ledger| ledger.oldest_due_at).min();
+    html! {
+        section.headline.(tone.class()) {
+            h1 { span.shape aria-hidden="true" { (shape) } " " (words) }
+            dl.totals {
+                div { dt { "Outstanding" } dd { (thousands(outstanding)) } }
+                div { dt { "Due" } dd { (thousands(due)) } }
+                div { dt { "Oldest due" } dd {
+                    @match oldest {
+                        Some(at) => time datetime=(at) title=(at) { (span(now.since(at))) },
+                        None => span.none { "–" },
+                    }
+                } }
+                div { dt { "Settled" } dd { (thousands(settled)) } }
+            }
+        }
+    }
+}
+
+/// The sentence on top; what is worst is said.
+fn judge(
+    overview: &Overview,
+    services: &[ServiceStatus],
+    draining: bool,
+) -> (Tone, &'static str, String) {
+    let configured = overview.ledgers.iter().filter(|l| l.configured).count();
+    let with = |state| overview.ledgers.iter().filter(|l| l.state == state).count();
+    let failed = services
+        .iter()
+        .find(|service| service.critical && service.state == ServiceState::Failed);
+    let failing = with(LedgerState::Failing);
+    if draining {
+        (Tone::Warn, "■", "This server is stopping".to_owned())
+    } else if overview.problem.is_some() {
+        (Tone::Bad, "▲", "The database does not answer".to_owned())
+    } else if let Some(service) = failed {
+        (
+            Tone::Bad,
+            "▲",
+            format!("Service {} has failed", service.name),
+        )
+    } else if configured == 0 {
+        (Tone::Quiet, "○", "No ledger is configured".to_owned())
+    } else if failing > 0 {
+        let verb = if failing == 1 { "is" } else { "are" };
+        let noun = if configured == 1 { "ledger" } else { "ledgers" };
+        let words = format!("{failing} of {configured} {noun} {verb} failing");
+        (Tone::Bad, "▲", words)
+    } else if with(LedgerState::Degraded) > 0 {
+        let words = "All ledgers answer, some of their services do not".to_owned();
+        (Tone::Warn, "◐", words)
+    } else if with(LedgerState::Waiting) == configured {
+        (Tone::Quiet, "○", "No ledger was asked yet".to_owned())
+    } else if with(LedgerState::Answering) == 0 {
+        (
+            Tone::Quiet,
+            "◇",
+            "Another server polls the ledgers".to_owned(),
+        )
+    } else {
+        (Tone::Good, "●", "All ledgers answer".to_owned())
+    }
+}
+
+fn notices(http: &Http, overview: &Overview, services: &[ServiceStatus], now: Timestamp) -> Markup {
+    let reload = http.state.reload.borrow().clone();
+    let failed: Vec<&ServiceStatus> = services
+        .iter()
+        .filter(|service| service.state == ServiceState::Failed)
+        .collect();
+    let at_risk: Vec<_> = overview.at_risk().collect();
+    html! {
+        @if let Some(problem) = &overview.problem {
+            section.notice.bad {
+                h2 { span aria-hidden="true" { "▲ " } "Figures are not new" }
+                p { (problem)
+                    @match overview.read_at {
+                        Some(at) => { "; those below are from " (ago(at, now)) "." },
+                        None => { "; there are none to show yet." },
+                    }
+                }
+            }
+        }
+        @if let Some(problem) = &reload.problem {
+            section.notice.bad {
+                h2 { span aria-hidden="true" { "▲ " } "The last reload changed nothing" }
+                @if let Some(at) = reload.at { p { "Asked for " (ago(at, now)) "; the configuration before it is in force." } }
+                pre { (problem) }
+            }
+        }
+        @for service in failed {
+            section.notice.bad {
+                h2 { span aria-hidden="true" { "▲ " } "Service " (service.name) " has failed" }
+                p.words { (service.last_error.as_deref().unwrap_or("No error was kept.")) " Since " (ago(service.since, now)) "." }
+            }
+        }
+        @if !at_risk.is_empty() {
+            section.notice.warn {
+                h2 { span aria-hidden="true" { "◐ " } (counted(at_risk.len(), "service", "services")) " at risk" }
+                p { "More than " (SPLINTER_MEMORY) " batches outstanding: a Splinter node remembers the newest "
+                    (SPLINTER_MEMORY) " of a service, and older ones may be forgotten by the ledger before it is asked." }
+            }
+        }
+    }
+}
+
+fn state_badge(state: LedgerState) -> Markup {
+    let (tone, shape) = match state {
+        LedgerState::Answering => (Tone::Good, "●"),
+        LedgerState::Degraded => (Tone::Warn, "◐"),
+        LedgerState::Failing => (Tone::Bad, "▲"),
+        LedgerState::Waiting => (Tone::Quiet, "○"),
+        LedgerState::Elsewhere => (Tone::Quiet, "◇"),
+        LedgerState::NotConfigured => (Tone::Warn, "⊘"),
+    };
+    badge(tone, shape, state.as_str())
+}
+
+fn card(ledger: &LedgerReport, now: Timestamp) -> Markup {
+    let view = ledger.view.as_ref();
+    html! {
+        article.card {
+            header { h3 { (ledger.name) } (state_badge(ledger.state)) }
+            @match view {
+                Some(view) => p.kind { (view.kind) " · " span.url { (view.url) }
+                    @if view.role == crate::config::LedgerRole::Fallback { " · fallback" } },
+                None if !ledger.configured => p.kind { "Not in the configuration: its batches stay and are not polled." },
+                None => p.kind { "Not started yet." },
+            }
+            @if let Some(view) = view { (trouble(view, ledger.state, now)) }
+            dl.figures {
+                div { dt { "Outstanding" } dd { (thousands(ledger.outstanding)) } }
+                div { dt { "Due" } dd { (thousands(ledger.due)) } }
+                div { dt { "Oldest due" } dd {
+                    @match ledger.oldest_due_at {
+                        Some(at) => time datetime=(at) title=(at) { (span(now.since(at))) },
+                        None => span.none { "–" },
+                    }
+                } }
+                div { dt { "In flight" } dd { (thousands(view.map_or(0, |view| view.in_flight))) } }
+                div { dt { "Queued" } dd { (thousands(view.map_or(0, |view| view.queued))) } }
+                div { dt { "Settled" } dd { (thousands(ledger.settled)) } }
+            }
+            (shares(ledger))
+            @if let Some(view) = view {
+                (troubled_services(view, now))
+                @if view.held { (since_start(view, now)) }
+            }
+        }
+    }
+}
+
+fn trouble(view: &LedgerView, state: LedgerState, now: Timestamp) -> Markup {
+    match state {
+        LedgerState::Failing => html! {
+            div.trouble {
+                p.words { (cut(view.last_error.as_deref().unwrap_or("No error was kept."), 400)) }
+                p {
+                    @match view.last_success_at {
+                        Some(at) => { "Answered last " (ago(at, now)) },
+                        None => "Has not answered since this server started",
+                    }
+                    " · " (counted(view.failures, "failure", "failures")) " in a row · "
+                    @match (view.breaker, view.retry_at) {
+                        (BreakerPosition::HalfOpen, _) => "one request is out to see whether it is back",
+                        (_, Some(at)) if at > now => { "asked again " (ago(at, now)) },
+                        _ => "asked again soon",
+                    }
+                }
+            }
+        },
+        LedgerState::Elsewhere | LedgerState::Waiting => html! {
+            @match &view.holder {
+                Some(holder) => p.kind { "Polled by server " code { (holder) } "." },
+                None if !view.held => p.kind { "No server holds it at the moment." },
+                None => {},
+            }
+        },
+        _ => html! {},
+    }
+}
+
+/// Batches by status: a bar, and the same in words.
+fn shares(ledger: &LedgerReport) -> Markup {
+    let total: i64 = ledger.counts.values().sum();
+    if total <= 0 {
+        return html! { p.empty { "No batches." } };
+    }
+    let mut at = 0.0;
+    let mut pieces = Vec::new();
+    for status in Status::ALL {
+        let count = ledger.counts.get(status.as_str()).copied().unwrap_or(0);
+        if count > 0 {
+            // Thin pieces stay visible.
+            let width = (count as f64 / total as f64 * 100.0).max(0.6);
+            pieces.push((status, count, at, width));
+            at += width;
+        }
+    }
+    html! {
+        svg.bar viewBox={ "0 0 " (format!("{at:.2}")) " 4" } preserveAspectRatio="none" aria-hidden="true" {
+            @for (status, _, x, width) in &pieces {
+                rect class=(status) x=(format!("{x:.2}")) y="0" width=(format!("{width:.2}")) height="4" {}
+            }
+        }
+        ul.counts {
+            @for (status, count, _, _) in &pieces {
+                li { a href=(list_href(&[("ledger", &ledger.name), ("status", status.as_str())])) {
+                    (status_badge(status.as_str())) " " span.num { (thousands(*count)) }
+                } }
+            }
+        }
+    }
+}
+
+fn troubled_services(view: &LedgerView, now: Timestamp) -> Markup {
+    if view.failing_services.is_empty() {
+        return html! {};
+    }
+    let more = view.failing_services.len().saturating_sub(MOST_TROUBLES);
+    html! {
+        details id={ "troubles-" (view.name) } {
+            summary { (counted(view.failing_services.len(), "service", "services")) " backed off" }
+            ul.troubles { @for trouble in view.failing_services.iter().take(MOST_TROUBLES) { li {
+                code { @if trouble.service_id.is_empty() { "(no service)" } @else { (trouble.service_id) } }
+                " · " (counted(trouble.failures, "failure", "failures")) " · again " (ago(trouble.retry_at, now))
+                p.words { (cut(&trouble.last_error, 200)) }
+            } } }
+            @if more > 0 { p.note { "and " (thousands(more)) " more" } }
+        }
+    }
+}
+
+fn since_start(view: &LedgerView, now: Timestamp) -> Markup {
+    let totals = &view.totals;
+    html! {
+        p.note {
+            "Since the start: " (counted(totals.requests, "request", "requests")) " answered, "
+            (thousands(totals.failed_requests)) " failed; " (thousands(totals.settled)) " settled, "
+            (thousands(totals.unknown)) " unknown"
+            @if totals.missing > 0 { ", " (thousands(totals.missing)) " asked for and not answered" }
+            @if totals.unasked > 0 { ", " (thousands(totals.unasked)) " answered unasked" }
+            @if totals.fenced > 0 { ", " (thousands(totals.fenced)) " dropped, the lease being lost" }
+            @if let Some(at) = view.last_success_at { "; answered last " (ago(at, now)) }
+            "."
+        }
+    }
+}
+
+fn waiting(overview: &Overview, now: Timestamp) -> Markup {
+    html! {
+        h2 { "Outstanding by service" }
+        @if overview.services.is_empty() {
+            p.empty { "Nothing is outstanding." }
+        } @else {
+            @if overview.services.len() >= TOP_SERVICES { p.lead { "The " (TOP_SERVICES) " services with the most." } }
+            div.scroll { table.cards {
+                thead { tr {
+                    th scope="col" { "Service" } th scope="col" { "Ledger" }
+                    th.num scope="col" { "Outstanding" } th.num scope="col" { "Due at once" }
+                    th scope="col" { "Next poll" } th scope="col" { "Remark" }
+                } }
+                tbody { @for service in &overview.services { tr {
+                    th scope="row" {
+                        @let summary = &service.summary;
+                        a href=(list_href(&[("ledger", &summary.ledger), ("service_id", &summary.service_id)])) {
+                            @if summary.service_id.is_empty() { "(no service)" } @else { code { (cut(&summary.service_id, 60)) } }
+                        }
+                    }
+                    td data-label="Ledger" { (service.summary.ledger) }
+                    td.num data-label="Outstanding" { (thousands(service.summary.outstanding)) }
+                    td.num data-label="Due at once" { (thousands(service.summary.due_at_once)) }
+                    td data-label="Next poll" {
+                        @if service.summary.due_at_once > 0 { "due now" }
+                        @else { (ago_or_dash(service.summary.next_poll_at, now)) }
+                    }
+                    td data-label="Remark" {
+                        @if service.at_risk {
+                            span title="may be forgotten by the ledger before it is asked" { (badge(Tone::Warn, "◐", "at risk")) }
+                        } @else if !service.configured {
+                            (badge(Tone::Warn, "⊘", "not configured"))
+                        } @else { span.none { "–" } }
+                    }
+                } } }
+            } }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The table of all routes: method, path, who may, and the handler. Routing,
+//! authorisation, 405 answers and the test of `/openapi.json` read this table,
+//! so that they cannot disagree.
+
+use super::auth::{Access, authorize};
+use super::problem::{Problem, Refusal};
+use super::state::Http;
+use super::{api, assets, health, metrics, openapi, pages};
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::guard::{self, GuardContext};
+use actix_web::http::Method;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{Error, HttpRequest, ResponseError, Route, web};
+
+/// One route.
+pub(super) struct Endpoint {
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    pub(super) access: Access,
+    handler: fn(Route) -> Route,
+}
+
+const fn get(path: &'static str, access: Access, handler: fn(Route) -> Route) -> Endpoint {
+    Endpoint {
+        method: Method::GET,
+        path,
+        access,
+        handler,
+    }
+}
+
+const fn post(path: &'static str, access: Access, handler: fn(Route) -> Route) -> Endpoint {
+    Endpoint {
+        method: Method::POST,
+        path,
+        access,
+        handler,
+    }
+}
+
+/// All routes.
+pub(super) static ENDPOINTS: [Endpoint; 20] = [
+    get("/v1/batches", Access::Read, |r| {
+        r.to(api::batches::list_batches)
+    }),
+    post("/v1/batches", Access::Intake, |r| r.to(api::intake::track)),
+    post("/v1/batches/poll-now", Access::Intake, |r| {
+        r.to(api::intake::poll_now)
+    }),
+    post("/v1/batches/revive", Access::Control, |r| {
+        r.to(api::intake::revive)
+    }),
+    get("/v1/batches/{ledger}/{batch_id}", Access::Read, |r| {
+        r.to(api::batches::show_batch)
+    }),
+    get("/v1/ledgers", Access::Read, |r| {
+        r.to(api::overview::list_ledgers)
+    }),
+    get("/v1/services", Access::Read, |r| {
+        r.to(api::overview::list_services)
+    }),
+    get("/livez", Access::Open, |r| r.to(health::livez)),
+    get("/readyz", Access::Open, |r| r.to(health::readyz)),
+    get("/metrics", Access::Read, |r| r.to(metrics::metrics)),
+    get("/openapi.json", Access::Read, |r| {
+        r.to(openapi::openapi_json)
+    }),
+    get("/", Access::Page, |r| r.to(pages::status)),
+    get("/batches", Access::Page, |r| r.to(pages::batches)),
+    get("/batches/{ledger}/{batch_id}", Access::Page, |r| {
+        r.to(pages::batch)
+    }),
+    get("/services", Access::Page, |r| r.to(pages::services)),
+    get("/login", Access::Open, |r| r.to(pages::login_form)),
+    post("/login", Access::Open, |r| r.to(pages::login)),
+    get("/assets/highwater.css", Access::Open, |r| r.to(assets::css)),
+    get("/assets/highwater.js", Access::Open, |r| {
+        r.to(assets::script)
+    }),
+    get("/assets/highwater.svg", Access::Open, |r| {
+        r.to(assets::icon)
+    }),
+];
+
+/// Registers all routes, and what answers where there is none.
+pub(super) fn configure(config: &mut web::ServiceConfig) {
+    let mut done: Vec<&str> = Vec::new();
+    for path in ENDPOINTS.iter().map(|endpoint| endpoint.path) {
+        if done.contains(&path) {
+            continue;
+        }
+        done.push(path);
+        let mut resource = web::resource(path);
+        for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.path == path) {
+            let access = endpoint.access;
+            let method = endpoint.method.clone();
+            let route =
+                web::route().guard(guard::fn_guard(move |context| answers(&method, context)));
+            let route = (endpoint.handler)(route);
+            resource = resource
+                .route(route.wrap(from_fn(move |request, next| admit(access, request, next))));
+        }
+        resource = resource.default_service(web::to(move |request: HttpRequest| {
+            let problem = method_not_allowed(path, &request);
+            async move { Err::<&str, Refusal>(problem.into()) }
+        }));
+        config.service(resource);
+    }
+    config.default_service(web::to(|request: HttpRequest| async move {
+        Err::<&str, Refusal>(Problem::not_found(request.path()).into())
+    }));
+}
+
+/// HEAD is answered wherever GET is.
+fn answers(method: &Method, context: &GuardContext<'_>) -> bool {
+    let asked = &context.head().method;
+    asked == method || (asked == Method::HEAD && method == Method::GET)
+}
+
+fn method_not_allowed(path: &str, request: &HttpRequest) -> Box<Problem> {
+    let mut allowed: Vec<&str> = Vec::new();
+    for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.path == path) {
+        allowed.push(endpoint.method.as_str());
+        if endpoint.method == Method::GET {
+            allowed.push("HEAD");
+        }
+    }
+    Problem::method_not_allowed(
+        request.method().as_str(),
+        request.path(),
+        allowed.join(", "),
+    )
+}
+
+/// Lets a request through that may; sends browsers to the login page.
+async fn admit(
+    access: Access,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let admitted = match request.app_data::<web::Data<Http>>() {
+        Some(http) => authorize(&http.settings().http, request.request(), access),
+        None => Ok(()),
+    };
+    match admitted {
+        Ok(()) => next.call(request).await,
+        Err(_) if access == Access::Page => {
+            let login = pages::to_login(request.request());
+            Ok(request.into_response(login))
+        }
+        // Answered here and not as an error: the headers of all answers are added on the way out.
+        Err(refusal) => Ok(request.into_response(refusal.error_response())),
+    }
+}

@@ -1,0 +1,206 @@
+//! What the tests of this module share: settings, views, a state on a fresh
+//! SQLite file.
+
+use super::state::{Http, HttpState, ReloadReport};
+use crate::config::{
+    BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
+    LedgerSettings, LogFormat, LogSettings, Range, RetentionSettings, ServerSettings, Settings,
+    Synchronous,
+};
+use crate::flows::batches::{
+    BatchesView, BreakerPosition, LedgerTotals, LedgerView, ServiceTrouble,
+};
+use crate::ledgers::LedgerKind;
+use crate::store::Store;
+use crate::time::Timestamp;
+use crate::watchdog::{IntercomStats, ServiceState, ServiceStatus};
+use actix_web::web;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A batch id of the right shape.
+pub(super) fn id(n: usize) -> String {
+    format!("{n:0128x}")
+}
+
+pub(super) fn ledger(name: &str, kind: LedgerKind) -> LedgerSettings {
+    LedgerSettings {
+        name: name.into(),
+        kind,
+        url: "http://127.0.0.1:8008".parse().unwrap(),
+        role: LedgerRole::Primary,
+        connections: 8,
+        ids_per_request: 500,
+        timeout: Duration::from_secs(10),
+        wait: None,
+        max_response_bytes: 8 << 20,
+        token: None,
+    }
+}
+
+/// Ledgers `trace` (Sawtooth) and `supply` (Splinter), no tokens.
+pub(super) fn settings() -> Settings {
+    let range = |min, max| Range {
+        min: Duration::from_secs(min),
+        max: Duration::from_secs(max),
+    };
+    Settings {
+        database: DatabaseSettings {
+            location: DatabaseLocation::Sqlite("unused.db".into()),
+            schema: "highwater".into(),
+            connections: 2,
+            synchronous: Synchronous::Normal,
+        },
+        http: HttpSettings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            control_token: None,
+            intake_token: None,
+            read_token: None,
+            max_body_bytes: 8 << 20,
+        },
+        server: ServerSettings {
+            shutdown_timeout: Duration::from_secs(30),
+            lease: Duration::from_secs(10),
+        },
+        log: LogSettings {
+            filter: "info".into(),
+            format: LogFormat::Text,
+        },
+        batches: BatchesSettings {
+            poll_interval: Duration::from_secs(5),
+            fallback_poll_interval: Duration::from_secs(60),
+            repoll: range(1, 60),
+            give_up_after: GiveUpAfter {
+                age: Duration::from_secs(86_400),
+                polls: None,
+            },
+            backoff: range(1, 300),
+            breaker_failures: 5,
+            max_in_flight: 64,
+            commit_interval: Duration::from_millis(5),
+            commit_rows: 5000,
+        },
+        retention: RetentionSettings {
+            settled_batches: Duration::from_secs(30 * 86_400),
+        },
+        ledgers: vec![
+            ledger("trace", LedgerKind::Sawtooth),
+            ledger("supply", LedgerKind::Splinter),
+        ],
+    }
+}
+
+/// A ledger that is held and answers.
+pub(super) fn ledger_view(name: &str, kind: LedgerKind) -> LedgerView {
+    LedgerView {
+        name: name.into(),
+        kind,
+        url: "http://127.0.0.1:8008/".into(),
+        role: LedgerRole::Primary,
+        held: true,
+        holder: None,
+        breaker: BreakerPosition::Closed,
+        failures: 0,
+        last_error: None,
+        last_error_at: None,
+        last_success_at: Some(Timestamp::now()),
+        retry_at: None,
+        in_flight: 2,
+        queued: 3,
+        failing_services: Vec::new(),
+        totals: LedgerTotals::default(),
+    }
+}
+
+pub(super) fn trouble(service_id: &str) -> ServiceTrouble {
+    ServiceTrouble {
+        service_id: service_id.into(),
+        failures: 3,
+        last_error: "no answer within 10s".into(),
+        retry_at: Timestamp::now().plus(Duration::from_secs(40)),
+    }
+}
+
+pub(super) fn service(name: &str, state: ServiceState) -> ServiceStatus {
+    ServiceStatus {
+        name: name.into(),
+        state,
+        critical: true,
+        since: Timestamp::now(),
+        restarts: [("panic".to_owned(), 2)].into(),
+        last_error: Some("panicked: <injected>".into()),
+        intercoms: vec![IntercomStats {
+            message: "Fetch".into(),
+            messages: 12_345,
+            ..IntercomStats::default()
+        }],
+    }
+}
+
+/// A state with handles to change what handlers see.
+pub(super) struct Fixture {
+    pub(super) http: web::Data<Http>,
+    pub(super) settings: watch::Sender<Arc<Settings>>,
+    pub(super) view: watch::Sender<Arc<BatchesView>>,
+    pub(super) reload: watch::Sender<ReloadReport>,
+    pub(super) draining: watch::Sender<bool>,
+    pub(super) services: Arc<Mutex<Vec<ServiceStatus>>>,
+    pub(super) woken: Arc<Mutex<Vec<String>>>,
+    pub(super) store: Store,
+    pub(super) state: HttpState,
+    _folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    pub(super) async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    pub(super) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut initial = settings();
+        initial.database.location = DatabaseLocation::Sqlite(folder.path().join("test.db"));
+        change(&mut initial);
+        let store = Store::open(&initial.database).await.unwrap();
+        let (settings, settings_reader) = watch::channel(Arc::new(initial));
+        let (view, view_reader) = watch::channel(Arc::new(BatchesView {
+            ledgers: vec![
+                ledger_view("trace", LedgerKind::Sawtooth),
+                ledger_view("supply", LedgerKind::Splinter),
+            ],
+        }));
+        let (reload, reload_reader) = watch::channel(ReloadReport::default());
+        let (draining, draining_reader) = watch::channel(false);
+        let services = Arc::new(Mutex::new(vec![service(
+            "scheduler",
+            ServiceState::Running,
+        )]));
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        let (asked, waking) = (Arc::clone(&services), Arc::clone(&woken));
+        let state = HttpState {
+            store: store.clone(),
+            settings: settings_reader,
+            batches: view_reader,
+            services: Arc::new(move || asked.lock().unwrap().clone()),
+            wake: Arc::new(move |ledger| waking.lock().unwrap().push(ledger.to_owned())),
+            metrics: Arc::new(|| "# TYPE highwater_x_total counter\nhighwater_x_total 1".into()),
+            reload: reload_reader,
+            draining: draining_reader,
+            started_at: Timestamp::now(),
+            holder: "host-1".into(),
+        };
+        Self {
+            http: web::Data::new(Http::new(state.clone(), tokio::runtime::Handle::current())),
+            settings,
+            view,
+            reload,
+            draining,
+            services,
+            woken,
+            store,
+            state,
+            _folder: folder,
+        }
+    }
+}
