@@ -1,6 +1,8 @@
 //! Highwater keeps an application's database level with things the
 //! application does not control.
 
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod flows;
 pub mod http;
