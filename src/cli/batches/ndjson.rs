@@ -85,11 +85,12 @@ pub(super) fn check(batch: &NewBatch, loaded: &Loaded) -> Result<(), String> {
         ));
     }
     let fits = |id: &String| {
-        (1..=MAX_TRANSACTION_ID).contains(&id.len()) && !id.chars().any(char::is_control)
+        let printable = id.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        printable && (1..=MAX_TRANSACTION_ID).contains(&id.len())
     };
     match transactions.iter().find(|id| !fits(id)) {
         Some(id) => Err(format!(
-            "transaction id \"{}\" is not of 1 to {MAX_TRANSACTION_ID} printable characters",
+            "transaction id \"{}\" is not of 1 to {MAX_TRANSACTION_ID} printable ASCII characters",
             id.chars().take(40).collect::<String>().escape_debug()
         )),
         None => Ok(()),

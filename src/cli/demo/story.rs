@@ -22,7 +22,7 @@ const BURST: usize = 30;
 /// The first outage begins after so long, …
 const FIRST_OUTAGE: u64 = 20;
 /// … lasts so long, …
-const OUTAGE: u64 = 15;
+const OUTAGE: u64 = 20;
 /// … and another begins so long after it began.
 const AGAIN: u64 = 120;
 
@@ -235,8 +235,8 @@ mod tests {
         let out: Vec<u64> = (0..300)
             .filter(|second| is_out(Duration::from_secs(*second)))
             .collect();
-        assert_eq!(out.len(), 45);
-        assert_eq!((out[0], out[14], out[15]), (20, 34, 140));
+        assert_eq!(out.len(), 60);
+        assert_eq!((out[0], out[19], out[20]), (20, 39, 140));
     }
 
     #[test]
