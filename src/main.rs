@@ -1,3 +1,5 @@
-//! The `highwater` program.
+//! The `highwater` program: parses the command line and hands over.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    highwater::cli::run(std::env::args_os())
+}

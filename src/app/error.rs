@@ -54,9 +54,3 @@ pub enum AppError {
     CutShort(String),
 }
 
-impl AppError {
-    /// Whether it is the configuration that is wrong (exit code 2).
-    pub const fn is_configuration(&self) -> bool {
-        false
-    }
-}

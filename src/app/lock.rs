@@ -32,7 +32,7 @@ impl DatabaseLock {
             Err(TryLockError::WouldBlock) => {
                 let mut process = String::new();
                 // Only to name the holder; the lock itself is what counts.
-                let known = file.by_ref().take(20).read_to_string(&mut process).is_ok();
+                let known = Read::by_ref(&mut file).take(20).read_to_string(&mut process).is_ok();
                 let holder = match process.trim() {
                     process if known && !process.is_empty() => format!(" (process {process})"),
                     _ => String::new(),

@@ -5,6 +5,8 @@
     reason = "a panic in a test is its failure message, in helpers too"
 )]
 
+mod batches_by_hand;
+mod command_line;
 mod recordings;
 mod replay;
 mod rude_ledgers;

@@ -1,0 +1,89 @@
+//! `highwater check`: every mistake in a configuration at once.
+
+use super::context;
+use super::failure::Failure;
+use super::output::{self, OutputArgs, note};
+use crate::config::{self, DatabaseLocation, Finding, LoadOptions, Settings};
+use clap::Args;
+use serde::Serialize;
+use std::path::Path;
+
+/// Finds every mistake in the configuration.
+///
+/// Reads the file, the environment and the token files; touches neither the
+/// database nor a ledger. Exit code 0: it can be used (warnings go to standard
+/// error); 2: it cannot.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  highwater check
+  highwater check --config new.toml && systemctl reload highwater
+  highwater check --output json")]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    file: String,
+    ok: bool,
+    errors: &'a [Finding],
+    warnings: &'a [Finding],
+}
+
+pub(super) fn run(args: &CheckArgs, named: Option<&Path>) -> Result<(), Failure> {
+    let file = context::config_file(named)?;
+    let result = config::load(&file, config::environment(), LoadOptions::default());
+    let (errors, warnings) = match &result {
+        Ok(loaded) => (&[][..], loaded.warnings.as_slice()),
+        Err(errors) => (errors.errors(), &[][..]),
+    };
+    if args.output.is_json() {
+        output::print_json(&Report {
+            file: file.display().to_string(),
+            ok: errors.is_empty(),
+            errors,
+            warnings,
+        })?;
+        return if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::SaidWrong)
+        };
+    }
+    for warning in warnings {
+        note(&format_args!("warning: {warning}"));
+    }
+    let loaded = result?;
+    output::print(format_args!(
+        "{}: can be used\n{}",
+        file.display(),
+        summary(&loaded.settings)
+    ))
+}
+
+fn summary(settings: &Settings) -> String {
+    let database = match &settings.database.location {
+        DatabaseLocation::Sqlite(path) => format!("sqlite://{}", path.display()),
+        DatabaseLocation::Postgres(url) => format!("{url}, schema {}", settings.database.schema),
+    };
+    let mut table = output::table(&["ledger", "kind", "url", "role", "token"]);
+    for ledger in &settings.ledgers {
+        table.add_row([
+            ledger.name.as_str(),
+            ledger.kind.as_str(),
+            ledger.url.as_str(),
+            match ledger.role {
+                config::LedgerRole::Primary => "primary",
+                config::LedgerRole::Fallback => "fallback",
+            },
+            if ledger.token.is_some() { "yes" } else { "no" },
+        ]);
+    }
+    format!(
+        "database {database}\nhttp     {}\n\n{}",
+        settings.http.listen,
+        output::lines(&mut table)
+    )
+}

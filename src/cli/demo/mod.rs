@@ -1,0 +1,86 @@
+//! `highwater demo`: the server at work against two simulated ledgers, with
+//! batches coming in and one ledger failing now and then.
+//!
+//! | file | does |
+//! |---|---|
+//! | `stage` | the folder, its configuration, the simulated ledgers |
+//! | `feed` | plays the application: submits to a ledger, then tracks over HTTP |
+//! | `story` | what happens when, and what the terminal tells of it |
+
+mod feed;
+mod stage;
+mod story;
+
+use super::failure::Failure;
+use super::output::{self, note};
+use crate::app::{self, Launch, Ready};
+use clap::Args;
+use stage::Stage;
+use std::thread;
+use std::time::Duration;
+use story::Story;
+use tokio::sync::{oneshot, watch};
+
+/// Shows Highwater at work, with nothing to set up.
+///
+/// Starts two simulated ledgers (a Sawtooth "trace" and a Splinter
+/// "supply-chain"), a server on a fresh SQLite file in a temporary folder, and
+/// an application that submits batches. One of the ledgers stops answering now
+/// and then. Ctrl-C ends it and removes the folder.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  highwater demo
+  highwater demo --rate 200 --port 9000
+  highwater demo --duration 30s --keep")]
+pub(super) struct DemoArgs {
+    /// Batches submitted per second.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    #[arg(value_name = "N")]
+    rate: u32,
+    /// Port of the status page [default: 8780, or a free one when it is taken].
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Ends by itself after so long, as in 30s or 5m.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Keeps the folder with the database and the configuration.
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
+    let stage = Stage::build(args.port, args.rate)?;
+    let config = stage.config.clone();
+    let folder = stage.folder.path().to_owned();
+    let (ready_sender, ready) = oneshot::channel::<Ready>();
+    let (end, ended) = watch::channel(());
+    let story = Story::new(&stage, args.rate, args.duration);
+    output::print(format_args!(
+        "Starting two simulated ledgers and a server; everything is in {}",
+        folder.display()
+    ))?;
+    let served = thread::scope(|scope| {
+        let teller = thread::Builder::new()
+            .name("demo".to_owned())
+            .spawn_scoped(scope, || story.tell(ready, ended))?;
+        // The server takes the signals: Ctrl-C drains it and brings us back.
+        let served = app::run(Launch {
+            config,
+            reload: None,
+            on_ready: Some(Box::new(move |ready| drop(ready_sender.send(ready)))),
+        });
+        drop(end);
+        let told = match teller.join() {
+            Ok(told) => told,
+            Err(_) => Err(Failure::Failed("the demo's thread ended early".to_owned())),
+        };
+        served.map_err(Failure::from).and(told)
+    });
+    if args.keep {
+        note(&format_args!("kept {}", stage.keep().display()));
+    } else {
+        stage.remove()?;
+    }
+    served
+}

@@ -1,0 +1,254 @@
+//! What happens in the demo and when, and what the terminal tells of it.
+
+use super::feed::Feed;
+use super::stage::{Stage, TRACE};
+use crate::app::Ready;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::sim::Behaviour;
+use crate::store::Store;
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// How often batches are submitted.
+const FEED: Duration = Duration::from_millis(250);
+/// How often a line is told.
+const TELL: Duration = Duration::from_secs(4);
+/// The burst at the start, in seconds of the usual rate.
+const BURST: usize = 30;
+/// The first outage begins after so long, …
+const FIRST_OUTAGE: u64 = 20;
+/// … lasts so long, …
+const OUTAGE: u64 = 20;
+/// … and another begins so long after it began.
+const AGAIN: u64 = 120;
+
+/// The demo's course.
+pub(super) struct Story<'a> {
+    stage: &'a Stage,
+    rate: usize,
+    duration: Option<Duration>,
+}
+
+impl<'a> Story<'a> {
+    /// A story at so many batches per second, for so long or until stopped.
+    pub(super) fn new(stage: &'a Stage, rate: u32, duration: Option<Duration>) -> Self {
+        Self {
+            stage,
+            rate: usize::try_from(rate).unwrap_or(1),
+            duration,
+        }
+    }
+
+    /// Waits for the server, and then tells until the server has ended
+    /// (`ended` is closed). Ends the server itself when its time is up or
+    /// something breaks. Blocks: a thread of its own.
+    ///
+    /// # Errors
+    /// What broke.
+    pub(super) fn tell(
+        &self,
+        ready: oneshot::Receiver<Ready>,
+        ended: watch::Receiver<()>,
+    ) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            // Without a server there is no story: the server's error is told.
+            let Ok(ready) = ready.await else {
+                return Ok(());
+            };
+            let told = self.go_on(&ready, ended).await;
+            ready.stop.stop();
+            told
+        })
+    }
+
+    async fn go_on(&self, ready: &Ready, mut ended: watch::Receiver<()>) -> Result<(), Failure> {
+        let mut feed = Feed::new(self.stage, ready.http_addr).map_err(Failure::Failed)?;
+        let store = Store::open_as_is(&self.stage.config.settings.database)?;
+        self.introduce(ready)?;
+        let began = Instant::now();
+        let teller = Teller::new(began);
+        let burst = self.rate * BURST;
+        feed.submit(burst);
+        teller.say(format_args!(
+            "{burst} batches at once, then {} a second",
+            self.rate
+        ))?;
+        let (mut feeding, mut telling) = (interval(FEED), interval(TELL));
+        feeding.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        telling.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        telling.reset();
+        let mut fed = 0;
+        let mut outage = false;
+        let mut refused: Option<String> = None;
+        loop {
+            tokio::select! {
+                // The sender is dropped when the server has ended.
+                _ = ended.changed() => break,
+                () = until(began, self.duration) => {
+                    teller.tell_counts(&store).await?;
+                    teller.say(format_args!("time is up"))?;
+                    break;
+                }
+                _ = telling.tick() => teller.tell_counts(&store).await?,
+                _ = feeding.tick() => {
+                    let due = self.due(began.elapsed());
+                    feed.submit(due.saturating_sub(fed));
+                    fed = due;
+                    let trouble = feed.send().await.err();
+                    if let Some(trouble) = &trouble && refused.is_none() {
+                        teller.say(format_args!("the server does not take batches: {trouble}"))?;
+                    } else if trouble.is_none() && refused.is_some() {
+                        teller.say(format_args!("the server takes batches again"))?;
+                    }
+                    refused = trouble;
+                    let now_out = is_out(began.elapsed());
+                    if now_out != outage {
+                        outage = now_out;
+                        self.set_outage(outage);
+                        teller.tell_outage(outage)?;
+                    }
+                }
+            }
+        }
+        store.close();
+        Ok(())
+    }
+
+    /// Batches that should have been submitted after the burst by now.
+    fn due(&self, elapsed: Duration) -> usize {
+        let millis = usize::try_from(elapsed.as_millis()).unwrap_or(usize::MAX);
+        self.rate.saturating_mul(millis) / 1000
+    }
+
+    fn set_outage(&self, out: bool) {
+        let behaviour = Behaviour {
+            validator_gone: out,
+            ..self.stage.trace.behaviour()
+        };
+        self.stage.trace.set_behaviour(&behaviour);
+    }
+
+    fn introduce(&self, ready: &Ready) -> Result<(), Failure> {
+        output::print(format_args!(
+            "\n    Status page:  http://{}/\n\n\
+             Ledgers: {} (Sawtooth) and {} (Splinter, {} services); Ctrl-C ends the demo.\n",
+            ready.http_addr,
+            TRACE,
+            super::stage::SUPPLY_CHAIN,
+            self.stage.services.len()
+        ))
+    }
+}
+
+/// Whether the Sawtooth ledger is down at this time.
+fn is_out(elapsed: Duration) -> bool {
+    elapsed
+        .as_secs()
+        .checked_sub(FIRST_OUTAGE)
+        .is_some_and(|since| since % AGAIN < OUTAGE)
+}
+
+async fn until(began: Instant, duration: Option<Duration>) {
+    match duration.and_then(|duration| began.checked_add(duration)) {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Prints lines with the time since the start before them.
+struct Teller {
+    began: Instant,
+}
+
+impl Teller {
+    fn new(began: Instant) -> Self {
+        Self { began }
+    }
+
+    fn say(&self, text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+        let seconds = self.began.elapsed().as_secs();
+        output::print(format_args!(
+            "{:>3}:{:02}  {text}",
+            seconds / 60,
+            seconds % 60
+        ))
+    }
+
+    async fn tell_counts(&self, store: &Store) -> Result<(), Failure> {
+        let ledgers = match store.summarize_ledgers(Timestamp::now()).await {
+            Ok(ledgers) => ledgers,
+            Err(error) => return self.say(format_args!("cannot look: {error}")),
+        };
+        let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+        for (status, count) in ledgers.iter().flat_map(|ledger| &ledger.counts) {
+            *counts.entry(status).or_default() += count;
+        }
+        self.say(format_args!("{}", sentence(&counts)))
+    }
+
+    fn tell_outage(&self, out: bool) -> Result<(), Failure> {
+        if out {
+            self.say(format_args!(
+                "{TRACE} stops answering: watch its breaker open; the other ledger goes on"
+            ))
+        } else {
+            self.say(format_args!(
+                "{TRACE} is back: its batches settle as soon as it is asked again"
+            ))
+        }
+    }
+}
+
+/// The counts in a line; what did not happen is left out.
+fn sentence(counts: &BTreeMap<&str, i64>) -> String {
+    let of = |status: &str| counts.get(status).copied().unwrap_or(0);
+    let tracked: i64 = counts.values().sum();
+    let outstanding = of("pending") + of("valid");
+    let mut line = format!(
+        "tracked {tracked}, settled {}, outstanding {outstanding}",
+        tracked - outstanding
+    );
+    let also: Vec<String> = ["invalid", "lost", "refused"]
+        .into_iter()
+        .filter(|status| of(status) > 0)
+        .map(|status| format!("{} {status}", of(status)))
+        .collect();
+    if !also.is_empty() {
+        line.push_str(&format!(" (of the settled, {})", also.join(", ")));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ledger_fails_for_a_while_and_again() {
+        let out: Vec<u64> = (0..300)
+            .filter(|second| is_out(Duration::from_secs(*second)))
+            .collect();
+        assert_eq!(out.len(), 60);
+        assert_eq!((out[0], out[19], out[20]), (20, 39, 140));
+    }
+
+    #[test]
+    fn counts_make_a_line() {
+        let counts = BTreeMap::from([("committed", 7), ("invalid", 1), ("pending", 2)]);
+        assert_eq!(
+            sentence(&counts),
+            "tracked 10, settled 8, outstanding 2 (of the settled, 1 invalid)"
+        );
+        assert_eq!(
+            sentence(&BTreeMap::from([("committed", 1)])),
+            "tracked 1, settled 1, outstanding 0"
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! The command line: a file per subcommand, and what they share.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. Results go to
+//! standard output; everything else (progress, warnings, what went wrong) to
+//! standard error.
+
+mod batches;
+mod check;
+mod completions;
+mod config;
+mod context;
+mod demo;
+mod failure;
+mod migrate;
+mod output;
+mod progress;
+mod serve;
+mod sim;
+
+use clap::{Parser, Subcommand};
+use failure::Failure;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const ABOUT: &str = "Keeps an application's database level with ledgers";
+
+const LONG_ABOUT: &str = "\
+Keeps an application's database level with ledgers.
+
+Every batch that the application submitted to a ledger (Hyperledger Sawtooth, \
+Splinter) gets its true status in the database, soon after the ledger knows it. \
+An operator writes one TOML file and starts one server; the application writes \
+batches into a table, or sends them over HTTP, and reads their status.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  highwater demo                           see it at work, nothing to set up
+  highwater check                          every mistake in highwater.toml
+  highwater serve --config highwater.toml  run the server
+  highwater batches list --status lost     what was given up
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+Environment: HIGHWATER_SECTION__KEY overrides a key of the configuration, as in
+HIGHWATER_BATCHES__POLL_INTERVAL=2s.";
+
+#[derive(Debug, Parser)]
+#[command(name = "highwater", version, about = ABOUT, long_about = LONG_ABOUT)]
+#[command(after_help = AFTER_HELP, propagate_version = true)]
+struct Cli {
+    /// Configuration file [default: highwater.toml here, then
+    /// /etc/highwater/highwater.toml].
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FILE",
+        env = "HIGHWATER_CONFIG"
+    )]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    Demo(demo::DemoArgs),
+    Check(check::CheckArgs),
+    Migrate(migrate::MigrateArgs),
+    /// Shows the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Tracks, lists, shows and revives batches, directly in the database.
+    #[command(subcommand)]
+    Batches(batches::BatchesCommand),
+    /// Plays a peer, for trying things out.
+    #[command(subcommand)]
+    Sim(sim::SimCommand),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the program with these arguments (the first is its name) and says how
+/// it ends. Blocks until the command is done; a server's until it is stopped.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help that nobody reads to its end is no failure.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let config = cli.config.as_deref();
+    match cli.command {
+        Command::Serve(args) => serve::run(&args, config),
+        Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => check::run(&args, config),
+        Command::Migrate(args) => migrate::run(&args, config),
+        Command::Config(command) => config::run(&command, config),
+        Command::Batches(command) => batches::run(command, config),
+        Command::Sim(command) => sim::run(command),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_takes_config_before_and_after_it() {
+        for args in [
+            ["highwater", "--config", "f.toml", "check"],
+            ["highwater", "check", "--config", "f.toml"],
+        ] {
+            let cli = Cli::try_parse_from(args).unwrap();
+            assert_eq!(cli.config, Some(PathBuf::from("f.toml")));
+        }
+    }
+}

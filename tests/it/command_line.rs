@@ -1,0 +1,245 @@
+//! What the program says and how it ends: help, wrong usage, configuration.
+
+use assert_cmd::Command;
+use std::path::Path;
+use std::process::Output;
+use tempfile::TempDir;
+
+const CONFIG: &str = r#"
+[database]
+url = "sqlite://highwater.db"
+
+[[ledgers]]
+name = "supply-chain"
+kind = "splinter"
+url = "http://127.0.0.1:8085"
+
+[[ledgers]]
+name = "trace"
+kind = "sawtooth"
+url = "http://127.0.0.1:8008"
+"#;
+
+/// A folder with a configuration in it, where commands are run.
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self::with(CONFIG)
+    }
+
+    pub(crate) fn with(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("highwater.toml"), config).unwrap();
+        Self { folder }
+    }
+
+    /// Runs the program here, with nothing of our own environment that could
+    /// change its settings.
+    pub(crate) fn run(&self, args: &[&str], input: &str) -> Ended {
+        Ended::from(
+            program(self.folder.path())
+                .args(args)
+                .write_stdin(input)
+                .output()
+                .unwrap(),
+        )
+    }
+
+    /// Runs what is to succeed; answers its standard output.
+    pub(crate) fn done(&self, args: &[&str]) -> String {
+        let ended = self.run(args, "");
+        assert_eq!(ended.code, 0, "{args:?}: {ended:?}");
+        ended.out
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().expect("ended by itself"),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+pub(crate) fn program(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("highwater").unwrap();
+    command.current_dir(folder);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HIGHWATER_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+#[test]
+fn every_subcommand_has_help_with_examples() {
+    let place = Place::new();
+    for command in [
+        &["serve"][..],
+        &["demo"],
+        &["check"],
+        &["migrate"],
+        &["config", "dump"],
+        &["batches", "track"],
+        &["batches", "list"],
+        &["batches", "show"],
+        &["batches", "revive"],
+        &["sim", "ledger"],
+        &["completions"],
+        &[],
+    ] {
+        let help = place.done(&[command, &["--help"]].concat());
+        assert!(help.contains("Examples:"), "{command:?}");
+        assert!(help.contains("--config"), "{command:?}");
+    }
+    assert!(place.done(&["--version"]).starts_with("highwater "));
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let place = Place::new();
+    for args in [
+        &[][..],
+        &["poll"],
+        &["check", "--outptu", "json"],
+        &["batches", "list", "--status", "done"],
+        &["batches", "list", "--limit", "0"],
+        &["batches", "show", "--ledger", "trace"],
+        &["batches", "track", "aa"],
+        &["batches", "revive", "--ledger", "trace"],
+        &["batches", "revive", "--ledger", "trace", "--status", "lost"],
+        &["sim", "ledger", "--invalid", "7"],
+        &["demo", "--rate", "0"],
+        &["completions", "cmd.exe"],
+    ] {
+        let ended = place.run(args, "");
+        assert_eq!(ended.code, 2, "{args:?}: {ended:?}");
+        assert!(!ended.err.is_empty() && ended.out.is_empty(), "{args:?}");
+    }
+    assert!(!place.folder.path().join("highwater.db").exists());
+}
+
+#[test]
+fn completions_name_the_subcommands() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(place.done(&["completions", shell]).contains("migrate"));
+    }
+}
+
+#[test]
+fn check_finds_every_mistake_at_once() {
+    let place =
+        Place::with("[database]\nurl = \"mysql://x\"\n[batches]\npoll_interval = \"soon\"\n");
+    let ended = place.run(&["check"], "");
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("highwater.toml:2"), "{}", ended.err);
+    assert!(ended.err.contains("highwater.toml:4"), "{}", ended.err);
+    assert!(ended.err.contains("batches.poll_interval"));
+
+    let ended = place.run(&["check", "--output", "json"], "");
+    assert_eq!(ended.code, 2);
+    let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(report["ok"], false);
+    let lines: Vec<_> = report["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["line"].as_i64().unwrap())
+        .collect();
+    assert_eq!(lines, [2, 4]);
+}
+
+#[test]
+fn check_says_what_is_configured() {
+    let place = Place::new();
+    let said = place.done(&["check"]);
+    assert!(said.contains("supply-chain") && said.contains("http://127.0.0.1:8008"));
+    // It looks, and makes nothing.
+    assert!(!place.folder.path().join("highwater.db").exists());
+}
+
+#[test]
+fn other_commands_refuse_a_wrong_configuration_too() {
+    let place = Place::with("[database]\nurl = 7\n");
+    for args in [
+        &["serve"][..],
+        &["migrate"],
+        &["config", "dump"],
+        &["batches", "list"],
+    ] {
+        let ended = place.run(args, "");
+        assert_eq!(ended.code, 2, "{args:?}");
+        assert!(ended.err.contains("highwater.toml:2"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_missing_configuration_is_named() {
+    let place = Place::new();
+    let ended = place.run(&["check", "--config", "other.toml"], "");
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("other.toml"), "{}", ended.err);
+}
+
+#[test]
+fn the_environment_names_the_configuration_and_overrides_it() {
+    let place = Place::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let output = program(elsewhere.path())
+        .args(["config", "dump"])
+        .env(
+            "HIGHWATER_CONFIG",
+            place.folder.path().join("highwater.toml"),
+        )
+        .env("HIGHWATER_BATCHES__POLL_INTERVAL", "7s")
+        .output()
+        .unwrap();
+    let ended = Ended::from(output);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(
+        ended
+            .out
+            .contains("poll_interval = \"7s\" # HIGHWATER_BATCHES__POLL_INTERVAL"),
+        "{}",
+        ended.out
+    );
+}
+
+#[test]
+fn a_fresh_database_is_migrated_once() {
+    let place = Place::new();
+    let would = place.done(&["migrate", "--dry-run", "--output", "json"]);
+    let would: serde_json::Value = serde_json::from_str(&would).unwrap();
+    assert!(!would["migrations"].as_array().unwrap().is_empty());
+    assert!(!place.folder.path().join("highwater.db").exists());
+    assert!(place.done(&["migrate"]).starts_with("ran "));
+    assert!(place.done(&["migrate"]).contains("nothing to do"));
+}
+
+#[test]
+fn the_demo_ends_by_itself_and_leaves_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let output = program(temp.path())
+        .args(["demo", "--duration", "3s", "--port", "0"])
+        .env("TMPDIR", temp.path())
+        .output()
+        .unwrap();
+    let ended = Ended::from(output);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.out.contains("Status page:  http://127.0.0.1:"));
+    assert!(ended.out.contains("tracked 6"), "{}", ended.out);
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+}
