@@ -18,8 +18,7 @@ pub(super) enum Failure {
     /// The database did not do what was asked: exit 1.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The server did not start, or ended badly: exit 1, or 2 where the
-    /// configuration is to blame.
+    /// The server did not start, or ended badly: exit 1.
     #[error(transparent)]
     App(#[from] AppError),
     /// Standard output or input broke: exit 1, but 0 when the reader of a pipe
@@ -43,7 +42,6 @@ impl Failure {
         let code = match &self {
             Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Usage(_) | Self::Config(_) | Self::SaidWrong => 2,
-            Self::App(error) if error.is_configuration() => 2,
             Self::Store(_) | Self::App(_) | Self::Io(_) | Self::Failed(_) | Self::Said => 1,
         };
         let silent = code == 0 || matches!(self, Self::Said | Self::SaidWrong);
