@@ -3,7 +3,7 @@
 use super::overview::Overview;
 use super::single_flight::{Given, SingleFlight, Spacing};
 use super::state::Http;
-use super::summary::summary;
+use super::summary::summary_within;
 use crate::store::{Store, StoreError};
 use crate::watchdog::ServiceState;
 use actix_web::{HttpResponse, web};
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// How long the database may take to answer a probe.
 const PING: Duration = Duration::from_secs(2);
+
+/// How long a probe waits for what else it tells, once the database answered.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Most warnings told in one answer.
 const MOST_WARNINGS: usize = 50;
@@ -42,7 +45,7 @@ pub(super) fn cache() -> Arc<SingleFlight<Readiness>> {
 /// Looking for migrations takes the database's migration lock: seldom.
 pub(super) fn migrations_cache() -> Arc<SingleFlight<Option<String>>> {
     SingleFlight::new(Spacing {
-        at_least: Duration::from_secs(300),
+        at_least: Duration::from_secs(60),
         times_taken: 100,
     })
 }
@@ -83,9 +86,15 @@ pub(super) async fn ready(http: &Http) -> ReadyBody {
     let pinged = database_problem(http).await;
     let database_answers = pinged.is_none();
     reasons.extend(pinged);
-    if database_answers {
-        reasons.extend(migration_problem(http).await);
-    }
+    // A probe waits for nothing else when the database does not answer.
+    let figures = if database_answers {
+        let (migrations, figures) =
+            tokio::join!(migration_problem(http), summary_within(http, PATIENCE));
+        reasons.extend(migrations);
+        figures
+    } else {
+        http.summary.newest().unwrap_or_default()
+    };
     let services = (http.state.services)();
     for service in &services {
         if service.critical && service.state == ServiceState::Failed {
@@ -102,12 +111,6 @@ pub(super) async fn ready(http: &Http) -> ReadyBody {
             warnings.push(format!("service {} has failed", service.name));
         }
     }
-    // A probe never waits for the figures when the database does not answer.
-    let figures = if database_answers {
-        summary(http).await
-    } else {
-        http.summary.newest().unwrap_or_default()
-    };
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
     warnings.extend(overview.warnings());
     warnings.truncate(MOST_WARNINGS);
@@ -158,7 +161,7 @@ async fn migration_problem(http: &Http) -> Option<String> {
             Err(_) => None,
         }
     };
-    match http.migrations.get(&http.runtime, PING, look).await {
+    match http.migrations.get(&http.runtime, PATIENCE, look).await {
         Given::Fresh(problem) => problem.as_ref().clone(),
         Given::Stale(last) => last.and_then(|problem| problem.as_ref().clone()),
     }

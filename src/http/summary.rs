@@ -44,18 +44,23 @@ pub(super) fn cache() -> Arc<SingleFlight<Summary>> {
 
 /// The figures: fresh where the database answers, else the last ones with the problem.
 pub(super) async fn summary(http: &Http) -> Arc<Summary> {
+    summary_within(http, PATIENCE).await
+}
+
+/// As [`summary`], by another patience.
+pub(super) async fn summary_within(http: &Http, patience: Duration) -> Arc<Summary> {
     let store = http.state.store.clone();
     let before = http.summary.newest();
     let given = http
         .summary
-        .get(&http.runtime, PATIENCE, move || refresh(store, before))
+        .get(&http.runtime, patience, move || refresh(store, before))
         .await;
     match given {
         Given::Fresh(summary) => summary,
         Given::Stale(last) => {
             let mut summary = last.as_deref().cloned().unwrap_or_default();
             summary.problem.get_or_insert_with(|| {
-                format!("the database took longer than {} s", PATIENCE.as_secs())
+                format!("the database took longer than {} s", patience.as_secs())
             });
             Arc::new(summary)
         }

@@ -95,12 +95,14 @@ fn history(detail: &BatchDetail, now: Timestamp) -> Markup {
         @if detail.history.is_empty() {
             p.empty { "The ledger has not answered for this batch yet." }
         } @else {
-            p.lead { "The newest " (thousands(detail.history.len())) ", newest first." }
+            @if detail.history.len() > 1 {
+                p.lead { "The last " (thousands(detail.history.len())) ", newest first." }
+            }
             div.scroll { table {
-                thead { tr { th scope="col" { "When" } th scope="col" { "Time" } th scope="col" { "Answer" } } }
+                thead { tr { th scope="col" { "When" } th.exact scope="col" { "Time" } th scope="col" { "Answer" } } }
                 tbody { @for entry in detail.history.iter().rev() { tr {
                     td { (ago(entry.at, now)) }
-                    td.time { (entry.at) }
+                    td.time.exact { (entry.at) }
                     td { (status_badge(entry.answer)) }
                 } } }
             } }

@@ -121,13 +121,15 @@ fn rows(rows: &[BatchRow], now: Timestamp) -> Markup {
 }
 
 fn settled_or_next(row: &BatchRow, now: Timestamp) -> Markup {
-    if !row.is_outstanding() {
-        return html! { "settled " (ago_or_dash(row.settled_at, now)) };
-    }
-    match row.next_poll_at {
-        Some(at) if at > now => html! { "due " (ago(at, now)) },
-        Some(at) => html! { "due since " (ago(at, now)) },
-        None => html! { "due now" },
+    html! {
+        span {
+            @match row.next_poll_at {
+                _ if !row.is_outstanding() => { "settled " (ago_or_dash(row.settled_at, now)) },
+                Some(at) if at > now => { "due " (ago(at, now)) },
+                Some(at) => { "due since " (ago(at, now)) },
+                None => "due now",
+            }
+        }
     }
 }
 

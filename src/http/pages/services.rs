@@ -60,8 +60,10 @@ fn restarts(service: &ServiceStatus) -> Markup {
         .map(|(reason, count)| format!("{reason} {}", thousands(*count)))
         .collect();
     html! {
-        (thousands(total))
-        @if total > 0 { br; span.note { (reasons.join(", ")) } }
+        span {
+            (thousands(total))
+            @if total > 0 { br; span.note { (reasons.join(", ")) } }
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use maud::{Markup, html};
 
 /// Most backed-off services shown of one ledger.
 const MOST_TROUBLES: usize = 10;
+/// Most failing ledgers told in the headline.
+const MOST_REASONS: usize = 3;
 
 /// The page.
 pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
@@ -46,14 +48,16 @@ fn headline(
     now: Timestamp,
 ) -> Markup {
     let (tone, shape, words) = judge(overview, services, draining);
-    let outstanding: i64 = overview.ledgers.iter().map(|l| l.outstanding).sum();
+    // Rows of ledgers that are no longer configured are told on their cards.
     let polled = || overview.ledgers.iter().filter(|ledger| ledger.configured);
+    let outstanding: i64 = polled().map(|ledger| ledger.outstanding).sum();
     let due: i64 = polled().map(|ledger| ledger.due).sum();
-    let settled: i64 = overview.ledgers.iter().map(|l| l.settled).sum();
+    let settled: i64 = polled().map(|ledger| ledger.settled).sum();
     let oldest = polled().filter_map(|ledger| ledger.oldest_due_at).min();
     html! {
         section.headline.(tone.class()) {
             h1 { span.shape aria-hidden="true" { (shape) } " " (words) }
+            (reasons(overview, now))
             dl.totals {
                 div { dt { "Outstanding" } dd { (thousands(outstanding)) } }
                 div { dt { "Due" } dd { (thousands(due)) } }
@@ -66,6 +70,29 @@ fn headline(
                 div { dt { "Settled" } dd { (thousands(settled)) } }
             }
         }
+    }
+}
+
+/// What fails, why, since when and until when, of the first few ledgers: on a
+/// phone the cards are below the fold.
+fn reasons(overview: &Overview, now: Timestamp) -> Markup {
+    let failing = || {
+        overview
+            .ledgers
+            .iter()
+            .filter(|ledger| ledger.state == LedgerState::Failing)
+    };
+    let more = failing().count().saturating_sub(MOST_REASONS);
+    html! {
+        @for ledger in failing().take(MOST_REASONS) { @if let Some(view) = &ledger.view {
+            p.words {
+                strong { (ledger.name) } ": "
+                (cut(view.last_error.as_deref().unwrap_or("no error was kept"), 160))
+                @if let Some(at) = view.last_success_at { " · no answer for " (span(now.since(at))) }
+                @if let Some(at) = view.retry_at.filter(|at| *at > now) { " · asked again " (ago(at, now)) }
+            }
+        } }
+        @if more > 0 { p.note { "and " (thousands(more)) " more" } }
     }
 }
 
@@ -182,21 +209,23 @@ fn card(ledger: &LedgerReport, now: Timestamp) -> Markup {
             @if let Some(view) = view { (trouble(view, ledger.state, now)) }
             dl.figures {
                 div { dt { "Outstanding" } dd { (thousands(ledger.outstanding)) } }
-                div { dt { "Due" } dd { (thousands(ledger.due)) } }
-                div { dt { "Oldest due" } dd {
-                    @match ledger.oldest_due_at {
-                        Some(at) => time datetime=(at) title=(at) { (span(now.since(at))) },
-                        None => span.none { "–" },
-                    }
-                } }
-                div { dt { "In flight" } dd { (thousands(view.map_or(0, |view| view.in_flight))) } }
-                div { dt { "Queued" } dd { (thousands(view.map_or(0, |view| view.queued))) } }
+                @if ledger.configured {
+                    div { dt { "Due" } dd { (thousands(ledger.due)) } }
+                    div { dt { "Oldest due" } dd {
+                        @match ledger.oldest_due_at {
+                            Some(at) => time datetime=(at) title=(at) { (span(now.since(at))) },
+                            None => span.none { "–" },
+                        }
+                    } }
+                    div { dt { "In flight" } dd { (thousands(view.map_or(0, |view| view.in_flight))) } }
+                    div { dt { "Queued" } dd { (thousands(view.map_or(0, |view| view.queued))) } }
+                }
                 div { dt { "Settled" } dd { (thousands(ledger.settled)) } }
             }
             (shares(ledger))
             @if let Some(view) = view {
                 (troubled_services(view, now))
-                @if view.held { (since_start(view, now)) }
+                @if view.held { (since_start(view)) }
             }
         }
     }
@@ -283,7 +312,7 @@ fn troubled_services(view: &LedgerView, now: Timestamp) -> Markup {
     }
 }
 
-fn since_start(view: &LedgerView, now: Timestamp) -> Markup {
+fn since_start(view: &LedgerView) -> Markup {
     let totals = &view.totals;
     html! {
         p.note {
@@ -293,7 +322,6 @@ fn since_start(view: &LedgerView, now: Timestamp) -> Markup {
             @if totals.missing > 0 { ", " (thousands(totals.missing)) " asked for and not answered" }
             @if totals.unasked > 0 { ", " (thousands(totals.unasked)) " answered unasked" }
             @if totals.fenced > 0 { ", " (thousands(totals.fenced)) " dropped, the lease being lost" }
-            @if let Some(at) = view.last_success_at { "; answered last " (ago(at, now)) }
             "."
         }
     }
@@ -323,7 +351,8 @@ fn waiting(overview: &Overview, now: Timestamp) -> Markup {
                     td.num data-label="Outstanding" { (thousands(service.summary.outstanding)) }
                     td.num data-label="Due at once" { (thousands(service.summary.due_at_once)) }
                     td data-label="Next poll" {
-                        @if service.summary.due_at_once > 0 { "due now" }
+                        @if !service.configured { "not polled" }
+                        @else if service.summary.due_at_once > 0 { "due now" }
                         @else { (ago_or_dash(service.summary.next_poll_at, now)) }
                     }
                     td data-label="Remark" {

@@ -56,6 +56,22 @@ async fn readiness_fails_without_the_database() {
 }
 
 #[actix_web::test]
+async fn readiness_fails_while_migrations_are_wanted() {
+    use crate::config::DatabaseLocation;
+    let fixture = Fixture::new().await;
+    // As after a restore of an older backup: the file has none of the tables.
+    let folder = tempfile::tempdir().unwrap();
+    fixture.settings.send_modify(|settings| {
+        let older = folder.path().join("older.db");
+        Arc::make_mut(settings).database.location = DatabaseLocation::Sqlite(older);
+    });
+    let seen = fixture.get("/readyz").await;
+    assert_eq!(seen.status, 503);
+    let reasons = seen.json()["reasons"].to_string();
+    assert!(reasons.contains("wants migrations"), "{reasons}");
+}
+
+#[actix_web::test]
 async fn metrics_have_bounded_labels() {
     let fixture = Fixture::new().await;
     let batches: Vec<_> = (0..3)

@@ -143,7 +143,8 @@ fn conforms(document: &Value, schema: &Value, value: &Value, at: &str) -> Result
         Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
         _ => return Err(format!("{at}: the schema tells no type: {schema}")),
     };
-    if !types.contains(&word) && !(word == "integer" && types.contains(&"number")) {
+    let whole_number = word == "integer" && types.contains(&"number");
+    if !types.contains(&word) && !whole_number {
         return Err(format!("{at}: is {word}, documented {types:?}"));
     }
     if let Some(words) = schema["enum"].as_array()

@@ -44,13 +44,12 @@ async fn the_status_page_says_what_fails_and_why() {
         &[
             "<!DOCTYPE html>",
             "All ledgers answer",
-            "1,201",
+            "1,200",
             "not configured",
             "at risk",
             "may be forgotten by the ledger before it is asked",
             "<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>",
-            "prefers",
-        ][..7],
+        ],
     );
     let mut trace = ledger_view("trace", LedgerKind::Sawtooth);
     trace.breaker = BreakerPosition::Open;
@@ -98,11 +97,10 @@ async fn the_script_gets_the_live_part_only() {
     assert!(seen.text().starts_with("<section class=\"headline"));
     assert!(!seen.text().contains("<html"));
     assert_eq!(seen.header("cache-control"), "no-store");
-    assert_eq!(
+    assert!(
         seen.header("vary")
             .to_lowercase()
-            .contains("x-highwater-fragment"),
-        true
+            .contains("x-highwater-fragment")
     );
 }
 
