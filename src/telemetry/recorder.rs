@@ -42,7 +42,6 @@ fn describe() {
     use metrics::{describe_counter, describe_histogram};
     describe_counter!("highwater_batches_settled_total", "Batches settled, by ledger and status.");
     describe_counter!("highwater_ledger_failures_total", "Failed requests to ledgers, by kind.");
-    describe_counter!("highwater_service_restarts_total", "Restarts of services, by reason.");
     describe_counter!("highwater_commit_rows_total", "Rows changed by the Updater.");
     describe_counter!(
         "highwater_commit_failures_total",

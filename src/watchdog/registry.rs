@@ -292,12 +292,6 @@ impl Entry {
         match self.history.on_exit(&self.policy, now, ran_for, rand::random()) {
             RestartDecision::RestartAfter(delay) => {
                 *self.restarts.entry(reason.word().to_owned()).or_default() += 1;
-                metrics::counter!(
-                    "highwater_service_restarts_total",
-                    "service" => self.name.to_string(),
-                    "reason" => reason.word()
-                )
-                .increment(1);
                 tracing::error!(
                     service.name = %self.name,
                     service.exit = %reason,
