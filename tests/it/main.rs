@@ -7,6 +7,7 @@
 
 mod batches_by_hand;
 mod command_line;
+mod imports;
 mod recordings;
 mod replay;
 mod rude_ledgers;

@@ -17,6 +17,8 @@ use std::time::Duration;
 const PAGE: i64 = 5_000;
 /// A sweep reads on while fewer rows than this wait.
 const LOW: usize = 5_000;
+/// Most rows that wait in memory.
+const MOST: usize = 50_000;
 /// Shortest time from one sweep to the next where nothing woke the ledger.
 const SWEEP_GAP: Duration = Duration::from_millis(200);
 /// Shortest time from one sweep to the next where the last one found something.
@@ -41,8 +43,13 @@ struct Sweep {
     at: Timestamp,
     /// Rows queued since it began.
     fresh: usize,
-    /// Rows were passed over since their service's queue was full.
-    capped: bool,
+    /// Services of which rows were passed over, their queue being full.
+    capped: HashSet<Arc<str>>,
+    /// The last sweep found something: the next one follows when the queues
+    /// are empty, but not before then.
+    follow_up: Option<Timestamp>,
+    /// Earliest time at which something polled meanwhile is due again.
+    soonest_due: Option<Timestamp>,
     /// Returned while a page was being read: the page may not know.
     returned: HashSet<i64>,
     /// To be begun afresh when the page under way has come.
@@ -56,7 +63,9 @@ impl Default for Sweep {
             cursor: DueCursor::START,
             at: Timestamp::default(),
             fresh: 0,
-            capped: false,
+            capped: HashSet::new(),
+            follow_up: None,
+            soonest_due: None,
             returned: HashSet::new(),
             again: false,
         }
@@ -157,19 +166,24 @@ impl LedgerPlan {
     }
 
     pub(super) fn due_at(&mut self, at: Timestamp) {
-        if self.settings.role == LedgerRole::Primary && self.sweep.cursor == DueCursor::START {
-            self.sweep.at = self.sweep.at.min(at);
+        if self.settings.role == LedgerRole::Primary {
+            self.sweep.soonest_due = Some(self.sweep.soonest_due.map_or(at, |known| known.min(at)));
+            if self.sweep.cursor == DueCursor::START && !self.sweep.loading {
+                self.sweep.at = self.sweep.at.min(at);
+            }
         }
     }
 
     pub(super) fn wants(&mut self, now: Timestamp) -> Option<DueQuery> {
         let closed = matches!(self.health.admission(now), Admission::ClosedUntil(_));
-        if self.stake.is_none() || closed || self.sweep.loading || now < self.sweep.at || self.queued > LOW {
+        if self.stake.is_none() || closed || self.sweep.loading || now < self.sweep_at() || !self.is_hungry() {
             return None;
         }
         if self.sweep.cursor == DueCursor::START {
             self.sweep.fresh = 0;
-            self.sweep.capped = false;
+            self.sweep.capped.clear();
+            self.sweep.follow_up = None;
+            self.sweep.soonest_due = None;
         }
         self.sweep.loading = true;
         self.sweep.returned.clear();
@@ -187,10 +201,28 @@ impl LedgerPlan {
         })
     }
 
-    /// Most rows queued for one service: enough for all connections twice over,
-    /// and no more, so that one service does not fill the queue.
+    /// When the sweep goes on.
+    fn sweep_at(&self) -> Timestamp {
+        match self.sweep.follow_up {
+            Some(at) if self.queued == 0 => self.sweep.at.min(at),
+            _ => self.sweep.at,
+        }
+    }
+
+    /// Whether more rows are to be read: few wait, or too few services with
+    /// nothing in flight among them to use every connection.
+    fn is_hungry(&self) -> bool {
+        let idle = |service: &Arc<str>| self.queues.get(service).is_some_and(|queue| queue.in_flight == 0);
+        let wanted = self.settings.connections;
+        self.queued <= LOW
+            || (self.queued < MOST
+                && self.ready.iter().filter(|(_, service)| idle(service)).take(wanted).count() < wanted)
+    }
+
+    /// Most rows queued for one service: enough for all connections, and no
+    /// more, so that one service does not fill the queue.
     fn service_cap(&self) -> usize {
-        self.settings.ids_per_request.saturating_mul(self.settings.connections).saturating_mul(2).min(4 * LOW)
+        self.settings.ids_per_request.saturating_mul(self.settings.connections).min(2 * LOW)
     }
 
     pub(super) fn load_failed(&mut self, at: Timestamp) {
@@ -220,11 +252,8 @@ impl LedgerPlan {
             self.sweep.at = now.plus(WAKE_GAP);
         } else if page.done {
             self.sweep.cursor = DueCursor::START;
-            self.sweep.at = if self.sweep.fresh > 0 || self.sweep.capped {
-                now.plus(BUSY_GAP)
-            } else {
-                self.next_sweep(page.next_due, settings, now)
-            };
+            self.sweep.follow_up = (self.sweep.fresh > 0).then(|| now.plus(BUSY_GAP));
+            self.sweep.at = self.next_sweep(page.next_due, settings, now);
         } else {
             self.sweep.cursor = page.cursor;
             self.sweep.at = now;
@@ -241,7 +270,7 @@ impl LedgerPlan {
             LedgerRole::Primary => (settings.poll_interval, next_due),
             LedgerRole::Fallback => (settings.fallback_poll_interval, None),
         };
-        let at = [next_due, self.health.next_retry(now)]
+        let at = [next_due, self.sweep.soonest_due, self.health.next_retry(now)]
             .into_iter()
             .flatten()
             .fold(now.plus(interval), Timestamp::min);
@@ -255,7 +284,7 @@ impl LedgerPlan {
         };
         let queue = self.queues.entry(service.clone()).or_default();
         if queue.rows.len() >= cap {
-            self.sweep.capped = true;
+            self.sweep.capped.insert(service);
             return;
         }
         let key = (row.last_polled_at, row.seq);
@@ -333,8 +362,13 @@ impl LedgerPlan {
             self.ready.insert((*first, service.clone()));
         }
         queue.in_flight += 1;
+        let left = queue.rows.len();
         self.in_flight += 1;
         self.queued -= batches.len();
+        if left <= self.service_cap() / 2 && self.sweep.capped.remove(&service) {
+            // Its other rows are in the database still.
+            self.sweep.at = self.sweep.at.min(now);
+        }
         Some(BatchesWork { ledger: self.name.clone(), stake, service_id: service, batches })
     }
 
@@ -425,12 +459,12 @@ impl LedgerPlan {
     }
 
     pub(super) fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.stake.is_none() || self.sweep.loading || self.queued > LOW {
+        if self.stake.is_none() || self.sweep.loading || !self.is_hungry() {
             return None;
         }
         Some(match self.health.admission(now) {
-            Admission::ClosedUntil(until) => self.sweep.at.max(until),
-            _ => self.sweep.at,
+            Admission::ClosedUntil(until) => self.sweep_at().max(until),
+            _ => self.sweep_at(),
         })
     }
 
