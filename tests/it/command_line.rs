@@ -231,17 +231,23 @@ fn a_fresh_database_is_migrated_once() {
 }
 
 #[test]
-fn the_demo_ends_by_itself_and_leaves_nothing() {
+fn the_demo_settles_batches_ends_by_itself_and_leaves_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let output = program(temp.path())
-        .args(["demo", "--duration", "3s", "--port", "0"])
+        .args(["demo", "--duration", "6s", "--port", "0"])
         .env("TMPDIR", temp.path())
         .output()
         .unwrap();
     let ended = Ended::from(output);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.out.contains("Status page:  http://127.0.0.1:"));
-    assert!(ended.out.contains("tracked 6"), "{}", ended.out);
+    let last = ended.out.lines().rfind(|line| line.contains("tracked"));
+    let last = last.unwrap_or_default();
+    assert!(
+        !last.contains("settled 0") && !last.contains("tracked 0"),
+        "{}",
+        ended.out
+    );
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
 }
 
