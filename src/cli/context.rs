@@ -1,7 +1,7 @@
 //! What most commands start from: the configuration and the database.
 
 use super::failure::Failure;
-use super::{output, progress};
+use super::progress;
 use crate::config::{self, LedgerSettings, LoadOptions, Loaded};
 use crate::store::Store;
 use std::future::Future;
@@ -31,20 +31,17 @@ pub(super) fn config_file(named: Option<&Path>) -> Result<PathBuf, Failure> {
         })
 }
 
-/// Loads the configuration; its warnings go to standard error.
+/// Loads the configuration. Its warnings are for `check` and `serve` to tell:
+/// here they would stand before every result.
 ///
 /// # Errors
 /// Every mistake in it.
 pub(super) fn load(named: Option<&Path>) -> Result<Loaded, Failure> {
-    let loaded = config::load(
+    Ok(config::load(
         &config_file(named)?,
         config::environment(),
         LoadOptions::default(),
-    )?;
-    for warning in &loaded.warnings {
-        output::note(&format_args!("warning: {warning}"));
-    }
-    Ok(loaded)
+    )?)
 }
 
 /// Runs a command's asynchronous part to its end.

@@ -21,7 +21,7 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         let template = match total {
             Some(_) => "{spinner} {msg} {wide_bar} {human_pos}/{human_len} {eta}",
-            None => "{spinner} {msg}: {human_pos} ({per_sec}, {elapsed})",
+            None => "{spinner} {msg}: {human_pos} ({elapsed})",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);

@@ -236,6 +236,19 @@ fn only_what_was_given_up_is_revived() {
 }
 
 #[test]
+fn a_result_stands_alone() {
+    // Warnings on the configuration are for `check` and `serve`.
+    let place = Place::with(
+        "[http]\ncontrol_token_file = \"missing.token\"\n\
+         [[ledgers]]\nname = \"trace\"\nkind = \"sawtooth\"\nurl = \"http://127.0.0.1:8008\"\n",
+    );
+    assert!(place.run(&["check"], "").err.contains("missing.token"));
+    let a = id('a');
+    let ended = place.run(&["batches", "track", "--ledger", "trace", &a], "");
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{ended:?}");
+}
+
+#[test]
 fn a_database_out_of_reach_ends_with_1() {
     let place = Place::with("[database]\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n");
     for args in [&["migrate"][..], &["batches", "list"]] {

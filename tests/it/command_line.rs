@@ -1,8 +1,9 @@
 //! What the program says and how it ends: help, wrong usage, configuration.
 
 use assert_cmd::Command;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use tempfile::TempDir;
 
 const CONFIG: &str = r#"
@@ -230,16 +231,54 @@ fn a_fresh_database_is_migrated_once() {
 }
 
 #[test]
-fn the_demo_ends_by_itself_and_leaves_nothing() {
+fn the_demo_settles_batches_ends_by_itself_and_leaves_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let output = program(temp.path())
-        .args(["demo", "--duration", "3s", "--port", "0"])
+        .args(["demo", "--duration", "6s", "--port", "0"])
         .env("TMPDIR", temp.path())
         .output()
         .unwrap();
     let ended = Ended::from(output);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.out.contains("Status page:  http://127.0.0.1:"));
-    assert!(ended.out.contains("tracked 6"), "{}", ended.out);
+    let last = ended.out.lines().rfind(|line| line.contains("tracked"));
+    let last = last.unwrap_or_default();
+    assert!(
+        !last.contains("settled 0") && !last.contains("tracked 0"),
+        "{}",
+        ended.out
+    );
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn ctrl_c_ends_the_demo_cleanly() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_highwater"))
+        .args(["demo", "--port", "0"])
+        .current_dir(temp.path())
+        .env("TMPDIR", temp.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // Batches are on their way when the first line of the story is told.
+    assert!(lines.any(|line| line.unwrap().contains("batches at once")));
+    let interrupt = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(interrupt.success());
+    assert_eq!(lines.filter_map(Result::err).count(), 0);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let ended = Place::new().run(&["demo", "--port", &port], "");
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.err.contains(&port) && ended.err.contains("--port"));
 }
