@@ -28,7 +28,10 @@ const ROUNDS: usize = 3;
 
 fn main() {
     let folder = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let mut table = comfy_table::Table::new();
     table.set_header([
         "database",
@@ -40,7 +43,11 @@ fn main() {
         "ready (ms)",
         "resident (MB)",
     ]);
-    let mut databases = vec![("SQLite", format!("sqlite://{}/NAME.db", folder.path().display()), "highwater")];
+    let mut databases = vec![(
+        "SQLite",
+        format!("sqlite://{}/NAME.db", folder.path().display()),
+        "highwater",
+    )];
     match std::env::var("HIGHWATER_TEST_POSTGRES_URL") {
         Ok(url) => databases.push(("PostgreSQL", url, "bench")),
         Err(_) => eprintln!("PostgreSQL is left out: HIGHWATER_TEST_POSTGRES_URL is not set"),
@@ -52,7 +59,12 @@ fn main() {
             let round = run_once(&runtime, folder.path(), &url, schema);
             eprintln!(
                 "{label}: c {:.0}, d {:.0}, settled {:.0} a second, {:.0}% of the limit; ready after {} ms, {} MB resident",
-                round.client, round.bulk, round.settled, round.share() * 100.0, round.ready.as_millis(), round.resident_mb
+                round.client,
+                round.bulk,
+                round.settled,
+                round.share() * 100.0,
+                round.ready.as_millis(),
+                round.resident_mb
             );
             rounds.push(round);
         }
@@ -69,7 +81,9 @@ fn main() {
             median.resident_mb.to_string(),
         ]);
     }
-    println!("{BATCHES} batches over {SERVICES} services, {CONNECTIONS} connections; the median of {ROUNDS} rounds");
+    println!(
+        "{BATCHES} batches over {SERVICES} services, {CONNECTIONS} connections; the median of {ROUNDS} rounds"
+    );
     println!("{table}");
 }
 
@@ -96,7 +110,10 @@ fn service(index: usize) -> String {
 }
 
 fn batch(service: usize, index: usize) -> String {
-    format!("{:0>128x}", 0x1000_0000_u64 + (service * BATCHES_PER_SERVICE + index) as u64)
+    format!(
+        "{:0>128x}",
+        0x1000_0000_u64 + (service * BATCHES_PER_SERVICE + index) as u64
+    )
 }
 
 fn peer() -> SimHandle {
@@ -148,20 +165,31 @@ fn run_once(runtime: &tokio::runtime::Runtime, folder: &Path, url: &str, schema:
             if summary.is_empty() {
                 break launched.elapsed();
             }
-            assert!(launched.elapsed() < Duration::from_secs(300), "the batches do not settle");
+            assert!(
+                launched.elapsed() < Duration::from_secs(300),
+                "the batches do not settle"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
     let resident_mb = resident_mb();
     runtime.block_on(async {
         let store = Store::open_as_is(&store_settings).unwrap();
-        let filter = BatchFilter { status: Some(Status::Committed), limit: 1, ..BatchFilter::default() };
+        let filter = BatchFilter {
+            status: Some(Status::Committed),
+            limit: 1,
+            ..BatchFilter::default()
+        };
         assert!(!store.list_batches(&filter).await.unwrap().rows.is_empty());
         store.close();
     });
     ready.stop.stop();
     server.join().unwrap().unwrap();
-    assert_eq!(sim.stats().asked_after_final, 0, "a batch was asked for after it was final");
+    assert_eq!(
+        sim.stats().asked_after_final,
+        0,
+        "a batch was asked for after it was final"
+    );
     Round {
         client,
         bulk,
@@ -191,9 +219,18 @@ fn bare_client(runtime: &tokio::runtime::Runtime) -> f64 {
                         }
                         let service = service(index);
                         let (circuit, name) = service.split_once("::").unwrap();
-                        let ids: Vec<String> = (0..BATCHES_PER_SERVICE).map(|b| batch(index, b)).collect();
-                        let url = format!("{base}/scabbard/{circuit}/{name}/batch_statuses?ids={}", ids.join(","));
-                        let answer = client.get(url).header("SplinterProtocolVersion", "1").send().await.unwrap();
+                        let ids: Vec<String> =
+                            (0..BATCHES_PER_SERVICE).map(|b| batch(index, b)).collect();
+                        let url = format!(
+                            "{base}/scabbard/{circuit}/{name}/batch_statuses?ids={}",
+                            ids.join(",")
+                        );
+                        let answer = client
+                            .get(url)
+                            .header("SplinterProtocolVersion", "1")
+                            .send()
+                            .await
+                            .unwrap();
                         assert_eq!(answer.status(), 200);
                         std::hint::black_box(answer.bytes().await.unwrap());
                     }
@@ -229,12 +266,20 @@ async fn track(store: &Store) {
 async fn bare_bulk(store: &Store) -> f64 {
     track(store).await;
     let stakes = store
-        .hold_leases("bare", &["batches:bench".to_owned()], Duration::from_secs(600), false)
+        .hold_leases(
+            "bare",
+            &["batches:bench".to_owned()],
+            Duration::from_secs(600),
+            false,
+        )
         .await
         .unwrap();
     let stake: LeaseStake = stakes.into_iter().next().unwrap();
     let first = store
-        .list_batches(&BatchFilter { limit: 1, ..BatchFilter::default() })
+        .list_batches(&BatchFilter {
+            limit: 1,
+            ..BatchFilter::default()
+        })
         .await
         .unwrap()
         .rows[0]
@@ -255,8 +300,14 @@ async fn bare_bulk(store: &Store) -> f64 {
         .collect();
     let begun = Instant::now();
     for part in changes.chunks(5_000) {
-        let group = ChangeGroup { stake: stake.clone(), changes: part.to_vec() };
-        let applied = store.apply_batch_changes("bare", vec![group]).await.unwrap();
+        let group = ChangeGroup {
+            stake: stake.clone(),
+            changes: part.to_vec(),
+        };
+        let applied = store
+            .apply_batch_changes("bare", vec![group])
+            .await
+            .unwrap();
         assert_eq!(applied.changed, part.len());
     }
     std::hint::black_box(LedgerStatus::Committed);
@@ -272,8 +323,12 @@ fn clear(runtime: &tokio::runtime::Runtime, url: &str, schema: &str) {
     }
     runtime.block_on(async {
         use diesel_async::{AsyncConnection, SimpleAsyncConnection};
-        let mut conn = diesel_async::AsyncPgConnection::establish(url).await.unwrap();
-        conn.batch_execute(&format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE")).await.unwrap();
+        let mut conn = diesel_async::AsyncPgConnection::establish(url)
+            .await
+            .unwrap();
+        conn.batch_execute(&format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE"))
+            .await
+            .unwrap();
     });
 }
 
@@ -290,6 +345,13 @@ fn load(folder: &Path, url: &str, schema: &str, peer: &str) -> Loaded {
 /// ledger's is in it.
 fn resident_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) / 1024
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|kb| kb.parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1024
 }

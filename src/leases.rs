@@ -42,7 +42,9 @@ pub fn share_out(holder: &str, wanted: &[String], rows: &[LeaseRow], alone: bool
     let me = format!("{SERVER_PREFIX}{holder}");
     let mut servers: Vec<&str> = rows
         .iter()
-        .filter(|row| row.name.starts_with(SERVER_PREFIX) && row.remaining_ms > 0 && !row.holder.is_empty())
+        .filter(|row| {
+            row.name.starts_with(SERVER_PREFIX) && row.remaining_ms > 0 && !row.holder.is_empty()
+        })
         .map(|row| row.name.as_str())
         .filter(|name| !alone && *name != me)
         .collect();
@@ -60,7 +62,11 @@ pub fn share_out(holder: &str, wanted: &[String], rows: &[LeaseRow], alone: bool
     let mut release: Vec<String> = kept.split_off(share.min(kept.len()));
     // Each server looks at the free ones from another place, so that they do
     // not all reach for the same.
-    let start = if wanted.is_empty() { 0 } else { place * wanted.len() / servers.len() };
+    let start = if wanted.is_empty() {
+        0
+    } else {
+        place * wanted.len() / servers.len()
+    };
     let (before, from) = wanted.split_at(start);
     for name in from.iter().chain(before) {
         if kept.len() >= share {
@@ -86,7 +92,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn row(name: &str, holder: &str, remaining_ms: i64) -> LeaseRow {
-        LeaseRow { name: name.into(), holder: holder.into(), epoch: 1, remaining_ms }
+        LeaseRow {
+            name: name.into(),
+            holder: holder.into(),
+            epoch: 1,
+            remaining_ms,
+        }
     }
 
     fn names(n: usize) -> Vec<String> {
@@ -110,8 +121,11 @@ mod tests {
     #[test]
     fn an_expired_lease_is_taken_over_and_an_unwanted_one_given_back() {
         let wanted = names(2);
-        let rows =
-            [row(&wanted[0], "dead", -1), row(&wanted[1], "a", 100), row("batches:gone", "a", 100)];
+        let rows = [
+            row(&wanted[0], "dead", -1),
+            row(&wanted[1], "a", 100),
+            row("batches:gone", "a", 100),
+        ];
         let plan = share_out("a", &wanted, &rows, false);
         assert!(plan.hold.contains(&wanted[0]) && plan.hold.contains(&wanted[1]));
         assert_eq!(plan.release, ["batches:gone"]);
@@ -120,9 +134,20 @@ mod tests {
     #[test]
     fn alone_takes_even_what_has_not_expired() {
         let wanted = names(1);
-        let rows = [row(&wanted[0], "killed", 9000), row("server:killed", "killed", 9000)];
-        assert!(share_out("a", &wanted, &rows, true).hold.contains(&wanted[0]));
-        assert!(!share_out("a", &wanted, &rows, false).hold.contains(&wanted[0]));
+        let rows = [
+            row(&wanted[0], "killed", 9000),
+            row("server:killed", "killed", 9000),
+        ];
+        assert!(
+            share_out("a", &wanted, &rows, true)
+                .hold
+                .contains(&wanted[0])
+        );
+        assert!(
+            !share_out("a", &wanted, &rows, false)
+                .hold
+                .contains(&wanted[0])
+        );
     }
 
     proptest! {

@@ -45,7 +45,11 @@ impl FetcherPool {
     /// A pool with a client for each configured ledger.
     pub fn new(context: ServiceContext, parts: FetcherPoolParts) -> Self {
         let settings = parts.settings.current();
-        let mut pool = Self { context, parts, ledgers: HashMap::new() };
+        let mut pool = Self {
+            context,
+            parts,
+            ledgers: HashMap::new(),
+        };
         pool.configure(settings);
         pool
     }
@@ -78,7 +82,10 @@ impl FetcherPool {
                 return;
             }
             None => {
-                self.deliver(failed(work, "the ledger is not configured".to_owned()), ticket);
+                self.deliver(
+                    failed(work, "the ledger is not configured".to_owned()),
+                    ticket,
+                );
                 return;
             }
         };
@@ -106,12 +113,17 @@ impl FetcherPool {
 
     fn deliver(&self, outcome: BatchesOutcome, ticket: Ticket) {
         let updater = self.parts.updater.clone();
-        self.context.runtime().spawn(async move { deliver(&updater, outcome, ticket).await });
+        self.context
+            .runtime()
+            .spawn(async move { deliver(&updater, outcome, ticket).await });
     }
 }
 
 async fn deliver(updater: &Intercom<Commit>, outcome: BatchesOutcome, ticket: Ticket) {
-    let commit = Commit { outcome: Outcome::Batches(outcome), ticket };
+    let commit = Commit {
+        outcome: Outcome::Batches(outcome),
+        ticket,
+    };
     if let Err(error) = updater.send(commit, UPDATER_PATIENCE).await {
         tracing::warn!(error = %error, "an outcome was not taken; its batches are asked for again");
     }
@@ -134,7 +146,9 @@ impl Actor for FetcherPool {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let reader = self.parts.settings.clone();
-        follow_settings(ctx, &reader, |pool: &mut Self, settings, _| pool.configure(settings));
+        follow_settings(ctx, &reader, |pool: &mut Self, settings, _| {
+            pool.configure(settings);
+        });
     }
 }
 

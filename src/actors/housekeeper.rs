@@ -44,13 +44,18 @@ impl Housekeeper {
             keeper.context.progress();
             let before = Timestamp::now().minus(keeper.parts.settings.current().settled_batches);
             let store = keeper.parts.store.clone();
-            let task =
-                keeper.context.runtime().spawn(async move { store.prune_batches(before, STEP).await });
+            let task = keeper
+                .context
+                .runtime()
+                .spawn(async move { store.prune_batches(before, STEP).await });
             ctx.spawn(wrap_future::<_, Self>(task).map(|result, _, ctx| {
                 let pause = match result {
                     Ok(Ok(0)) => IDLE,
                     Ok(Ok(pruned)) => {
-                        tracing::debug!(batches.pruned = pruned, "settled batches past their retention were pruned");
+                        tracing::debug!(
+                            batches.pruned = pruned,
+                            "settled batches past their retention were pruned"
+                        );
                         BUSY
                     }
                     Ok(Err(error)) => {

@@ -63,7 +63,14 @@ struct Beat {
 impl LeaseKeeper {
     /// A keeper of these leases.
     pub const fn new(context: ServiceContext, parts: LeaseKeeperParts) -> Self {
-        Self { context, parts, renewed_at: None, timer: None, busy: false, turns: 0 }
+        Self {
+            context,
+            parts,
+            renewed_at: None,
+            timer: None,
+            busy: false,
+            turns: 0,
+        }
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>, after: Duration) {
@@ -92,40 +99,46 @@ impl LeaseKeeper {
             // A beat that takes longer than the lease is a failed one.
             tokio::time::timeout(ttl, tokio::spawn(beat(parts, settings, forget))).await
         });
-        ctx.spawn(wrap_future::<_, Self>(task).map(move |result, keeper, ctx| {
-            keeper.busy = false;
-            let mut pause = ttl / 4;
-            match result {
-                Ok(Ok(Ok(Ok(beat)))) => {
-                    keeper.renewed_at = Some(begun);
-                    keeper.tell(beat.holdings);
-                    if let Some(expiry) = beat.next_expiry {
-                        pause = pause.min(expiry + Duration::from_millis(20));
+        ctx.spawn(
+            wrap_future::<_, Self>(task).map(move |result, keeper, ctx| {
+                keeper.busy = false;
+                let mut pause = ttl / 4;
+                match result {
+                    Ok(Ok(Ok(Ok(beat)))) => {
+                        keeper.renewed_at = Some(begun);
+                        keeper.tell(beat.holdings);
+                        if let Some(expiry) = beat.next_expiry {
+                            pause = pause.min(expiry + Duration::from_millis(20));
+                        }
+                    }
+                    failure => {
+                        let problem = match failure {
+                            Ok(Ok(Ok(Err(error)))) => error.to_string(),
+                            Ok(Err(_)) => format!("no answer within {ttl:?}"),
+                            Ok(Ok(Err(error))) | Err(error) => error.to_string(),
+                            Ok(Ok(Ok(Ok(_)))) => String::new(),
+                        };
+                        tracing::warn!(error = %problem, "leases were not renewed; tried again");
+                        if keeper.renewed_at.is_none_or(|at| at.elapsed() >= ttl) {
+                            keeper.tell(Holdings::default());
+                        }
+                        pause = (ttl / 10).min(Duration::from_secs(1));
                     }
                 }
-                failure => {
-                    let problem = match failure {
-                        Ok(Ok(Ok(Err(error)))) => error.to_string(),
-                        Ok(Err(_)) => format!("no answer within {ttl:?}"),
-                        Ok(Ok(Err(error))) | Err(error) => error.to_string(),
-                        Ok(Ok(Ok(Ok(_)))) => String::new(),
-                    };
-                    tracing::warn!(error = %problem, "leases were not renewed; tried again");
-                    if keeper.renewed_at.is_none_or(|at| at.elapsed() >= ttl) {
-                        keeper.tell(Holdings::default());
-                    }
-                    pause = (ttl / 10).min(Duration::from_secs(1));
-                }
-            }
-            keeper.arm(ctx, pause);
-        }));
+                keeper.arm(ctx, pause);
+            }),
+        );
     }
 
     fn tell(&self, holdings: Holdings) {
         self.parts.holdings.send_if_modified(|known| {
             let differs = **known != holdings;
             if differs {
-                tracing::info!(leases.held = holdings.held.len(), leases.of_others = holdings.others.len(), "leases changed");
+                tracing::info!(
+                    leases.held = holdings.held.len(),
+                    leases.of_others = holdings.others.len(),
+                    "leases changed"
+                );
                 *known = Arc::new(holdings);
             }
             differs
@@ -133,7 +146,11 @@ impl LeaseKeeper {
     }
 }
 
-async fn beat(parts: LeaseKeeperParts, settings: LeaseSettings, forget: bool) -> Result<Beat, StoreError> {
+async fn beat(
+    parts: LeaseKeeperParts,
+    settings: LeaseSettings,
+    forget: bool,
+) -> Result<Beat, StoreError> {
     let rows = parts.store.leases().await?;
     let plan = share_out(&parts.holder, &settings.wanted, &rows, parts.alone);
     if !plan.release.is_empty() {
@@ -145,9 +162,15 @@ async fn beat(parts: LeaseKeeperParts, settings: LeaseSettings, forget: bool) ->
             *known = Arc::new(fewer);
             differs
         });
-        parts.store.release_leases(&parts.holder, &plan.release).await?;
+        parts
+            .store
+            .release_leases(&parts.holder, &plan.release)
+            .await?;
     }
-    let stakes = parts.store.hold_leases(&parts.holder, &plan.hold, settings.ttl, parts.alone).await?;
+    let stakes = parts
+        .store
+        .hold_leases(&parts.holder, &plan.hold, settings.ttl, parts.alone)
+        .await?;
     if forget {
         parts.store.forget_servers(SERVER_PREFIX).await?;
     }
@@ -167,7 +190,10 @@ async fn beat(parts: LeaseKeeperParts, settings: LeaseSettings, forget: bool) ->
     let next_expiry = of_others
         .map(|row| Duration::from_millis(u64::try_from(row.remaining_ms).unwrap_or(0)))
         .min();
-    Ok(Beat { holdings: Holdings { held, others }, next_expiry })
+    Ok(Beat {
+        holdings: Holdings { held, others },
+        next_expiry,
+    })
 }
 
 impl Actor for LeaseKeeper {

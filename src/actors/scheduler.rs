@@ -72,14 +72,29 @@ impl Scheduler {
     pub fn new(context: ServiceContext, parts: SchedulerParts) -> Self {
         let now = Timestamp::now();
         let settings = parts.settings.current();
-        let mut plan =
-            BatchesPlan::new(settings.batches, &settings.ledgers, parts.health.current(), now);
+        let mut plan = BatchesPlan::new(
+            settings.batches,
+            &settings.ledgers,
+            parts.health.current(),
+            now,
+        );
         for work in parts.in_flight.works() {
             match work {
-                WorkId::Batches { ledger, service_id, seqs } => plan.adopt(&ledger, &service_id, &seqs),
+                WorkId::Batches {
+                    ledger,
+                    service_id,
+                    seqs,
+                } => plan.adopt(&ledger, &service_id, &seqs),
             }
         }
-        Self { context, parts, batches: plan, draining: false, timer: None, unsaved: false }
+        Self {
+            context,
+            parts,
+            batches: plan,
+            draining: false,
+            timer: None,
+            unsaved: false,
+        }
     }
 
     fn turn(&mut self, ctx: &mut Context<Self>) {
@@ -98,10 +113,15 @@ impl Scheduler {
     fn take_back(&mut self, now: Timestamp) {
         for returned in self.parts.in_flight.take_returned() {
             match &returned.work {
-                WorkId::Batches { ledger, service_id, seqs } => {
+                WorkId::Batches {
+                    ledger,
+                    service_id,
+                    seqs,
+                } => {
                     self.batches.returned(ledger, service_id, seqs);
                     if !returned.settled {
-                        self.batches.abandoned(ledger, service_id, now, rand::random());
+                        self.batches
+                            .abandoned(ledger, service_id, now, rand::random());
                     }
                 }
             }
@@ -110,13 +130,18 @@ impl Scheduler {
 
     fn hand_out(&mut self, now: Timestamp) {
         while self.parts.in_flight.count() < self.batches.max_in_flight() {
-            let Some(work) = self.batches.next_work(now) else { break };
+            let Some(work) = self.batches.next_work(now) else {
+                break;
+            };
             let ticket = self.parts.in_flight.open(WorkId::Batches {
                 ledger: work.ledger.clone(),
                 service_id: work.service_id.clone(),
                 seqs: work.batches.iter().map(|batch| batch.seq).collect(),
             });
-            let fetch = Fetch { work: Work::Batches(Arc::new(work)), ticket };
+            let fetch = Fetch {
+                work: Work::Batches(Arc::new(work)),
+                ticket,
+            };
             if self.parts.fetchers.post(fetch).is_err() {
                 // The pool is being restarted; the ticket came back by itself.
                 break;
@@ -129,8 +154,10 @@ impl Scheduler {
             Want::Batches(query) => {
                 let ledger = query.ledger.clone();
                 let store = self.parts.store.clone();
-                let task =
-                    self.context.runtime().spawn(async move { batches::load(&store, query).await });
+                let task = self
+                    .context
+                    .runtime()
+                    .spawn(async move { batches::load(&store, query).await });
                 ctx.spawn(wrap_future::<_, Self>(task).map(move |result, scheduler, ctx| {
                     let result = result
                         .unwrap_or_else(|error| Err(BatchError::InternalError(error.to_string())));
@@ -172,7 +199,9 @@ impl Scheduler {
     fn take_report(&mut self, settled: SettledWork, now: Timestamp) {
         match &settled.report {
             Report::Batches(report) => {
-                self.unsaved |= self.batches.report(report, settled.asked, now, rand::random());
+                self.unsaved |= self
+                    .batches
+                    .report(report, settled.asked, now, rand::random());
                 if let Some(at) = settled.due_at {
                     self.batches.due_at(&report.ledger, at);
                 }
@@ -231,7 +260,9 @@ impl Actor for Scheduler {
         let reader = self.parts.settings.clone();
         follow_settings(ctx, &reader, |scheduler: &mut Self, settings, ctx| {
             let now = Timestamp::now();
-            scheduler.batches.configure(settings.batches, &settings.ledgers, now);
+            scheduler
+                .batches
+                .configure(settings.batches, &settings.ledgers, now);
             let holdings = scheduler.parts.holdings.borrow().clone();
             scheduler.batches.hold(&holdings, now);
             scheduler.unsaved = true;

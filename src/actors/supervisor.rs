@@ -20,7 +20,11 @@ pub struct Supervisor {
 impl Supervisor {
     /// A Supervisor over the register it was itself built from.
     pub fn new(context: ServiceContext) -> Self {
-        Self { watchdog: context.watchdog().clone(), context, timer: None }
+        Self {
+            watchdog: context.watchdog().clone(),
+            context,
+            timer: None,
+        }
     }
 
     fn turn(&mut self, ctx: &mut Context<Self>) {

@@ -89,12 +89,21 @@ impl Updater {
     }
 
     fn gather(&mut self, outcome: BatchesOutcome, ticket: Ticket, ctx: &mut Context<Self>) {
-        let rows = outcome.answers.iter().filter(|answer| **answer != Answer::NotAsked).count();
+        let rows = outcome
+            .answers
+            .iter()
+            .filter(|answer| **answer != Answer::NotAsked)
+            .count();
         if rows == 0 {
             // Nothing to write: a failure is told at once, whatever the database does.
             let asked = outcome.work.batches.len();
             let report = Report::Batches(BatchesReport::of(&outcome));
-            self.tell(vec![SettledWork { report, due_at: None, asked, ticket }]);
+            self.tell(vec![SettledWork {
+                report,
+                due_at: None,
+                asked,
+                ticket,
+            }]);
             return;
         }
         self.rows += rows;
@@ -183,7 +192,10 @@ impl Updater {
 
     fn write_again(&mut self, ctx: &mut Context<Self>, group: Group, error: &str) {
         self.failures = self.failures.saturating_add(1);
-        let pause = RETRY.0.saturating_mul(1 << self.failures.min(10)).min(RETRY.1);
+        let pause = RETRY
+            .0
+            .saturating_mul(1 << self.failures.min(10))
+            .min(RETRY.1);
         metrics::counter!("highwater_commit_failures_total").increment(1);
         tracing::warn!(
             error = %error,
@@ -192,7 +204,10 @@ impl Updater {
         );
         ctx.run_later(pause, |updater, ctx| {
             let writer = updater.parts.batches.clone();
-            let task = updater.context.runtime().spawn(async move { write(&writer, group).await });
+            let task = updater
+                .context
+                .runtime()
+                .spawn(async move { write(&writer, group).await });
             updater.await_write(ctx, task);
         });
     }
@@ -224,12 +239,18 @@ async fn write(writer: &BatchWriter, group: Group) -> Result<Vec<SettledWork>, (
             metrics::histogram!("highwater_commit_seconds").record(begun.elapsed().as_secs_f64());
             metrics::counter!("highwater_commit_rows_total").increment(applied.changed as u64);
             let items = group.items.into_iter().enumerate();
-            Ok(items.map(|(index, item)| item.settled(applied.fenced.contains(&index))).collect())
+            Ok(items
+                .map(|(index, item)| item.settled(applied.fenced.contains(&index)))
+                .collect())
         }
         Err(BatchError::Store(error)) => Err((group, error)),
         Err(error) if group.items.len() == 1 => {
             tracing::error!(error = %error, "an outcome cannot be written");
-            Ok(group.items.into_iter().map(|item| item.refused(&error.to_string())).collect())
+            Ok(group
+                .items
+                .into_iter()
+                .map(|item| item.refused(&error.to_string()))
+                .collect())
         }
         Err(error) => {
             tracing::error!(error = %error, "a group of outcomes cannot be written; written one by one");
@@ -254,20 +275,29 @@ async fn write(writer: &BatchWriter, group: Group) -> Result<Vec<SettledWork>, (
 
 impl Item {
     fn change_group(&self) -> ChangeGroup {
-        ChangeGroup { stake: self.stake.clone(), changes: self.changes.clone() }
+        ChangeGroup {
+            stake: self.stake.clone(),
+            changes: self.changes.clone(),
+        }
     }
 
     fn settled(mut self, fenced: bool) -> SettledWork {
         self.report.fenced = fenced;
         let mut due_at = None;
         if !fenced {
-            self.report.settled =
-                self.changes.iter().filter(|change| change.settled_at.is_some()).count() as u64;
-            due_at = self.changes.iter().filter_map(|change| change.next_poll_at).min();
+            self.report.settled = self
+                .changes
+                .iter()
+                .filter(|change| change.settled_at.is_some())
+                .count() as u64;
+            due_at = self
+                .changes
+                .iter()
+                .filter_map(|change| change.next_poll_at)
+                .min();
             for status in Status::ALL {
-                let settled = |change: &&BatchChange| {
-                    change.settled_at.is_some() && change.status == status
-                };
+                let settled =
+                    |change: &&BatchChange| change.settled_at.is_some() && change.status == status;
                 let count = self.changes.iter().filter(settled).count() as u64;
                 if count > 0 {
                     metrics::counter!(
@@ -303,7 +333,9 @@ impl Actor for Updater {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let reader = self.parts.settings.clone();
-        follow_settings(ctx, &reader, |updater: &mut Self, settings, _| updater.settings = settings);
+        follow_settings(ctx, &reader, |updater: &mut Self, settings, _| {
+            updater.settings = settings;
+        });
     }
 }
 

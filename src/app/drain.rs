@@ -21,12 +21,23 @@ pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
     if let Err(error) = engine.drain.send(Drain, LAST_WORDS).await {
         tracing::warn!(error = %error, "the Scheduler was not told to drain");
     }
-    let fetch_deadline = deadline.checked_sub(LAST_WORDS).unwrap_or(deadline).max(begun);
+    let fetch_deadline = deadline
+        .checked_sub(LAST_WORDS)
+        .unwrap_or(deadline)
+        .max(begun);
     let abandoned = wait_for_fetches(engine, fetch_deadline).await;
-    if timeout_at(fetch_deadline.max(Instant::now() + Duration::from_millis(100)), stop_http).await.is_err() {
+    if timeout_at(
+        fetch_deadline.max(Instant::now() + Duration::from_millis(100)),
+        stop_http,
+    )
+    .await
+    .is_err()
+    {
         engine.http.stop(false).await;
     }
-    let patience = deadline.saturating_duration_since(Instant::now()).max(LAST_WORDS);
+    let patience = deadline
+        .saturating_duration_since(Instant::now())
+        .max(LAST_WORDS);
     let flushed = engine.flush.send(Flush, patience).await;
     give_back_leases(engine).await;
     let saved = engine.save.send(SaveStates, patience).await;
@@ -36,7 +47,10 @@ pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
     flushed.map_err(|error| AppError::CutShort(format!("outcomes were not written: {error}")))?;
     saved.map_err(|error| AppError::CutShort(format!("states were not saved: {error}")))?;
     if abandoned > 0 {
-        tracing::warn!(work.abandoned = abandoned, "work in flight was abandoned; it is done again at the next start");
+        tracing::warn!(
+            work.abandoned = abandoned,
+            "work in flight was abandoned; it is done again at the next start"
+        );
     }
     Ok(())
 }
@@ -52,7 +66,13 @@ async fn wait_for_fetches(engine: &Engine, deadline: Instant) -> usize {
             return count;
         }
         // The Updater gathers for a moment; whoever waits asks it to go on.
-        drop(timeout(Duration::from_millis(50), engine.flush.send(Flush, LAST_WORDS)).await);
+        drop(
+            timeout(
+                Duration::from_millis(50),
+                engine.flush.send(Flush, LAST_WORDS),
+            )
+            .await,
+        );
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -61,7 +81,9 @@ async fn give_back_leases(engine: &Engine) {
     let stop = engine.watchdog.stop(names::LEASE_KEEPER);
     for _ in 0..100 {
         let status = engine.watchdog.status();
-        let keeper = status.iter().find(|service| service.name == names::LEASE_KEEPER);
+        let keeper = status
+            .iter()
+            .find(|service| service.name == names::LEASE_KEEPER);
         if stop.is_err() || keeper.is_none_or(|keeper| keeper.state == ServiceState::Stopped) {
             break;
         }

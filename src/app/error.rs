@@ -53,4 +53,3 @@ pub enum AppError {
     #[error("stopped before everything was drained: {0}")]
     CutShort(String),
 }
-

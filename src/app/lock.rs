@@ -16,7 +16,10 @@ impl DatabaseLock {
     /// Locks the database at `path`.
     pub(super) fn acquire(path: &Path) -> Result<Self, AppError> {
         let lock_path = lock_path(path);
-        let failed = |source| AppError::Lock { path: lock_path.clone(), source };
+        let failed = |source| AppError::Lock {
+            path: lock_path.clone(),
+            source,
+        };
         if let Some(folder) = lock_path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
@@ -32,12 +35,18 @@ impl DatabaseLock {
             Err(TryLockError::WouldBlock) => {
                 let mut process = String::new();
                 // Only to name the holder; the lock itself is what counts.
-                let known = Read::by_ref(&mut file).take(20).read_to_string(&mut process).is_ok();
+                let known = Read::by_ref(&mut file)
+                    .take(20)
+                    .read_to_string(&mut process)
+                    .is_ok();
                 let holder = match process.trim() {
                     process if known && !process.is_empty() => format!(" (process {process})"),
                     _ => String::new(),
                 };
-                return Err(AppError::SecondServer { path: path.to_path_buf(), holder });
+                return Err(AppError::SecondServer {
+                    path: path.to_path_buf(),
+                    holder,
+                });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
@@ -57,7 +66,9 @@ fn lock_path(path: &Path) -> PathBuf {
     let real = path.canonicalize().or_else(|_| {
         // Not there yet: the folder may still be a link.
         let folder = path.parent().unwrap_or(Path::new("."));
-        folder.canonicalize().map(|folder| folder.join(path.file_name().unwrap_or_default()))
+        folder
+            .canonicalize()
+            .map(|folder| folder.join(path.file_name().unwrap_or_default()))
     });
     let mut name = real.unwrap_or_else(|_| path.to_path_buf()).into_os_string();
     name.push(".lock");
@@ -74,7 +85,10 @@ mod tests {
         let path = folder.path().join("a.db");
         let first = DatabaseLock::acquire(&path).unwrap();
         let refused = DatabaseLock::acquire(&path).unwrap_err().to_string();
-        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(
+            refused.contains(&format!("process {}", std::process::id())),
+            "{refused}"
+        );
         drop(first);
         DatabaseLock::acquire(&path).unwrap();
     }

@@ -35,7 +35,9 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
     telemetry::init_logging(&launch.config.settings.log);
     telemetry::install_metrics();
     watch_panics();
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    let workers = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .max(2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name("highwater-io")

@@ -73,16 +73,25 @@ impl SettingsFan {
 }
 
 fn scheduler(settings: &Settings) -> SchedulerSettings {
-    SchedulerSettings { batches: settings.batches.clone(), ledgers: settings.ledgers.clone() }
+    SchedulerSettings {
+        batches: settings.batches.clone(),
+        ledgers: settings.ledgers.clone(),
+    }
 }
 
 fn updater(settings: &Settings) -> UpdaterSettings {
-    UpdaterSettings { batches: settings.batches.clone() }
+    UpdaterSettings {
+        batches: settings.batches.clone(),
+    }
 }
 
 fn leases(settings: &Settings) -> LeaseSettings {
     LeaseSettings {
-        wanted: settings.ledgers.iter().map(|ledger| batches_lease(&ledger.name)).collect(),
+        wanted: settings
+            .ledgers
+            .iter()
+            .map(|ledger| batches_lease(&ledger.name))
+            .collect(),
         ttl: settings.server.lease.max(Duration::from_secs(1)),
     }
 }

@@ -116,7 +116,11 @@ impl Signals {
 /// Runs a server on the current actix system; network and database work runs
 /// on `runtime`.
 pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Result<(), AppError> {
-    let Launch { config, reload, on_ready } = launch;
+    let Launch {
+        config,
+        reload,
+        on_ready,
+    } = launch;
     let settings = config.settings;
     let stop = StopHandle::default();
     let mut signals = Signals::watch(stop.clone())?;
@@ -133,10 +137,18 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
     let (health, health_copy) = restore_health(&saved);
 
-    let scheduler =
-        Registration::<Scheduler>::new(names::SCHEDULER).critical().accepts::<Settled>().accepts::<Wake>().accepts::<Drain>();
-    let fetchers = Registration::<FetcherPool>::new(names::FETCHER_POOL).critical().accepts::<Fetch>();
-    let updater = Registration::<Updater>::new(names::UPDATER).critical().accepts::<Commit>().accepts::<Flush>();
+    let scheduler = Registration::<Scheduler>::new(names::SCHEDULER)
+        .critical()
+        .accepts::<Settled>()
+        .accepts::<Wake>()
+        .accepts::<Drain>();
+    let fetchers = Registration::<FetcherPool>::new(names::FETCHER_POOL)
+        .critical()
+        .accepts::<Fetch>();
+    let updater = Registration::<Updater>::new(names::UPDATER)
+        .critical()
+        .accepts::<Commit>()
+        .accepts::<Flush>();
     let saver = Registration::<StateSaver>::new(names::STATE_SAVER).accepts::<SaveStates>();
     let wake = scheduler.intercom::<Wake>()?;
     let drain_line = scheduler.intercom::<Drain>()?;
@@ -152,14 +164,22 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         health,
         view: Arc::new(view_sender),
     };
-    let fetcher_parts =
-        FetcherPoolParts { settings: fan.ledgers.reader(), updater: updater.intercom::<Commit>()? };
+    let fetcher_parts = FetcherPoolParts {
+        settings: fan.ledgers.reader(),
+        updater: updater.intercom::<Commit>()?,
+    };
     let updater_parts = UpdaterParts {
-        batches: BatchWriter { store: store.clone(), holder: holder.to_string() },
+        batches: BatchWriter {
+            store: store.clone(),
+            holder: holder.to_string(),
+        },
         settings: fan.updater.reader(),
         scheduler: scheduler.intercom::<Settled>()?,
     };
-    let saver_parts = StateSaverParts { store: store.clone(), states: vec![health_copy] };
+    let saver_parts = StateSaverParts {
+        store: store.clone(),
+        states: vec![health_copy],
+    };
     let lease_parts = LeaseKeeperParts {
         store: store.clone(),
         holder: holder.clone(),
@@ -167,8 +187,10 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         settings: fan.leases.reader(),
         holdings: Arc::new(holdings_sender),
     };
-    let house_parts =
-        HousekeeperParts { store: store.clone(), settings: fan.retention.reader() };
+    let house_parts = HousekeeperParts {
+        store: store.clone(),
+        settings: fan.retention.reader(),
+    };
 
     // Actors that talk most share a thread: a message costs least there.
     let engine_arbiter = Arbiter::new();
@@ -210,7 +232,9 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         },
         wake: Arc::new(move |ledger| {
             // A Scheduler that is away looks at everything when it is back.
-            drop(wake.post(Wake { ledger: Some(ledger.to_owned()) }));
+            drop(wake.post(Wake {
+                ledger: Some(ledger.to_owned()),
+            }));
         }),
         metrics: Arc::new(telemetry::render_metrics),
         reload: reload_report,
@@ -224,7 +248,11 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     actix_rt::spawn(server);
     tracing::info!(http.listen = %http_addr, database.location = %store.location(), server.holder = %holder, "ready");
     if let Some(on_ready) = on_ready {
-        on_ready(Ready { http_addr, stop, watchdog: watchdog.clone() });
+        on_ready(Ready {
+            http_addr,
+            stop,
+            watchdog: watchdog.clone(),
+        });
     }
 
     let engine = Engine {
@@ -240,13 +268,21 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         http,
         shutdown_timeout: Duration::ZERO,
     };
-    let told = obey(&mut signals, &fan, reload.as_ref(), &settings_sender, &reload_sender).await;
+    let told = obey(
+        &mut signals,
+        &fan,
+        reload.as_ref(),
+        &settings_sender,
+        &reload_sender,
+    )
+    .await;
     tracing::info!(signal = told, "draining");
     let shutdown_timeout = settings_sender.borrow().server.shutdown_timeout;
-    let engine = Engine { shutdown_timeout, ..engine };
-    let again = async {
-        while !matches!(signals.next().await, Told::Stop(_)) {}
+    let engine = Engine {
+        shutdown_timeout,
+        ..engine
     };
+    let again = async { while !matches!(signals.next().await, Told::Stop(_)) {} };
     let result = tokio::select! {
         result = drain(&engine) => result,
         () = again => Err(AppError::CutShort("told to stop a second time".to_owned())),
@@ -287,9 +323,14 @@ async fn obey(
                 };
                 match &problem {
                     None => tracing::info!("configuration reloaded"),
-                    Some(problem) => tracing::error!(problem = %problem, "the reload had a problem"),
+                    Some(problem) => {
+                        tracing::error!(problem = %problem, "the reload had a problem");
+                    }
                 }
-                report.send_replace(ReloadReport { at: Some(Timestamp::now()), problem });
+                report.send_replace(ReloadReport {
+                    at: Some(Timestamp::now()),
+                    problem,
+                });
             }
         }
     }
@@ -321,9 +362,9 @@ async fn open_store(
         let saved = store.saved_states().await?;
         Ok((store, saved))
     });
-    let opened = open.await.unwrap_or_else(|error| {
-        Err(crate::store::StoreError::Internal(error.to_string()))
-    });
+    let opened = open
+        .await
+        .unwrap_or_else(|error| Err(crate::store::StoreError::Internal(error.to_string())));
     opened.map_err(|source| AppError::Store { location, source })
 }
 
@@ -345,7 +386,20 @@ fn restore_health(
 /// A name for this server that no other has: host, process, and chance.
 fn holder_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host: String = host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(64).collect();
-    let host = if host.is_empty() { "server".to_owned() } else { host };
-    format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())
+    let host: String = host
+        .trim()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
+        .take(64)
+        .collect();
+    let host = if host.is_empty() {
+        "server".to_owned()
+    } else {
+        host
+    };
+    format!(
+        "{host}-{}-{:08x}",
+        std::process::id(),
+        rand::random::<u32>()
+    )
 }

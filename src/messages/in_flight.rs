@@ -59,7 +59,11 @@ impl InFlight {
         state.next += 1;
         let number = state.next;
         state.open.insert(number, work);
-        Ticket { number, settled: false, shared: self.shared.clone() }
+        Ticket {
+            number,
+            settled: false,
+            shared: self.shared.clone(),
+        }
     }
 
     /// How many tickets are open.
@@ -83,7 +87,10 @@ impl InFlight {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,9 +111,16 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(work) = state.open.remove(&self.number) {
-            state.returned.push(Returned { work, settled: self.settled });
+            state.returned.push(Returned {
+                work,
+                settled: self.settled,
+            });
         }
         drop(state);
         self.shared.bell.notify_one();
@@ -118,7 +132,11 @@ mod tests {
     use super::*;
 
     fn work(seq: i64) -> WorkId {
-        WorkId::Batches { ledger: Arc::from("l"), service_id: Arc::from(""), seqs: vec![seq] }
+        WorkId::Batches {
+            ledger: Arc::from("l"),
+            service_id: Arc::from(""),
+            seqs: vec![seq],
+        }
     }
 
     #[test]
@@ -135,7 +153,16 @@ mod tests {
         assert!(panicked.is_err());
         assert_eq!(
             in_flight.take_returned(),
-            [Returned { work: work(1), settled: true }, Returned { work: work(2), settled: false }]
+            [
+                Returned {
+                    work: work(1),
+                    settled: true
+                },
+                Returned {
+                    work: work(2),
+                    settled: false
+                }
+            ]
         );
         assert_eq!(in_flight.count(), 0);
         assert!(in_flight.take_returned().is_empty());

@@ -156,7 +156,13 @@ impl BatchUpdater<ChangeGroup> for BatchWriter {
     type Outcome = Applied;
 
     fn update_batch_ids(&self, updates: Vec<ChangeGroup>) -> BoxFuture<'_, BatchResult<Applied>> {
-        async move { Ok(self.store.apply_batch_changes(&self.holder, updates).await?) }.boxed()
+        async move {
+            Ok(self
+                .store
+                .apply_batch_changes(&self.holder, updates)
+                .await?)
+        }
+        .boxed()
     }
 }
 

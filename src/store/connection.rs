@@ -21,6 +21,10 @@ pub(super) type AsyncSqlite = SyncConnectionWrapper<SqliteConnection>;
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection lent from a pool.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for one query; boxing it would cost an allocation each"
+)]
 pub(super) enum Lent {
     Sqlite(Object<AsyncSqlite>),
     Postgres(Object<AsyncPgConnection>),

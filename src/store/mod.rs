@@ -11,7 +11,9 @@ mod migrate;
 mod schema;
 mod states;
 
-pub use batches_due::{BatchWriter, Applied, BatchChange, ChangeGroup, DueCursor, DueQuery, PendingBatch};
+pub use batches_due::{
+    Applied, BatchChange, BatchWriter, ChangeGroup, DueCursor, DueQuery, PendingBatch,
+};
 pub use batches_read::{
     BatchFilter, BatchPage, BatchRow, LedgerSummary, PollEntry, ServiceSummary,
 };

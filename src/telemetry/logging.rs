@@ -18,7 +18,11 @@ pub fn init_logging(settings: &LogSettings) {
         return;
     }
     let (layer, handle) = reload::Layer::new(lines(settings));
-    if tracing_subscriber::registry().with(layer).try_init().is_ok() {
+    if tracing_subscriber::registry()
+        .with(layer)
+        .try_init()
+        .is_ok()
+    {
         // Set once: only the first initialisation gets here.
         drop(HANDLE.set(handle));
     }
@@ -35,8 +39,7 @@ pub fn apply_log_settings(settings: &LogSettings) {
 
 fn lines(settings: &LogSettings) -> Lines {
     // The filter was checked with the configuration.
-    let filter =
-        EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let base = fmt::layer().with_writer(std::io::stderr);
     match settings.format {
         LogFormat::Text => base.with_filter(filter).boxed(),

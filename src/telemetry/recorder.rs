@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 /// Buckets of every `…_seconds` histogram, in seconds.
-const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+const SECONDS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+];
 
 /// Installs the recorder; later calls change nothing.
 pub fn install_metrics() {
@@ -40,13 +42,25 @@ pub fn render_metrics() -> String {
 
 fn describe() {
     use metrics::{describe_counter, describe_histogram};
-    describe_counter!("highwater_batches_settled_total", "Batches settled, by ledger and status.");
-    describe_counter!("highwater_ledger_failures_total", "Failed requests to ledgers, by kind.");
-    describe_counter!("highwater_commit_rows_total", "Rows changed by the Updater.");
+    describe_counter!(
+        "highwater_batches_settled_total",
+        "Batches settled, by ledger and status."
+    );
+    describe_counter!(
+        "highwater_ledger_failures_total",
+        "Failed requests to ledgers, by kind."
+    );
+    describe_counter!(
+        "highwater_commit_rows_total",
+        "Rows changed by the Updater."
+    );
     describe_counter!(
         "highwater_commit_failures_total",
         "Commits that failed and were tried again."
     );
     describe_histogram!("highwater_commit_seconds", "Time of one group commit.");
-    describe_histogram!("highwater_fetch_seconds", "Time of one piece of network work.");
+    describe_histogram!(
+        "highwater_fetch_seconds",
+        "Time of one piece of network work."
+    );
 }

@@ -106,9 +106,14 @@ impl Drop for ExitGuard {
                 .unwrap_or_else(|| ("unknown panic".to_owned(), "unknown place".to_owned()));
             ExitReason::Panic { message, place }
         } else {
-            self.error.take().map_or(ExitReason::Stopped, ExitReason::Error)
+            self.error
+                .take()
+                .map_or(ExitReason::Stopped, ExitReason::Error)
         };
-        lock(&self.exits.exits).push(Exit { generation: self.generation, reason });
+        lock(&self.exits.exits).push(Exit {
+            generation: self.generation,
+            reason,
+        });
         self.bell.notify_one();
     }
 }

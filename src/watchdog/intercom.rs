@@ -29,14 +29,21 @@ impl<M: Message> Message for Envelope<M> {
 impl<M> Envelope<M> {
     fn new(message: M, stats: Arc<Stats>) -> Self {
         stats.sent();
-        Self { message: Some(message), sent_at: Instant::now(), stats }
+        Self {
+            message: Some(message),
+            sent_at: Instant::now(),
+            stats,
+        }
     }
 
     /// Takes the message out, as handled now.
     ///
     /// # Panics
     /// Never: an envelope is opened once, since opening consumes it.
-    #[expect(clippy::expect_used, reason = "the message is taken here only, and this consumes self")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the message is taken here only, and this consumes self"
+    )]
     pub fn open(mut self) -> M {
         self.stats.handled(self.sent_at.elapsed());
         self.message.take().expect("an envelope is opened once")
@@ -103,7 +110,11 @@ where
     M::Result: Send,
 {
     fn clone(&self) -> Self {
-        Self { service: self.service.clone(), line: self.line.clone(), stats: self.stats.clone() }
+        Self {
+            service: self.service.clone(),
+            line: self.line.clone(),
+            stats: self.stats.clone(),
+        }
     }
 }
 
@@ -123,7 +134,11 @@ where
     M::Result: Send,
 {
     pub(super) fn new(service: Arc<str>, line: Line<M>, stats: Arc<Stats>) -> Self {
-        Self { service, line, stats }
+        Self {
+            service,
+            line,
+            stats,
+        }
     }
 
     /// Sends a message and waits for its answer, at most `timeout` in all;
@@ -167,13 +182,24 @@ where
                 let (service, message) = (self.service.clone(), short_name::<M>());
                 let waited = begun.elapsed();
                 Err(if envelope.is_some() {
-                    IntercomError::Away { service, message, waited }
+                    IntercomError::Away {
+                        service,
+                        message,
+                        waited,
+                    }
                 } else {
-                    IntercomError::NoAnswer { service, message, waited }
+                    IntercomError::NoAnswer {
+                        service,
+                        message,
+                        waited,
+                    }
                 })
             }
         };
-        if matches!(result, Err(IntercomError::NoAnswer { .. } | IntercomError::Ended { .. })) {
+        if matches!(
+            result,
+            Err(IntercomError::NoAnswer { .. } | IntercomError::Ended { .. })
+        ) {
             self.stats.failed();
         }
         result
@@ -192,7 +218,10 @@ where
         };
         match recipient.try_send(Envelope::new(message, self.stats.clone())) {
             Ok(()) => Ok(()),
-            Err(actix::prelude::SendError::Full(mut back) | actix::prelude::SendError::Closed(mut back)) => {
+            Err(
+                actix::prelude::SendError::Full(mut back)
+                | actix::prelude::SendError::Closed(mut back),
+            ) => {
                 self.stats.lost();
                 match back.message.take() {
                     Some(message) => Err(message),

@@ -8,7 +8,8 @@ use super::exit::{ExitBox, ExitGuard, ExitReason};
 use super::intercom::Intercom;
 use super::restart::{RestartDecision, RestartHistory, RestartPolicy};
 use super::service::{
-    Command, Launch, LaunchOrder, LineEntry, Progress, Service, ServiceContext, ServiceParts, find_line,
+    Command, Launch, LaunchOrder, LineEntry, Progress, Service, ServiceContext, ServiceParts,
+    find_line,
 };
 use super::stats::lock;
 use super::status::{ServiceState, ServiceStatus};
@@ -110,7 +111,13 @@ impl Watchdog {
     where
         A: Actor<Context = Context<A>>,
     {
-        let ServiceParts { name, critical, policy, launch, lines } = service.into_parts();
+        let ServiceParts {
+            name,
+            critical,
+            policy,
+            launch,
+            lines,
+        } = service.into_parts();
         let entry = Entry {
             name,
             keeper,
@@ -202,13 +209,19 @@ impl Watchdog {
 
     /// How the services are, in the order they were registered.
     pub fn status(&self) -> Vec<ServiceStatus> {
-        lock(&self.inner.services).iter().map(Entry::status).collect()
+        lock(&self.inner.services)
+            .iter()
+            .map(Entry::status)
+            .collect()
     }
 
     /// Starts all services that were registered and not started.
     pub fn start_all(&self) {
         let mut services = lock(&self.inner.services);
-        for entry in services.iter_mut().filter(|entry| entry.state == ServiceState::Registered) {
+        for entry in services
+            .iter_mut()
+            .filter(|entry| entry.state == ServiceState::Registered)
+        {
             self.launch(entry);
         }
     }
@@ -268,8 +281,9 @@ impl Watchdog {
         let launch = entry.launch.clone();
         tracing::debug!(service.name = %entry.name, service.generation = entry.generation, "service starts");
         // Where the arbiter is gone the order is dropped, and its guard reports the end.
-        let _sent: bool =
-            entry.arbiter.spawn_fn(move || launch(LaunchOrder::Start { service, commands }));
+        let _sent: bool = entry
+            .arbiter
+            .spawn_fn(move || launch(LaunchOrder::Start { service, commands }));
     }
 }
 
@@ -289,7 +303,10 @@ impl Entry {
         }
         self.last_error = Some(reason.to_string());
         let ran_for = now.saturating_duration_since(self.started);
-        match self.history.on_exit(&self.policy, now, ran_for, rand::random()) {
+        match self
+            .history
+            .on_exit(&self.policy, now, ran_for, rand::random())
+        {
             RestartDecision::RestartAfter(delay) => {
                 *self.restarts.entry(reason.word().to_owned()).or_default() += 1;
                 tracing::error!(

@@ -59,16 +59,24 @@ impl RestartHistory {
         if ran_for >= policy.quiet {
             self.in_a_row = 0;
         }
-        while self.recent.front().is_some_and(|at| now.duration_since(*at) > policy.period) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|at| now.duration_since(*at) > policy.period)
+        {
             self.recent.pop_front();
         }
         self.recent.push_back(now);
         if self.recent.len() > policy.intensity as usize {
             return RestartDecision::Fail;
         }
-        let doubled = policy.min.saturating_mul(1_u32.checked_shl(self.in_a_row).unwrap_or(u32::MAX));
+        let doubled = policy
+            .min
+            .saturating_mul(1_u32.checked_shl(self.in_a_row).unwrap_or(u32::MAX));
         self.in_a_row = self.in_a_row.saturating_add(1);
-        let delay = doubled.min(policy.max).mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0));
+        let delay = doubled
+            .min(policy.max)
+            .mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0));
         RestartDecision::RestartAfter(delay)
     }
 
@@ -103,7 +111,10 @@ mod tests {
         assert_eq!(delay(&mut history, 0, short), after(100));
         assert_eq!(delay(&mut history, 1, short), after(200));
         assert_eq!(delay(&mut history, 2, short), after(400));
-        assert_eq!(delay(&mut history, 100, Duration::from_secs(90)), after(100));
+        assert_eq!(
+            delay(&mut history, 100, Duration::from_secs(90)),
+            after(100)
+        );
     }
 
     #[test]
@@ -116,7 +127,10 @@ mod tests {
                 RestartDecision::RestartAfter(_)
             ));
         }
-        assert_eq!(history.on_exit(&POLICY, start, Duration::ZERO, 0.5), RestartDecision::Fail);
+        assert_eq!(
+            history.on_exit(&POLICY, start, Duration::ZERO, 0.5),
+            RestartDecision::Fail
+        );
     }
 
     proptest! {

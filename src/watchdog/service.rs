@@ -178,8 +178,14 @@ impl<A: Actor<Context = Context<A>>> Registration<A> {
 
     /// Says how the service is built, at its first and at every later start.
     #[must_use]
-    pub fn built_by(self, build: impl Fn(ServiceContext) -> A + Send + Sync + 'static) -> Service<A> {
-        Service { registration: self, build: Box::new(build) }
+    pub fn built_by(
+        self,
+        build: impl Fn(ServiceContext) -> A + Send + Sync + 'static,
+    ) -> Service<A> {
+        Service {
+            registration: self,
+            build: Box::new(build),
+        }
     }
 }
 
@@ -203,8 +209,18 @@ where
 impl<A: Actor<Context = Context<A>>> Service<A> {
     /// Forgets the type: the start function, and what the register keeps.
     pub(super) fn into_parts(self) -> ServiceParts {
-        let Self { registration, build } = self;
-        let Registration { name, critical, policy, capacity, publish, lines } = registration;
+        let Self {
+            registration,
+            build,
+        } = self;
+        let Registration {
+            name,
+            critical,
+            policy,
+            capacity,
+            publish,
+            lines,
+        } = registration;
         let build: Arc<dyn Fn(ServiceContext) -> A + Send + Sync> = Arc::from(build);
         let launch = move |order: LaunchOrder| match order {
             LaunchOrder::Disconnect => {
@@ -212,7 +228,10 @@ impl<A: Actor<Context = Context<A>>> Service<A> {
                     publish(None);
                 }
             }
-            LaunchOrder::Start { service, mut commands } => {
+            LaunchOrder::Start {
+                service,
+                mut commands,
+            } => {
                 let build = build.clone();
                 let progress = service.progress.clone();
                 let addr = A::create(move |ctx| {
@@ -225,13 +244,17 @@ impl<A: Actor<Context = Context<A>>> Service<A> {
                         }
                         commands.poll_recv(cx)
                     });
-                    let obey = wrap_stream::<_, A>(orders).map(|command, _, ctx: &mut A::Context| {
-                        match command {
-                            Command::Stop => ctx.stop(),
-                            #[expect(clippy::panic, reason = "asked for, by a test of supervision")]
-                            Command::Panic(message) => panic!("{message}"),
-                        }
-                    });
+                    let obey =
+                        wrap_stream::<_, A>(orders).map(|command, _, ctx: &mut A::Context| {
+                            match command {
+                                Command::Stop => ctx.stop(),
+                                #[expect(
+                                    clippy::panic,
+                                    reason = "asked for, by a test of supervision"
+                                )]
+                                Command::Panic(message) => panic!("{message}"),
+                            }
+                        });
                     ctx.spawn(obey.finish());
                     build(service)
                 });
@@ -240,7 +263,13 @@ impl<A: Actor<Context = Context<A>>> Service<A> {
                 }
             }
         };
-        ServiceParts { name, critical, policy, launch: Arc::new(launch), lines }
+        ServiceParts {
+            name,
+            critical,
+            policy,
+            launch: Arc::new(launch),
+            lines,
+        }
     }
 }
 

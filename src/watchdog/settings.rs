@@ -11,12 +11,16 @@ pub struct SettingsUpdater<T> {
 impl<T: Clone + PartialEq + Send + Sync> SettingsUpdater<T> {
     /// Begins with an initial value, from the configuration or a default.
     pub fn new(initial: T) -> Self {
-        Self { sender: watch::Sender::new(initial) }
+        Self {
+            sender: watch::Sender::new(initial),
+        }
     }
 
     /// A reader linked to this updater.
     pub fn reader(&self) -> SettingsReader<T> {
-        SettingsReader { receiver: self.sender.subscribe() }
+        SettingsReader {
+            receiver: self.sender.subscribe(),
+        }
     }
 
     /// Sets a new value; readers are told only when it differs.

@@ -17,7 +17,9 @@ pub struct StateHandle<S> {
 
 impl<S> Clone for StateHandle<S> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone() }
+        Self {
+            sender: self.sender.clone(),
+        }
     }
 }
 
@@ -91,7 +93,9 @@ where
         None => (None, None),
         Some((saved_version, _)) if saved_version != version => (
             None,
-            Some(format!("it has version {saved_version}, this Highwater writes version {version}")),
+            Some(format!(
+                "it has version {saved_version}, this Highwater writes version {version}"
+            )),
         ),
         Some((_, value)) => match serde_json::from_str::<S>(value) {
             Ok(state) => (Some(state), None),
@@ -99,7 +103,9 @@ where
         },
     };
     let sender = Arc::new(watch::Sender::new(initial.unwrap_or_default()));
-    let handle = StateHandle { sender: sender.clone() };
+    let handle = StateHandle {
+        sender: sender.clone(),
+    };
     let read = move || serde_json::to_string(&*sender.borrow());
     // The initial value is no news (LLR-SS-5).
     let initial_text = read().ok();
@@ -121,7 +127,11 @@ mod tests {
         let (handle, copy, problem) = state::<Vec<u8>>("demo", 1, Some((1, "[7]")));
         assert_eq!(problem, None);
         assert_eq!(handle.current(), [7]);
-        assert_eq!(copy.unsaved().unwrap(), None, "the initial state is no news");
+        assert_eq!(
+            copy.unsaved().unwrap(),
+            None,
+            "the initial state is no news"
+        );
         handle.update(vec![7, 8]);
         let news = copy.unsaved().unwrap().unwrap();
         assert_eq!(news, "[7,8]");

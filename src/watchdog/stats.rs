@@ -74,10 +74,16 @@ impl Stats {
 
     pub(super) fn snapshot(&self, message: &str) -> IntercomStats {
         let times = lock(&self.times);
-        let variance =
-            if times.count > 1 { times.sum_of_squares / (times.count - 1) as f64 } else { 0.0 };
+        let variance = if times.count > 1 {
+            times.sum_of_squares / (times.count - 1) as f64
+        } else {
+            0.0
+        };
         let quantile = |q: f64| {
-            times.histogram.as_ref().map_or(0.0, |h| h.value_at_quantile(q) as f64 / 1e6)
+            times
+                .histogram
+                .as_ref()
+                .map_or(0.0, |h| h.value_at_quantile(q) as f64 / 1e6)
         };
         IntercomStats {
             message: message.to_owned(),
@@ -95,7 +101,9 @@ impl Stats {
 
 /// Locks a mutex whose data stays valid when a holder panicked.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]

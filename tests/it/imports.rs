@@ -10,9 +10,15 @@ fn root() -> &'static Path {
 /// The table: module and what it may import.
 fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let table = text.split("| module | may import |").nth(1).expect("the table of imports");
+    let table = text
+        .split("| module | may import |")
+        .nth(1)
+        .expect("the table of imports");
     let words = |cell: &str| -> BTreeSet<String> {
-        cell.split(',').map(|word| word.trim().trim_matches('`').to_owned()).filter(|word| !word.is_empty()).collect()
+        cell.split(',')
+            .map(|word| word.trim().trim_matches('`').to_owned())
+            .filter(|word| !word.is_empty())
+            .collect()
     };
     table
         .lines()
@@ -20,7 +26,10 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
         .take_while(|line| line.starts_with('|'))
         .map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
-            (cells[0].trim().trim_matches('`').to_owned(), words(cells[1]))
+            (
+                cells[0].trim().trim_matches('`').to_owned(),
+                words(cells[1]),
+            )
         })
         .collect()
 }
@@ -44,16 +53,30 @@ fn imports() -> Vec<(PathBuf, String, String)> {
     let mut found = Vec::new();
     for file in files {
         let relative = file.strip_prefix(&src).unwrap().to_path_buf();
-        let module = relative.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
-        let in_tests = relative.iter().any(|part| part == "tests" || part == "tests.rs" || part == "testing.rs");
+        let module = relative
+            .iter()
+            .next()
+            .unwrap()
+            .to_string_lossy()
+            .trim_end_matches(".rs")
+            .to_owned();
+        let in_tests = relative
+            .iter()
+            .any(|part| part == "tests" || part == "tests.rs" || part == "testing.rs");
         if module == "lib" || module == "main" || in_tests {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();
         let production = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-        for line in production.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for line in production
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
             for part in line.split("crate::").skip(1) {
-                let name: String = part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let name: String = part
+                    .chars()
+                    .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                    .collect();
                 found.push((relative.clone(), module.clone(), name));
             }
         }
@@ -66,21 +89,32 @@ fn modules_import_only_what_the_architecture_allows() {
     let allowed = allowed();
     let mut wrong = BTreeSet::new();
     for (file, module, name) in imports() {
-        let may = allowed.get(&module).unwrap_or_else(|| panic!("{module} is not in ARCHITECTURE.md's table"));
+        let may = allowed
+            .get(&module)
+            .unwrap_or_else(|| panic!("{module} is not in ARCHITECTURE.md's table"));
         if name != module && !name.is_empty() && !may.contains(&name) {
             wrong.insert(format!("{} imports crate::{name}", file.display()));
         }
     }
-    assert!(wrong.is_empty(), "ARCHITECTURE.md does not allow:\n{}", wrong.into_iter().collect::<Vec<_>>().join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "ARCHITECTURE.md does not allow:\n{}",
+        wrong.into_iter().collect::<Vec<_>>().join("\n")
+    );
 }
 
 #[test]
 fn the_architecture_allows_nothing_that_nobody_imports() {
-    let used: BTreeSet<(String, String)> =
-        imports().into_iter().map(|(_, module, name)| (module, name)).collect();
+    let used: BTreeSet<(String, String)> = imports()
+        .into_iter()
+        .map(|(_, module, name)| (module, name))
+        .collect();
     for (module, may) in allowed() {
         for name in may {
-            assert!(used.contains(&(module.clone(), name.clone())), "nothing in {module} imports {name} any more");
+            assert!(
+                used.contains(&(module.clone(), name.clone())),
+                "nothing in {module} imports {name} any more"
+            );
         }
     }
 }
@@ -92,11 +126,18 @@ fn actors_do_not_name_each_other_and_flows_know_no_actix() {
     sources(&src.join("actors"), &mut files);
     for file in files.iter().filter(|file| !file.ends_with("mod.rs")) {
         let text = std::fs::read_to_string(file).unwrap();
-        for line in text.lines().filter(|line| line.starts_with("use super::") || line.contains("crate::actors")) {
+        for line in text
+            .lines()
+            .filter(|line| line.starts_with("use super::") || line.contains("crate::actors"))
+        {
             let helpers = ["follow_settings", "on_each"];
-            let names = line.trim_start_matches("use super::").trim_matches(|c: char| !c.is_alphanumeric() && c != '_');
+            let names = line
+                .trim_start_matches("use super::")
+                .trim_matches(|c: char| !c.is_alphanumeric() && c != '_');
             assert!(
-                names.split(',').all(|name| helpers.contains(&name.trim().trim_matches(['{', '}', ' ']))),
+                names
+                    .split(',')
+                    .all(|name| helpers.contains(&name.trim().trim_matches(['{', '}', ' ']))),
                 "{}: {line}",
                 file.display()
             );

@@ -33,10 +33,9 @@ pub async fn fetch(ledger: Arc<dyn Ledger>, work: Arc<BatchesWork>) -> BatchesOu
     let mut sound = Vec::with_capacity(work.batches.len());
     let service_problem = kind.check_service_id(&work.service_id).err();
     for (index, batch) in work.batches.iter().enumerate() {
-        let problem = service_problem.clone().map_or_else(
-            || kind.check_batch_id(&batch.batch_id),
-            Err,
-        );
+        let problem = service_problem
+            .clone()
+            .map_or_else(|| kind.check_batch_id(&batch.batch_id), Err);
         match problem {
             Ok(()) => sound.push(index),
             Err(problem) => outcome.answers[index] = Answer::Refused(problem.to_string()),
@@ -51,13 +50,19 @@ pub async fn fetch(ledger: Arc<dyn Ledger>, work: Arc<BatchesWork>) -> BatchesOu
         if outcome.requests >= MOST_REQUESTS {
             break;
         }
-        let ids: Vec<&str> = part.iter().map(|index| work.batches[*index].batch_id.as_str()).collect();
+        let ids: Vec<&str> = part
+            .iter()
+            .map(|index| work.batches[*index].batch_id.as_str())
+            .collect();
         let fits = ledger.fits(&work.service_id, &ids).clamp(1, ids.len());
         if fits < part.len() {
             parts.push(part.split_off(fits));
         }
         outcome.requests += 1;
-        match ledger.get_batch_statuses(&work.service_id, &ids[..fits]).await {
+        match ledger
+            .get_batch_statuses(&work.service_id, &ids[..fits])
+            .await
+        {
             Ok(reports) => take_answers(&mut outcome, &work, &part, reports),
             Err(BatchError::Ledger(LedgerError::RefusedIds { detail })) => {
                 if let [single] = part[..] {

@@ -94,17 +94,23 @@ impl LedgerHealth {
 
     /// Whether a service may be asked now.
     pub fn may_ask(&self, service_id: &str, now: Timestamp) -> bool {
-        self.services.get(service_id).is_none_or(|service| service.retry_at <= now)
+        self.services
+            .get(service_id)
+            .is_none_or(|service| service.retry_at <= now)
     }
 
     /// Whether a service failed when it was asked last.
     pub fn is_failing(&self, service_id: &str) -> bool {
-        self.services.get(service_id).is_some_and(|service| service.failures > 0)
+        self.services
+            .get(service_id)
+            .is_some_and(|service| service.failures > 0)
     }
 
     /// Most ids to ask a service for at once, where it found a request too large.
     pub fn most_ids(&self, service_id: &str) -> Option<usize> {
-        self.services.get(service_id).and_then(|service| service.most_ids)
+        self.services
+            .get(service_id)
+            .and_then(|service| service.most_ids)
     }
 
     /// Services that are backed off, with how long.
@@ -126,8 +132,13 @@ impl LedgerHealth {
         let mut changed = self.failures > 0 || self.open_until.is_some();
         if self.open_until.is_some() {
             // The ledger is back: those that failed with it need not wait on.
-            self.services.retain(|_, service| !service.of_ledger || service.most_ids.is_some());
-            for service in self.services.values_mut().filter(|service| service.of_ledger) {
+            self.services
+                .retain(|_, service| !service.of_ledger || service.most_ids.is_some());
+            for service in self
+                .services
+                .values_mut()
+                .filter(|service| service.of_ledger)
+            {
                 service.retry_at = Timestamp::default();
             }
         }
@@ -186,7 +197,9 @@ impl LedgerHealth {
         service.failures = service.failures.saturating_add(1);
         let mut delay = policy.delay(service.failures, chance);
         match failure {
-            Failure::Ledger(LedgerError::TooMany { retry_after: Some(told) }) => {
+            Failure::Ledger(LedgerError::TooMany {
+                retry_after: Some(told),
+            }) => {
                 delay = delay.max((*told).min(LONGEST_RETRY_AFTER));
             }
             Failure::Ledger(LedgerError::Unauthorized { .. } | LedgerError::NotFound { .. }) => {
@@ -219,7 +232,9 @@ impl LedgerHealth {
             let since_open = if out_of_reach {
                 self.failures
             } else {
-                self.failures.saturating_sub(policy.breaker_failures.saturating_sub(1)).max(1)
+                self.failures
+                    .saturating_sub(policy.breaker_failures.saturating_sub(1))
+                    .max(1)
             };
             self.open_until = Some(now.plus(policy.delay(since_open, chance)));
         }
@@ -228,9 +243,8 @@ impl LedgerHealth {
     /// Forgets services that are long over their backoff, so that the state
     /// stays small.
     pub fn forget_old(&mut self, now: Timestamp, after: Duration) {
-        self.services.retain(|_, service| {
-            service.most_ids.is_some() || service.retry_at.plus(after) > now
-        });
+        self.services
+            .retain(|_, service| service.most_ids.is_some() || service.retry_at.plus(after) > now);
     }
 
     /// Limits wait times to the policy's, after the policy was changed.
@@ -273,7 +287,11 @@ impl BackoffPolicy {
     /// chance, so that services that failed together do not come back together.
     pub fn delay(&self, failures: u32, chance: f64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
-        let full = self.range.min.saturating_mul(1 << doublings).min(self.range.max);
+        let full = self
+            .range
+            .min
+            .saturating_mul(1 << doublings)
+            .min(self.range.max);
         full.mul_f64(1.0 - 0.5 * chance.clamp(0.0, 1.0))
     }
 }
@@ -283,12 +301,17 @@ mod tests {
     use super::*;
 
     const POLICY: BackoffPolicy = BackoffPolicy {
-        range: Range { min: Duration::from_secs(1), max: Duration::from_secs(300) },
+        range: Range {
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(300),
+        },
         breaker_failures: 3,
     };
 
     fn timeout() -> Failure {
-        Failure::Ledger(LedgerError::Timeout { after: Duration::from_secs(10) })
+        Failure::Ledger(LedgerError::Timeout {
+            after: Duration::from_secs(10),
+        })
     }
 
     #[test]
@@ -315,7 +338,10 @@ mod tests {
         assert_eq!(health.admission(now), Admission::ClosedUntil(until));
         assert_eq!(health.admission(until), Admission::Probe);
         health.on_failure("a", &timeout(), 1, &POLICY, until, 0.0);
-        assert_eq!(health.admission(until), Admission::ClosedUntil(until.plus(Duration::from_secs(2))));
+        assert_eq!(
+            health.admission(until),
+            Admission::ClosedUntil(until.plus(Duration::from_secs(2)))
+        );
         assert!(health.on_success("a"));
         assert_eq!(health.admission(until), Admission::Open);
     }
@@ -324,10 +350,15 @@ mod tests {
     fn a_refused_connection_opens_the_breaker_at_once() {
         let now = Timestamp::from_millis(1_000_000);
         let mut health = LedgerHealth::default();
-        let refused = Failure::Ledger(LedgerError::Unreachable { detail: "refused".into() });
+        let refused = Failure::Ledger(LedgerError::Unreachable {
+            detail: "refused".into(),
+        });
         health.on_failure("a", &refused, 1, &POLICY, now, 0.0);
         assert_eq!(health.breaker(now), BreakerPosition::Open);
-        assert_eq!(health.next_retry(now), Some(now.plus(Duration::from_secs(1))));
+        assert_eq!(
+            health.next_retry(now),
+            Some(now.plus(Duration::from_secs(1)))
+        );
     }
 
     #[test]
@@ -335,7 +366,9 @@ mod tests {
         let now = Timestamp::from_millis(1_000_000);
         let mut health = LedgerHealth::default();
         for _ in 0..50 {
-            let missing = Failure::Ledger(LedgerError::NotFound { detail: "no circuit".into() });
+            let missing = Failure::Ledger(LedgerError::NotFound {
+                detail: "no circuit".into(),
+            });
             health.on_failure("a", &missing, 1, &POLICY, now, 0.0);
         }
         assert_eq!(health.admission(now), Admission::Open);
@@ -346,14 +379,19 @@ mod tests {
     fn a_request_too_large_is_halved_and_not_backed_off() {
         let now = Timestamp::from_millis(1_000_000);
         let mut health = LedgerHealth::default();
-        let large = Failure::Ledger(LedgerError::TooLarge { detail: "413".into() });
+        let large = Failure::Ledger(LedgerError::TooLarge {
+            detail: "413".into(),
+        });
         health.on_failure("a", &large, 100, &POLICY, now, 0.0);
         assert_eq!(health.most_ids("a"), Some(50));
         assert!(health.may_ask("a", now));
         health.on_success("a");
         assert_eq!(health.most_ids("a"), Some(50), "what was learned is kept");
         health.on_failure("a", &large, 1, &POLICY, now, 0.0);
-        assert!(!health.may_ask("a", now), "a single id that is too large is a failure");
+        assert!(
+            !health.may_ask("a", now),
+            "a single id that is too large is a failure"
+        );
     }
 
     #[test]
@@ -361,7 +399,9 @@ mod tests {
         let now = Timestamp::from_millis(1_000_000);
         let mut health = LedgerHealth::default();
         let told = |seconds| {
-            Failure::Ledger(LedgerError::TooMany { retry_after: Some(Duration::from_secs(seconds)) })
+            Failure::Ledger(LedgerError::TooMany {
+                retry_after: Some(Duration::from_secs(seconds)),
+            })
         };
         health.on_failure("a", &told(30), 1, &POLICY, now, 1.0);
         assert!(!health.may_ask("a", now.plus(Duration::from_millis(29_999))));

@@ -134,7 +134,12 @@ impl LedgerPlan {
         }
     }
 
-    pub(super) fn hold(&mut self, stake: Option<LeaseStake>, holder: Option<String>, now: Timestamp) {
+    pub(super) fn hold(
+        &mut self,
+        stake: Option<LeaseStake>,
+        holder: Option<String>,
+        now: Timestamp,
+    ) {
         self.holder = holder;
         if self.stake == stake {
             return;
@@ -176,7 +181,12 @@ impl LedgerPlan {
 
     pub(super) fn wants(&mut self, now: Timestamp) -> Option<DueQuery> {
         let closed = matches!(self.health.admission(now), Admission::ClosedUntil(_));
-        if self.stake.is_none() || closed || self.sweep.loading || now < self.sweep_at() || !self.is_hungry() {
+        if self.stake.is_none()
+            || closed
+            || self.sweep.loading
+            || now < self.sweep_at()
+            || !self.is_hungry()
+        {
             return None;
         }
         if self.sweep.cursor == DueCursor::START {
@@ -188,10 +198,17 @@ impl LedgerPlan {
         self.sweep.loading = true;
         self.sweep.returned.clear();
         let cap = self.service_cap();
-        let full = self.queues.iter().filter(|(_, queue)| queue.rows.len() >= cap).map(|(id, _)| &**id);
+        let full = self
+            .queues
+            .iter()
+            .filter(|(_, queue)| queue.rows.len() >= cap)
+            .map(|(id, _)| &**id);
         let backed_off = self.health.backed_off(now).map(|(id, _)| id);
-        let without_services =
-            backed_off.chain(full).take(MOST_EXCLUDED).map(str::to_owned).collect();
+        let without_services = backed_off
+            .chain(full)
+            .take(MOST_EXCLUDED)
+            .map(str::to_owned)
+            .collect();
         Some(DueQuery {
             ledger: self.settings.name.clone(),
             now,
@@ -212,17 +229,30 @@ impl LedgerPlan {
     /// Whether more rows are to be read: few wait, or too few services with
     /// nothing in flight among them to use every connection.
     fn is_hungry(&self) -> bool {
-        let idle = |service: &Arc<str>| self.queues.get(service).is_some_and(|queue| queue.in_flight == 0);
+        let idle = |service: &Arc<str>| {
+            self.queues
+                .get(service)
+                .is_some_and(|queue| queue.in_flight == 0)
+        };
         let wanted = self.settings.connections;
         self.queued <= LOW
             || (self.queued < MOST
-                && self.ready.iter().filter(|(_, service)| idle(service)).take(wanted).count() < wanted)
+                && self
+                    .ready
+                    .iter()
+                    .filter(|(_, service)| idle(service))
+                    .take(wanted)
+                    .count()
+                    < wanted)
     }
 
     /// Most rows queued for one service: enough for all connections, and no
     /// more, so that one service does not fill the queue.
     fn service_cap(&self) -> usize {
-        self.settings.ids_per_request.saturating_mul(self.settings.connections).min(2 * LOW)
+        self.settings
+            .ids_per_request
+            .saturating_mul(self.settings.connections)
+            .min(2 * LOW)
     }
 
     pub(super) fn load_failed(&mut self, at: Timestamp) {
@@ -270,10 +300,14 @@ impl LedgerPlan {
             LedgerRole::Primary => (settings.poll_interval, next_due),
             LedgerRole::Fallback => (settings.fallback_poll_interval, None),
         };
-        let at = [next_due, self.sweep.soonest_due, self.health.next_retry(now)]
-            .into_iter()
-            .flatten()
-            .fold(now.plus(interval), Timestamp::min);
+        let at = [
+            next_due,
+            self.sweep.soonest_due,
+            self.health.next_retry(now),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(now.plus(interval), Timestamp::min);
         at.max(now.plus(SWEEP_GAP.min(interval)))
     }
 
@@ -302,9 +336,13 @@ impl LedgerPlan {
     }
 
     fn drop_queue(&mut self, service_id: &str) {
-        let Some((service, _)) = self.queues.get_key_value(service_id) else { return };
+        let Some((service, _)) = self.queues.get_key_value(service_id) else {
+            return;
+        };
         let service = service.clone();
-        let Some(queue) = self.queues.get_mut(&service) else { return };
+        let Some(queue) = self.queues.get_mut(&service) else {
+            return;
+        };
         if let Some(first) = queue.rows.keys().next() {
             self.ready.remove(&(*first, service.clone()));
         }
@@ -334,14 +372,18 @@ impl LedgerPlan {
             .iter()
             .filter(|(id, queue)| queue.in_flight > 0 && self.health.is_failing(id))
             .count();
-        let service = self.ready.iter().map(|(_, service)| service).find(|service| {
-            let in_flight = self.queues.get(*service).map_or(0, |queue| queue.in_flight);
-            if self.health.is_failing(service) {
-                in_flight == 0 && probing < probing_limit
-            } else {
-                in_flight < share
-            }
-        })?;
+        let service = self
+            .ready
+            .iter()
+            .map(|(_, service)| service)
+            .find(|service| {
+                let in_flight = self.queues.get(*service).map_or(0, |queue| queue.in_flight);
+                if self.health.is_failing(service) {
+                    in_flight == 0 && probing < probing_limit
+                } else {
+                    in_flight < share
+                }
+            })?;
         let service = service.clone();
         let most = self
             .health
@@ -369,7 +411,12 @@ impl LedgerPlan {
             // Its other rows are in the database still.
             self.sweep.at = self.sweep.at.min(now);
         }
-        Some(BatchesWork { ledger: self.name.clone(), stake, service_id: service, batches })
+        Some(BatchesWork {
+            ledger: self.name.clone(),
+            stake,
+            service_id: service,
+            batches,
+        })
     }
 
     /// Connections that one service may use: an even share, and where there
@@ -381,7 +428,10 @@ impl LedgerPlan {
             return connections;
         }
         let active = self.queues.len().max(1);
-        connections.div_ceil(active).min(connections.saturating_sub(1)).max(1)
+        connections
+            .div_ceil(active)
+            .min(connections.saturating_sub(1))
+            .max(1)
     }
 
     pub(super) fn returned(&mut self, service_id: &str, seqs: &[i64]) {
@@ -434,7 +484,8 @@ impl LedgerPlan {
             }
             Some(failure) => {
                 totals.failed_requests += 1;
-                self.health.on_failure(&report.service_id, failure, asked, policy, now, chance);
+                self.health
+                    .on_failure(&report.service_id, failure, asked, policy, now, chance);
                 let admission = self.health.admission(now);
                 log_failure(report, failure, admission);
                 if !self.health.may_ask(&report.service_id, now) {
@@ -480,7 +531,11 @@ impl LedgerPlan {
                 retry_at: service.retry_at,
             })
             .collect();
-        failing_services.sort_by(|a, b| b.failures.cmp(&a.failures).then(a.service_id.cmp(&b.service_id)));
+        failing_services.sort_by(|a, b| {
+            b.failures
+                .cmp(&a.failures)
+                .then(a.service_id.cmp(&b.service_id))
+        });
         failing_services.truncate(MOST_SHOWN);
         LedgerView {
             name: self.settings.name.clone(),

@@ -38,10 +38,28 @@ pub async fn load(store: &Store, query: DueQuery) -> BatchResult<BatchesPage> {
         done = !full(&rows);
     }
     let cursor = match rows.last() {
-        Some(PendingBatch { next_poll_at: None, seq, .. }) => DueCursor::AtOnce(*seq),
-        Some(PendingBatch { next_poll_at: Some(at), seq, .. }) => DueCursor::Timed(*at, *seq),
+        Some(PendingBatch {
+            next_poll_at: None,
+            seq,
+            ..
+        }) => DueCursor::AtOnce(*seq),
+        Some(PendingBatch {
+            next_poll_at: Some(at),
+            seq,
+            ..
+        }) => DueCursor::Timed(*at, *seq),
         None => query.after,
     };
-    let next_due = if done { store.next_due(&query.ledger, query.now).await? } else { None };
-    Ok(BatchesPage { ledger: query.ledger, rows, cursor, done, next_due })
+    let next_due = if done {
+        store.next_due(&query.ledger, query.now).await?
+    } else {
+        None
+    };
+    Ok(BatchesPage {
+        ledger: query.ledger,
+        rows,
+        cursor,
+        done,
+        next_due,
+    })
 }

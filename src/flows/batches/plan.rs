@@ -43,7 +43,11 @@ impl BatchesPlan {
         mut health: BatchesHealth,
         now: Timestamp,
     ) -> Self {
-        let mut plan = Self { settings, ledgers: Vec::new(), turn: 0 };
+        let mut plan = Self {
+            settings,
+            ledgers: Vec::new(),
+            turn: 0,
+        };
         for ledger in ledgers {
             let mut health = health.remove(&ledger.name).unwrap_or_default();
             health.cap(plan.settings.backoff.max.max(Duration::from_secs(60)), now);
@@ -54,18 +58,28 @@ impl BatchesPlan {
 
     /// Takes on changed settings: ledgers that stay as they are keep their
     /// queues, changed ones begin afresh, removed ones are let go.
-    pub fn configure(&mut self, settings: BatchesSettings, ledgers: &[LedgerSettings], now: Timestamp) {
+    pub fn configure(
+        &mut self,
+        settings: BatchesSettings,
+        ledgers: &[LedgerSettings],
+        now: Timestamp,
+    ) {
         self.settings = settings;
         let mut known = std::mem::take(&mut self.ledgers);
         for ledger in ledgers {
-            match known.iter().position(|plan| plan.settings().name == ledger.name) {
+            match known
+                .iter()
+                .position(|plan| plan.settings().name == ledger.name)
+            {
                 Some(place) => {
                     let mut plan = known.swap_remove(place);
                     plan.configure(ledger.clone());
                     plan.wake(now);
                     self.ledgers.push(plan);
                 }
-                None => self.ledgers.push(LedgerPlan::new(ledger.clone(), LedgerHealth::default())),
+                None => self
+                    .ledgers
+                    .push(LedgerPlan::new(ledger.clone(), LedgerHealth::default())),
             }
         }
     }
@@ -74,7 +88,11 @@ impl BatchesPlan {
     pub fn hold(&mut self, holdings: &Holdings, now: Timestamp) {
         for ledger in &mut self.ledgers {
             let name = batches_lease(&ledger.settings().name);
-            ledger.hold(holdings.held.get(&name).cloned(), holdings.others.get(&name).cloned(), now);
+            ledger.hold(
+                holdings.held.get(&name).cloned(),
+                holdings.others.get(&name).cloned(),
+                now,
+            );
         }
     }
 
@@ -98,7 +116,10 @@ impl BatchesPlan {
     /// What is to be read from the database now; each answer has to be handed
     /// to [`Self::loaded`] or [`Self::load_failed`].
     pub fn wants(&mut self, now: Timestamp) -> Vec<DueQuery> {
-        self.ledgers.iter_mut().filter_map(|ledger| ledger.wants(now)).collect()
+        self.ledgers
+            .iter_mut()
+            .filter_map(|ledger| ledger.wants(now))
+            .collect()
     }
 
     /// A page was read.
@@ -140,7 +161,13 @@ impl BatchesPlan {
 
     /// What came of a piece of work of `asked` batches. Answers whether the
     /// soft state changed.
-    pub fn report(&mut self, report: &BatchesReport, asked: usize, now: Timestamp, chance: f64) -> bool {
+    pub fn report(
+        &mut self,
+        report: &BatchesReport,
+        asked: usize,
+        now: Timestamp,
+        chance: f64,
+    ) -> bool {
         let policy = self.backoff();
         self.ledger_mut(&report.ledger)
             .is_some_and(|ledger| ledger.report(report, asked, &policy, now, chance))
@@ -154,7 +181,13 @@ impl BatchesPlan {
     }
 
     /// A piece of work came back with no outcome: whoever had it died.
-    pub fn abandoned(&mut self, ledger: &Arc<str>, service_id: &Arc<str>, now: Timestamp, chance: f64) {
+    pub fn abandoned(
+        &mut self,
+        ledger: &Arc<str>,
+        service_id: &Arc<str>,
+        now: Timestamp,
+        chance: f64,
+    ) {
         let policy = self.backoff();
         if let Some(plan) = self.ledger_mut(ledger) {
             tracing::debug!(ledger.name = %ledger, service.id = %service_id, "work was abandoned and is done again");
@@ -164,12 +197,17 @@ impl BatchesPlan {
 
     /// When the plan wants to be asked again, if nothing else happens.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.ledgers.iter().filter_map(|ledger| ledger.wake_at(now)).min()
+        self.ledgers
+            .iter()
+            .filter_map(|ledger| ledger.wake_at(now))
+            .min()
     }
 
     /// What the flow shows of itself.
     pub fn view(&self, now: Timestamp) -> BatchesView {
-        BatchesView { ledgers: self.ledgers.iter().map(|ledger| ledger.view(now)).collect() }
+        BatchesView {
+            ledgers: self.ledgers.iter().map(|ledger| ledger.view(now)).collect(),
+        }
     }
 
     /// The soft state, to be saved.
@@ -196,7 +234,9 @@ impl BatchesPlan {
     }
 
     fn ledger_mut(&mut self, name: &str) -> Option<&mut LedgerPlan> {
-        self.ledgers.iter_mut().find(|ledger| ledger.settings().name == name)
+        self.ledgers
+            .iter_mut()
+            .find(|ledger| ledger.settings().name == name)
     }
 }
 

@@ -15,8 +15,12 @@ const REPOLL_JITTER: f64 = 0.1;
 /// How soon a batch is polled again after its `polls`th answered poll: the
 /// first time after `min`, then twice as long each time, at most `max`.
 pub fn repoll_after(repoll: &Range, polls: u32, chance: f64) -> Duration {
-    let doubled = repoll.min.saturating_mul(1_u32.checked_shl(polls.min(31)).unwrap_or(u32::MAX));
-    doubled.min(repoll.max).mul_f64(1.0 + REPOLL_JITTER * chance.clamp(0.0, 1.0))
+    let doubled = repoll
+        .min
+        .saturating_mul(1_u32.checked_shl(polls.min(31)).unwrap_or(u32::MAX));
+    doubled
+        .min(repoll.max)
+        .mul_f64(1.0 + REPOLL_JITTER * chance.clamp(0.0, 1.0))
 }
 
 /// The changes that an outcome makes, one for each batch that was answered
@@ -101,7 +105,9 @@ pub fn change_of(
         let polls = u32::try_from(batch.polls).unwrap_or(0);
         let age = now.since(batch.submitted_at);
         let limit = &settings.give_up_after;
-        let asked_enough = limit.polls.is_none_or(|most| polls.saturating_add(1) >= most);
+        let asked_enough = limit
+            .polls
+            .is_none_or(|most| polls.saturating_add(1) >= most);
         if age >= limit.age && asked_enough {
             change.status = Status::Lost;
             change.settled_at = Some(now);
@@ -147,19 +153,49 @@ mod tests {
     #[test]
     fn committed_and_invalid_settle() {
         let (batch, now) = batch(Duration::from_secs(1));
-        let change = change_of(&batch, &reported(LedgerStatus::Committed), &settings(), now, 0.0).unwrap();
-        assert_eq!((change.status, change.settled_at, change.next_poll_at), (Status::Committed, Some(now), None));
-        let at_fault = InvalidTransaction { id: "t".into(), message: "no".into(), extended_data: String::new() };
-        let change =
-            change_of(&batch, &reported(LedgerStatus::Invalid(vec![at_fault])), &settings(), now, 0.0).unwrap();
+        let change = change_of(
+            &batch,
+            &reported(LedgerStatus::Committed),
+            &settings(),
+            now,
+            0.0,
+        )
+        .unwrap();
+        assert_eq!(
+            (change.status, change.settled_at, change.next_poll_at),
+            (Status::Committed, Some(now), None)
+        );
+        let at_fault = InvalidTransaction {
+            id: "t".into(),
+            message: "no".into(),
+            extended_data: String::new(),
+        };
+        let change = change_of(
+            &batch,
+            &reported(LedgerStatus::Invalid(vec![at_fault])),
+            &settings(),
+            now,
+            0.0,
+        )
+        .unwrap();
         assert_eq!(change.status, Status::Invalid);
-        assert_eq!(change.invalid_transactions.as_deref(), Some(r#"[{"id":"t","message":"no"}]"#));
+        assert_eq!(
+            change.invalid_transactions.as_deref(),
+            Some(r#"[{"id":"t","message":"no"}]"#)
+        );
     }
 
     #[test]
     fn unknown_changes_no_status_and_is_never_final_before_its_time() {
         let (batch, now) = batch(Duration::from_secs(3600));
-        let change = change_of(&batch, &reported(LedgerStatus::Unknown), &settings(), now, 0.0).unwrap();
+        let change = change_of(
+            &batch,
+            &reported(LedgerStatus::Unknown),
+            &settings(),
+            now,
+            0.0,
+        )
+        .unwrap();
         assert!(change.unknown);
         assert_eq!((change.status, change.settled_at), (Status::Pending, None));
         assert_eq!(change.next_poll_at, Some(now.plus(Duration::from_secs(1))));
@@ -169,7 +205,10 @@ mod tests {
     fn an_old_batch_is_lost_only_on_an_answer_and_after_enough_polls() {
         let (mut batch, now) = batch(Duration::from_secs(25 * 3600));
         let mut settings = settings();
-        assert_eq!(change_of(&batch, &Answer::NotAsked, &settings, now, 0.0), None);
+        assert_eq!(
+            change_of(&batch, &Answer::NotAsked, &settings, now, 0.0),
+            None
+        );
         let lost = change_of(&batch, &reported(LedgerStatus::Valid), &settings, now, 0.0).unwrap();
         assert_eq!((lost.status, lost.settled_at), (Status::Lost, Some(now)));
         assert!(lost.last_error.unwrap().contains("1day 1h"));
@@ -179,16 +218,40 @@ mod tests {
         batch.polls = 2;
         let lost = change_of(&batch, &Answer::Missing, &settings, now, 0.0).unwrap();
         assert_eq!(lost.status, Status::Lost);
-        let committed = change_of(&batch, &reported(LedgerStatus::Committed), &settings, now, 0.0).unwrap();
-        assert_eq!(committed.status, Status::Committed, "a late answer still counts");
+        let committed = change_of(
+            &batch,
+            &reported(LedgerStatus::Committed),
+            &settings,
+            now,
+            0.0,
+        )
+        .unwrap();
+        assert_eq!(
+            committed.status,
+            Status::Committed,
+            "a late answer still counts"
+        );
     }
 
     #[test]
     fn a_refused_id_is_settled_with_the_reason() {
         let (batch, now) = batch(Duration::ZERO);
-        let change = change_of(&batch, &Answer::Refused("no such shape".into()), &settings(), now, 0.0).unwrap();
-        assert_eq!((change.status, change.settled_at), (Status::Refused, Some(now)));
-        assert_eq!(read_poll_log(&change.log).collect::<Vec<_>>(), [(now, "refused")]);
+        let change = change_of(
+            &batch,
+            &Answer::Refused("no such shape".into()),
+            &settings(),
+            now,
+            0.0,
+        )
+        .unwrap();
+        assert_eq!(
+            (change.status, change.settled_at),
+            (Status::Refused, Some(now))
+        );
+        assert_eq!(
+            read_poll_log(&change.log).collect::<Vec<_>>(),
+            [(now, "refused")]
+        );
         assert_ne!(DueCursor::START, DueCursor::AtOnce(0));
     }
 
