@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What every override begins with.
 const PREFIX: &str = "HIGHWATER_";
 
-/// Variables with our prefix that are no setting: read by the command line.
-const NO_SETTINGS: [&str; 1] = ["CONFIG"];
+/// Variables with our prefix that are no setting: read by the command line, and
+/// by tests and benchmarks.
+const NO_SETTINGS: [&str; 2] = ["CONFIG", "TEST_POSTGRES_URL"];
 
 /// Reads this process's variables that concern Highwater, in the form that
 /// [`load`](super::load) takes. What is not UTF-8 is made so, and refused by

@@ -168,10 +168,23 @@ pub enum IdProblem {
 
 impl IdProblem {
     pub(super) fn batch_shape(batch_id: &str) -> Self {
-        let mut shown: String = batch_id.chars().take(40).collect();
-        if shown.len() < batch_id.len() {
-            shown.push('…');
-        }
-        Self::BatchShape { shown }
+        Self::BatchShape { shown: shown(batch_id) }
     }
+
+    pub(super) fn service_not_empty(service_id: &str) -> Self {
+        Self::ServiceNotEmpty(shown(service_id))
+    }
+
+    pub(super) fn service_shape(service_id: &str) -> Self {
+        Self::ServiceShape(shown(service_id))
+    }
+}
+
+/// An id as shown in a message: cut where it is long.
+fn shown(id: &str) -> String {
+    let mut shown: String = id.chars().take(40).collect();
+    if shown.len() < id.len() {
+        shown.push('…');
+    }
+    shown
 }

@@ -60,7 +60,7 @@ impl LedgerKind {
     pub fn check_service_id(self, service_id: &str) -> Result<(), IdProblem> {
         match self {
             Self::Sawtooth if service_id.is_empty() => Ok(()),
-            Self::Sawtooth => Err(IdProblem::ServiceNotEmpty(service_id.to_owned())),
+            Self::Sawtooth => Err(IdProblem::service_not_empty(service_id)),
             Self::Splinter => {
                 let plain = |part: &str| {
                     !part.is_empty()
@@ -71,7 +71,7 @@ impl LedgerKind {
                 };
                 match service_id.split_once("::") {
                     Some((circuit, service)) if plain(circuit) && plain(service) => Ok(()),
-                    _ => Err(IdProblem::ServiceShape(service_id.to_owned())),
+                    _ => Err(IdProblem::service_shape(service_id)),
                 }
             }
         }

@@ -2,17 +2,13 @@
 
 use crate::cli::context;
 use crate::config::Loaded;
-use crate::flows::batches::BatchKey;
+use crate::flows::batches::{BatchKey, check_new_batch};
 use crate::store::NewBatch;
 use serde::Deserialize;
 use std::io::{self, BufRead, Read};
 
 /// A line that holds more is no batch.
 const MAX_LINE: u64 = 1 << 20;
-/// Transactions of one batch; the ledgers themselves take far fewer.
-const MAX_TRANSACTIONS: usize = 1000;
-/// Header signatures have 128 characters.
-const MAX_TRANSACTION_ID: usize = 256;
 
 /// What a line means when it does not say.
 #[derive(Clone, Debug, Default)]
@@ -73,26 +69,8 @@ pub(super) fn parse(line: &str, defaults: &Defaults, loaded: &Loaded) -> Result<
 /// Says what is wrong with it.
 pub(super) fn check(batch: &NewBatch, loaded: &Loaded) -> Result<(), String> {
     let ledger = context::ledger(loaded, &batch.key.ledger)?;
-    let kind = ledger.kind;
-    kind.check_service_id(&batch.key.service_id)
-        .and_then(|()| kind.check_batch_id(&batch.key.batch_id))
-        .map_err(|problem| problem.to_string())?;
-    let transactions = &batch.transaction_ids;
-    if transactions.len() > MAX_TRANSACTIONS {
-        return Err(format!(
-            "{} transaction ids; at most {MAX_TRANSACTIONS} are kept",
-            transactions.len()
-        ));
-    }
-    let fits = |id: &String| {
-        let printable = id.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        printable && (1..=MAX_TRANSACTION_ID).contains(&id.len())
-    };
-    match transactions.iter().find(|id| !fits(id)) {
-        Some(id) => Err(format!(
-            "transaction id \"{}\" is not of 1 to {MAX_TRANSACTION_ID} printable ASCII characters",
-            id.chars().take(40).collect::<String>().escape_debug()
-        )),
+    match check_new_batch(batch, ledger.kind).into_iter().next() {
+        Some((field, message)) => Err(format!("{field}: {message}")),
         None => Ok(()),
     }
 }

@@ -6,6 +6,7 @@
 
 mod fetch;
 mod health;
+mod intake;
 mod ledger_plan;
 mod load;
 mod model;
@@ -18,6 +19,7 @@ mod work;
 
 pub use fetch::fetch;
 pub use health::{Admission, BackoffPolicy, LedgerHealth, ServiceHealth};
+pub use intake::check_new_batch;
 pub use load::{BatchesPage, load};
 pub use model::{
     BatchKey, InvalidTransaction, LedgerStatus, Status, StatusReport, UnknownStatusWord,

@@ -2,18 +2,16 @@
 //! ledger is configured, and every id has the shape its ledger knows.
 
 use super::batches::check_text;
-use super::intake::{Keys, NewBatchBody};
+use super::intake::Keys;
 use crate::config::Settings;
 use crate::http::problem::{Answer, FieldError, MOST_ERRORS, Problem};
+use crate::flows::batches::check_new_batch;
 use crate::ledgers::LedgerKind;
+use crate::store::NewBatch;
 use std::collections::{BTreeSet, HashMap};
 
 /// Most batches in one call.
 const MOST_BATCHES: usize = 10_000;
-/// Most transactions of one batch.
-const MOST_TRANSACTIONS: usize = 1000;
-/// Longest transaction id.
-const LONGEST_TRANSACTION_ID: usize = 256;
 
 /// Gathers what is wrong with a request, bounded.
 pub(super) struct Check<'a> {
@@ -100,29 +98,10 @@ impl<'a> Check<'a> {
         }
     }
 
-    pub(super) fn new_batch(&mut self, index: usize, batch: &NewBatchBody) {
-        let field = |name: &str| format!("batches[{index}].{name}");
-        if let Some(kind) = self.ledger(field("ledger"), &batch.ledger) {
-            if let Err(problem) = kind.check_service_id(&batch.service_id) {
-                let message: String = problem.to_string().chars().take(300).collect();
-                self.wrong(field("service_id"), message);
-            }
-            if let Err(problem) = kind.check_batch_id(&batch.batch_id) {
-                self.wrong(field("batch_id"), problem.to_string());
-            }
-        }
-        let ids = &batch.transaction_ids;
-        if ids.len() > MOST_TRANSACTIONS {
-            let message = format!("{} ids; at most {MOST_TRANSACTIONS} a batch", ids.len());
-            self.wrong(field("transaction_ids"), message);
-            return;
-        }
-        for (at, id) in ids.iter().enumerate() {
-            let printable = id.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-            if id.is_empty() || id.len() > LONGEST_TRANSACTION_ID || !printable {
-                let message =
-                    format!("expected 1 to {LONGEST_TRANSACTION_ID} printable ASCII characters");
-                self.wrong(field(&format!("transaction_ids[{at}]")), message);
+    pub(super) fn new_batch(&mut self, index: usize, batch: &NewBatch) {
+        if let Some(kind) = self.ledger(format!("batches[{index}].ledger"), &batch.key.ledger) {
+            for (field, message) in check_new_batch(batch, kind) {
+                self.wrong(format!("batches[{index}].{field}"), message);
             }
         }
     }

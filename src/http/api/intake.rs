@@ -117,12 +117,12 @@ pub(in crate::http) async fn track(
     let settings = http.settings();
     let body: TrackBody = read_intake(&http, &settings, &request, payload).await?;
     let mut check = Check::new(&settings);
-    check.count("batches", body.batches.len());
-    for (index, batch) in body.batches.iter().enumerate() {
+    let batches: Vec<NewBatch> = body.batches.into_iter().map(NewBatch::from).collect();
+    check.count("batches", batches.len());
+    for (index, batch) in batches.iter().enumerate() {
         check.new_batch(index, batch);
     }
     let ledgers = check.finish()?;
-    let batches = body.batches.into_iter().map(NewBatch::from).collect();
     let tracked = http
         .database(|store| async move { store.track_batches(batches).await })
         .await?;
