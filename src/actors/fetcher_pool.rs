@@ -120,6 +120,11 @@ impl FetcherPool {
 }
 
 async fn deliver(updater: &Intercom<Commit>, outcome: BatchesOutcome, ticket: Ticket) {
+    if outcome.failure.is_none() && outcome.panic.is_none() {
+        // After a failure the connection stays taken until the Scheduler has
+        // heard of it, so that it does not send more the same way.
+        ticket.fetched();
+    }
     let commit = Commit {
         outcome: Outcome::Batches(outcome),
         ticket,

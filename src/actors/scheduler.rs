@@ -11,7 +11,8 @@ use crate::config::{BatchesSettings, LedgerSettings};
 use crate::flows::batches::{self, BatchError, BatchesHealth, BatchesPlan, BatchesView};
 use crate::leases::Holdings;
 use crate::messages::{
-    Drain, Fetch, InFlight, Page, Report, Settled, SettledWork, Wake, Want, Work, WorkId,
+    Drain, Fetch, InFlight, Page, Report, Settled, SettledWork, TicketNews, Wake, Want, Work,
+    WorkId,
 };
 use crate::store::Store;
 use crate::time::Timestamp;
@@ -78,13 +79,13 @@ impl Scheduler {
             parts.health.current(),
             now,
         );
-        for work in parts.in_flight.works() {
+        for (work, fetched) in parts.in_flight.works() {
             match work {
                 WorkId::Batches {
                     ledger,
                     service_id,
                     seqs,
-                } => plan.adopt(&ledger, &service_id, &seqs),
+                } => plan.adopt(&ledger, &service_id, &seqs, fetched),
             }
         }
         Self {
@@ -100,7 +101,7 @@ impl Scheduler {
     fn turn(&mut self, ctx: &mut Context<Self>) {
         self.context.progress();
         let now = Timestamp::now();
-        self.take_back(now);
+        self.take_news(now);
         if !self.draining {
             for query in self.batches.wants(now) {
                 self.read(ctx, Want::Batches(query));
@@ -110,26 +111,46 @@ impl Scheduler {
         self.arm(ctx, now);
     }
 
-    fn take_back(&mut self, now: Timestamp) {
-        for returned in self.parts.in_flight.take_returned() {
-            match &returned.work {
-                WorkId::Batches {
-                    ledger,
-                    service_id,
-                    seqs,
+    fn take_news(&mut self, now: Timestamp) {
+        for news in self.parts.in_flight.take_news() {
+            match news {
+                TicketNews::Fetched(WorkId::Batches {
+                    ledger, service_id, ..
+                }) => {
+                    self.batches.fetched(&ledger, &service_id);
+                }
+                TicketNews::Returned {
+                    work:
+                        WorkId::Batches {
+                            ledger,
+                            service_id,
+                            seqs,
+                        },
+                    fetched,
+                    settled,
                 } => {
-                    self.batches.returned(ledger, service_id, seqs);
-                    if !returned.settled {
-                        self.batches
-                            .abandoned(ledger, service_id, now, rand::random());
+                    if !fetched {
+                        self.batches.fetched(&ledger, &service_id);
+                    }
+                    self.batches.returned(&ledger, &seqs);
+                    if !settled {
+                        self.batches.abandoned(&ledger, &service_id, now);
                     }
                 }
             }
         }
     }
 
+    /// Whether one more piece of work may go out: bounded by what is on the
+    /// network, and by what waits to be written.
+    fn has_credit(&self) -> bool {
+        let in_flight = &self.parts.in_flight;
+        in_flight.fetching() < self.batches.max_in_flight()
+            && in_flight.rows_writing() < self.batches.most_unwritten()
+    }
+
     fn hand_out(&mut self, now: Timestamp) {
-        while self.parts.in_flight.count() < self.batches.max_in_flight() {
+        while self.has_credit() {
             let Some(work) = self.batches.next_work(now) else {
                 break;
             };

@@ -168,7 +168,9 @@ pub enum IdProblem {
 
 impl IdProblem {
     pub(super) fn batch_shape(batch_id: &str) -> Self {
-        Self::BatchShape { shown: shown(batch_id) }
+        Self::BatchShape {
+            shown: shown(batch_id),
+        }
     }
 
     pub(super) fn service_not_empty(service_id: &str) -> Self {

@@ -24,13 +24,21 @@ pub enum WorkId {
     },
 }
 
-/// A ticket that has come back.
+/// News of a ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Returned {
-    /// Which work it was for.
-    pub work: WorkId,
-    /// Whether the work was settled; otherwise whoever had it let it fall.
-    pub settled: bool,
+pub enum TicketNews {
+    /// The network work is over; its connection is free. The outcome is on its
+    /// way into the database.
+    Fetched(WorkId),
+    /// The ticket has come back.
+    Returned {
+        /// Which work it was for.
+        work: WorkId,
+        /// Whether its connection was reported free before.
+        fetched: bool,
+        /// Whether the work was settled; otherwise whoever had it let it fall.
+        settled: bool,
+    },
 }
 
 /// All work in flight; cheap to clone.
@@ -48,17 +56,56 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    open: HashMap<u64, WorkId>,
-    returned: Vec<Returned>,
+    open: HashMap<u64, Open>,
+    /// Of the open ones, how many are still on the network.
+    fetching: usize,
+    /// Units of work (rows) of those that are being written.
+    writing: usize,
+    news: Vec<TicketNews>,
+}
+
+#[derive(Debug)]
+struct Open {
+    work: WorkId,
+    fetched: bool,
+}
+
+impl WorkId {
+    /// How many rows the work is about.
+    pub const fn rows(&self) -> usize {
+        match self {
+            Self::Batches { seqs, .. } => seqs.len(),
+        }
+    }
+
+    /// The same without its rows: enough to know whose connection is free.
+    fn without_rows(&self) -> Self {
+        match self {
+            Self::Batches {
+                ledger, service_id, ..
+            } => Self::Batches {
+                ledger: ledger.clone(),
+                service_id: service_id.clone(),
+                seqs: Vec::new(),
+            },
+        }
+    }
 }
 
 impl InFlight {
     /// Opens a ticket for a piece of work.
     pub fn open(&self, work: WorkId) -> Ticket {
-        let mut state = self.lock();
+        let mut state = self.shared.lock();
         state.next += 1;
         let number = state.next;
-        state.open.insert(number, work);
+        state.fetching += 1;
+        state.open.insert(
+            number,
+            Open {
+                work,
+                fetched: false,
+            },
+        );
         Ticket {
             number,
             settled: false,
@@ -68,29 +115,43 @@ impl InFlight {
 
     /// How many tickets are open.
     pub fn count(&self) -> usize {
-        self.lock().open.len()
+        self.shared.lock().open.len()
     }
 
-    /// Work whose tickets are open.
-    pub fn works(&self) -> Vec<WorkId> {
-        self.lock().open.values().cloned().collect()
+    /// How many pieces of work are on the network.
+    pub fn fetching(&self) -> usize {
+        self.shared.lock().fetching
     }
 
-    /// Takes the tickets that have come back since the last call.
-    pub fn take_returned(&self) -> Vec<Returned> {
-        std::mem::take(&mut self.lock().returned)
+    /// How many rows are fetched and not yet written.
+    pub fn rows_writing(&self) -> usize {
+        self.shared.lock().writing
     }
 
-    /// Waits until a ticket comes back.
+    /// Work whose tickets are open, and whether it is fetched.
+    pub fn works(&self) -> Vec<(WorkId, bool)> {
+        let state = self.shared.lock();
+        state
+            .open
+            .values()
+            .map(|open| (open.work.clone(), open.fetched))
+            .collect()
+    }
+
+    /// Takes the news since the last call, in the order of events.
+    pub fn take_news(&self) -> Vec<TicketNews> {
+        std::mem::take(&mut self.shared.lock().news)
+    }
+
+    /// Waits until there is news.
     pub async fn bell(&self) {
         self.shared.bell.notified().await;
     }
+}
 
+impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,6 +164,25 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Tells that the network work is over: its connection is free, while the
+    /// ticket travels on with the outcome.
+    pub fn fetched(&self) {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        if let Some(open) = state.open.get_mut(&self.number)
+            && !open.fetched
+        {
+            open.fetched = true;
+            state.fetching -= 1;
+            state.writing += open.work.rows();
+            state
+                .news
+                .push(TicketNews::Fetched(open.work.without_rows()));
+        }
+        drop(guard);
+        self.shared.bell.notify_one();
+    }
+
     /// Gives the ticket back as settled.
     pub fn settle(mut self) {
         self.settled = true;
@@ -111,18 +191,21 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut state = self
-            .shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(work) = state.open.remove(&self.number) {
-            state.returned.push(Returned {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        if let Some(Open { work, fetched }) = state.open.remove(&self.number) {
+            if fetched {
+                state.writing -= work.rows();
+            } else {
+                state.fetching -= 1;
+            }
+            state.news.push(TicketNews::Returned {
                 work,
+                fetched,
                 settled: self.settled,
             });
         }
-        drop(state);
+        drop(guard);
         self.shared.bell.notify_one();
     }
 }
@@ -152,19 +235,46 @@ mod tests {
         }));
         assert!(panicked.is_err());
         assert_eq!(
-            in_flight.take_returned(),
+            in_flight.take_news(),
             [
-                Returned {
+                TicketNews::Returned {
                     work: work(1),
+                    fetched: false,
                     settled: true
                 },
-                Returned {
+                TicketNews::Returned {
                     work: work(2),
+                    fetched: false,
                     settled: false
-                }
+                },
             ]
         );
-        assert_eq!(in_flight.count(), 0);
-        assert!(in_flight.take_returned().is_empty());
+        assert_eq!((in_flight.count(), in_flight.fetching()), (0, 0));
+        assert!(in_flight.take_news().is_empty());
+    }
+
+    #[test]
+    fn a_fetched_ticket_frees_its_connection_and_stays_open_until_written() {
+        let in_flight = InFlight::default();
+        let ticket = in_flight.open(work(1));
+        ticket.fetched();
+        ticket.fetched();
+        assert_eq!(
+            (
+                in_flight.count(),
+                in_flight.fetching(),
+                in_flight.rows_writing()
+            ),
+            (1, 0, 1)
+        );
+        assert_eq!(in_flight.take_news().len(), 1);
+        ticket.settle();
+        let returned = TicketNews::Returned {
+            work: work(1),
+            fetched: true,
+            settled: true,
+        };
+        assert_eq!(in_flight.take_news(), [returned]);
+        assert_eq!((in_flight.count(), in_flight.rows_writing()), (0, 0));
     }
 }

@@ -8,7 +8,7 @@ mod update;
 mod work;
 
 pub use fetch::Fetch;
-pub use in_flight::{InFlight, Returned, Ticket, WorkId};
+pub use in_flight::{InFlight, Ticket, TicketNews, WorkId};
 pub use schedule::{Drain, Settled, SettledWork, Wake};
 pub use state::SaveStates;
 pub use update::{Commit, Flush};

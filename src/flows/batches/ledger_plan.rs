@@ -154,10 +154,12 @@ impl LedgerPlan {
         self.wake(now);
     }
 
-    pub(super) fn adopt(&mut self, service_id: &Arc<str>, seqs: &[i64]) {
+    pub(super) fn adopt(&mut self, service_id: &Arc<str>, seqs: &[i64], fetched: bool) {
         self.held.extend(seqs);
-        self.in_flight += 1;
-        self.queues.entry(service_id.clone()).or_default().in_flight += 1;
+        if !fetched {
+            self.in_flight += 1;
+            self.queues.entry(service_id.clone()).or_default().in_flight += 1;
+        }
     }
 
     pub(super) fn wake(&mut self, now: Timestamp) {
@@ -434,19 +436,22 @@ impl LedgerPlan {
             .max(1)
     }
 
-    pub(super) fn returned(&mut self, service_id: &str, seqs: &[i64]) {
-        for seq in seqs {
-            self.held.remove(seq);
-        }
-        if self.sweep.loading {
-            self.sweep.returned.extend(seqs);
-        }
+    pub(super) fn fetched(&mut self, service_id: &str) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(queue) = self.queues.get_mut(service_id) {
             queue.in_flight = queue.in_flight.saturating_sub(1);
             if queue.in_flight == 0 && queue.rows.is_empty() {
                 self.queues.remove(service_id);
             }
+        }
+    }
+
+    pub(super) fn returned(&mut self, seqs: &[i64]) {
+        for seq in seqs {
+            self.held.remove(seq);
+        }
+        if self.sweep.loading {
+            self.sweep.returned.extend(seqs);
         }
     }
 

@@ -98,9 +98,9 @@ impl BatchesPlan {
 
     /// Takes note of work that an earlier Scheduler handed out and that is
     /// still under way.
-    pub fn adopt(&mut self, ledger: &str, service_id: &Arc<str>, seqs: &[i64]) {
+    pub fn adopt(&mut self, ledger: &str, service_id: &Arc<str>, seqs: &[i64], fetched: bool) {
         if let Some(ledger) = self.ledger_mut(ledger) {
-            ledger.adopt(service_id, seqs);
+            ledger.adopt(service_id, seqs, fetched);
         }
     }
 
@@ -151,11 +151,18 @@ impl BatchesPlan {
         None
     }
 
+    /// The network work of a piece of work is over: its connection is free.
+    pub fn fetched(&mut self, ledger: &str, service_id: &str) {
+        if let Some(ledger) = self.ledger_mut(ledger) {
+            ledger.fetched(service_id);
+        }
+    }
+
     /// A piece of work is over, whatever came of it: its batches may be
     /// fetched again once they are due.
-    pub fn returned(&mut self, ledger: &str, service_id: &str, seqs: &[i64]) {
+    pub fn returned(&mut self, ledger: &str, seqs: &[i64]) {
         if let Some(ledger) = self.ledger_mut(ledger) {
-            ledger.returned(service_id, seqs);
+            ledger.returned(seqs);
         }
     }
 
@@ -181,17 +188,10 @@ impl BatchesPlan {
     }
 
     /// A piece of work came back with no outcome: whoever had it died.
-    pub fn abandoned(
-        &mut self,
-        ledger: &Arc<str>,
-        service_id: &Arc<str>,
-        now: Timestamp,
-        chance: f64,
-    ) {
-        let policy = self.backoff();
+    pub fn abandoned(&mut self, ledger: &str, service_id: &str, now: Timestamp) {
         if let Some(plan) = self.ledger_mut(ledger) {
             tracing::debug!(ledger.name = %ledger, service.id = %service_id, "work was abandoned and is done again");
-            plan.wake(now.plus(policy.delay(1, chance).min(Duration::from_millis(200))));
+            plan.wake(now);
         }
     }
 
@@ -224,6 +224,12 @@ impl BatchesPlan {
     /// Most requests open at once, over all ledgers.
     pub const fn max_in_flight(&self) -> usize {
         self.settings.max_in_flight
+    }
+
+    /// Most rows fetched and not yet written: a few commits' worth, so that a
+    /// slow database slows the network work down and memory stays bounded.
+    pub const fn most_unwritten(&self) -> usize {
+        self.settings.commit_rows.saturating_mul(4)
     }
 
     fn backoff(&self) -> BackoffPolicy {

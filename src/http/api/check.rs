@@ -4,8 +4,8 @@
 use super::batches::check_text;
 use super::intake::Keys;
 use crate::config::Settings;
-use crate::http::problem::{Answer, FieldError, MOST_ERRORS, Problem};
 use crate::flows::batches::check_new_batch;
+use crate::http::problem::{Answer, FieldError, MOST_ERRORS, Problem};
 use crate::ledgers::LedgerKind;
 use crate::store::NewBatch;
 use std::collections::{BTreeSet, HashMap};
