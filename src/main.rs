@@ -1,5 +1,10 @@
 //! The `highwater` program: parses the command line and hands over.
 
+/// Many threads that allocate and free across each other fragment glibc's
+/// arenas; this allocator gives memory back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     highwater::cli::run(std::env::args_os())
 }

@@ -63,6 +63,17 @@ impl Timestamp {
         rfc.trim_end_matches('Z').replacen('T', " ", 1)
     }
 
+    /// Reads what SQLite holds. The tables check the shape; a day that its
+    /// month has not (30 February) counts as the 28th, and what is no time at
+    /// all as 1970, so that one odd row never keeps the others from being read.
+    pub fn from_sql_text(text: &str) -> Self {
+        let shorter_month = || {
+            let (month, rest) = (text.get(..8)?, text.get(10..)?);
+            Self::parse(&format!("{month}28{rest}"))
+        };
+        Self::parse(text).or_else(shorter_month).unwrap_or_default()
+    }
+
     /// Reads RFC 3339 and the SQL form; `None` when it is neither.
     pub fn parse(text: &str) -> Option<Self> {
         humantime::parse_rfc3339_weak(text.trim())
@@ -129,9 +140,7 @@ mod sql {
     impl FromSql<sql_types::Timestamp, Sqlite> for Timestamp {
         fn from_sql(value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
             let text = <String as FromSql<sql_types::Text, Sqlite>>::from_sql(value)?;
-            Timestamp::parse(&text).ok_or_else(|| {
-                format!("\"{text}\" is not a time of the form YYYY-MM-DD HH:MM:SS.SSS").into()
-            })
+            Ok(Timestamp::from_sql_text(&text))
         }
     }
 
@@ -164,6 +173,14 @@ mod tests {
         assert_eq!(Timestamp::parse(&time.to_sql_text()), Some(time));
         assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
         assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+
+    #[test]
+    fn an_odd_time_in_the_database_is_still_read() {
+        let read = |text| Timestamp::from_sql_text(text).to_sql_text();
+        assert_eq!(read("2026-02-30 10:00:00"), "2026-02-28 10:00:00.000");
+        assert_eq!(read("2026-19-39 10:00:00"), "1970-01-01 00:00:00.000");
+        assert_eq!(read("é"), "1970-01-01 00:00:00.000");
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Updater {
             let items = gathered
                 .into_iter()
                 .map(|(outcome, ticket)| Item {
-                    changes: changes_of(&outcome, &settings, now, rand::random),
+                    changes: changes_of(&outcome, &settings, now, rand::random()),
                     report: BatchesReport::of(&outcome),
                     asked: outcome.work.batches.len(),
                     stake: outcome.work.stake.clone(),

@@ -11,16 +11,16 @@ CREATE TABLE batches (
         CHECK (status IN ('pending', 'valid', 'committed', 'invalid', 'lost', 'refused')),
     invalid_transactions TEXT NOT NULL DEFAULT '[]',
     submitted_at TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
-        CHECK (strftime('%Y-%m-%d %H:%M:%S', submitted_at) IS substr(submitted_at, 1, 19)),
+        CHECK (submitted_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'),
     last_polled_at TIMESTAMP
-        CHECK (strftime('%Y-%m-%d %H:%M:%S', last_polled_at) IS substr(last_polled_at, 1, 19)),
+        CHECK (last_polled_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'),
     polls INTEGER NOT NULL DEFAULT 0 CHECK (typeof(polls) = 'integer'),
     unknowns INTEGER NOT NULL DEFAULT 0 CHECK (typeof(unknowns) = 'integer'),
     -- NULL: due at once.
     next_poll_at TIMESTAMP
-        CHECK (strftime('%Y-%m-%d %H:%M:%S', next_poll_at) IS substr(next_poll_at, 1, 19)),
+        CHECK (next_poll_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'),
     settled_at TIMESTAMP
-        CHECK (strftime('%Y-%m-%d %H:%M:%S', settled_at) IS substr(settled_at, 1, 19)),
+        CHECK (settled_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'),
     last_error TEXT,
     -- Ours: the newest polls, ten characters each.
     poll_log TEXT NOT NULL DEFAULT '',

@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 use std::time::Duration;
 
 /// How much a repoll may be delayed beyond its interval, as a share of it: so
-/// that batches submitted together do not stay together for ever.
+/// that services do not come due all at once for ever.
 const REPOLL_JITTER: f64 = 0.1;
 
 /// How soon a batch is polled again after its `polls`th answered poll: the
@@ -24,19 +24,20 @@ pub fn repoll_after(repoll: &Range, polls: u32, chance: f64) -> Duration {
 }
 
 /// The changes that an outcome makes, one for each batch that was answered
-/// for. `chance` gives numbers from 0 to 1.
+/// for. `chance` is a random number from 0 to 1, one for all of them: batches
+/// that were asked for together stay together, and requests stay full.
 pub fn changes_of(
     outcome: &BatchesOutcome,
     settings: &BatchesSettings,
     now: Timestamp,
-    mut chance: impl FnMut() -> f64,
+    chance: f64,
 ) -> Vec<BatchChange> {
     outcome
         .work
         .batches
         .iter()
         .zip(&outcome.answers)
-        .filter_map(|(batch, answer)| change_of(batch, answer, settings, now, chance()))
+        .filter_map(|(batch, answer)| change_of(batch, answer, settings, now, chance))
         .collect()
 }
 
