@@ -11,3 +11,5 @@ mod imports;
 mod recordings;
 mod replay;
 mod rude_ledgers;
+mod settle;
+mod support;
