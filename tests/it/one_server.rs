@@ -29,7 +29,10 @@ async fn a_second_server_on_a_sqlite_file_refuses_until_the_first_is_killed() {
     assert_eq!(second.end().await.code(), Some(1));
     let said = second.log();
     assert!(said.contains("highwater.db"), "it names the file: {said}");
-    assert!(said.contains(&format!("process {}", first.pid())), "and the process: {said}");
+    assert!(
+        said.contains(&format!("process {}", first.pid())),
+        "and the process: {said}"
+    );
     // The first was not disturbed.
     first.track(&round(1)).await;
     all_settle(&database, 200).await;
@@ -39,10 +42,14 @@ async fn a_second_server_on_a_sqlite_file_refuses_until_the_first_is_killed() {
     let took = third.ready().await;
     println!("ready {took:.2?} after the former server was killed");
     assert!(took < Duration::from_secs(5), "{took:?}");
-    eventually(Duration::from_secs(5), "all leases are taken, though not expired", async || {
-        let leases = database.leases().await;
-        leases.len() == 2 && leases.iter().all(|(_, holder)| third.is_holder(holder))
-    })
+    eventually(
+        Duration::from_secs(5),
+        "all leases are taken, though not expired",
+        async || {
+            let leases = database.leases().await;
+            leases.len() == 2 && leases.iter().all(|(_, holder)| third.is_holder(holder))
+        },
+    )
     .await;
     third.track(&round(2)).await;
     all_settle(&database, 300).await;

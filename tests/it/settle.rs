@@ -32,7 +32,11 @@ async fn a_hundred_thousand_settle(database: &Database) {
     server.terminate().await;
     compare_with_the_ledger(database, &sim).await;
     let stats = sim.stats();
-    assert_eq!(stats.asked_after_final, 0, "{:?}", stats.asked_after_final_ids);
+    assert_eq!(
+        stats.asked_after_final, 0,
+        "{:?}",
+        stats.asked_after_final_ids
+    );
 }
 
 async fn five_kills_lose_nothing(database: &Database) {
@@ -45,20 +49,28 @@ async fn five_kills_lose_nothing(database: &Database) {
     let mut may_ask_again: HashMap<String, usize> = HashMap::new();
     for percent in [10, 25, 40, 60, 80] {
         let goal = i64::try_from(BATCHES * percent / 100).unwrap();
-        eventually(PATIENCE, "the next share of the batches is settled", async || {
-            database.count(SETTLED).await >= goal
-        })
+        eventually(
+            PATIENCE,
+            "the next share of the batches is settled",
+            async || database.count(SETTLED).await >= goal,
+        )
         .await;
         server.kill9();
         sessions_are_gone(database).await;
         let open = "SELECT batch_id AS value FROM batches WHERE status IN ('pending', 'valid')";
         let open = database.texts(open).await;
         let settled = database.count(SETTLED).await;
-        println!("    killed at {settled} settled, {} outstanding", open.len());
+        println!(
+            "    killed at {settled} settled, {} outstanding",
+            open.len()
+        );
         for id in open {
             *may_ask_again.entry(id).or_default() += 1;
         }
-        assert!(usize::try_from(settled).unwrap() < BATCHES, "killed too late");
+        assert!(
+            usize::try_from(settled).unwrap() < BATCHES,
+            "killed too late"
+        );
         server = place.serve().await;
         tracker.moved(server.address());
     }
@@ -69,7 +81,11 @@ async fn five_kills_lose_nothing(database: &Database) {
     server.terminate().await;
     compare_with_the_ledger(database, &sim).await;
     let stats = sim.stats();
-    assert_eq!(stats.asked_after_final as usize, stats.asked_after_final_ids.len(), "all ids kept");
+    assert_eq!(
+        stats.asked_after_final as usize,
+        stats.asked_after_final_ids.len(),
+        "all ids kept"
+    );
     for id in stats.asked_after_final_ids {
         let left = may_ask_again.get_mut(&id).filter(|left| **left > 0);
         *left.unwrap_or_else(|| panic!("{id} was asked for after it was final here")) -= 1;
@@ -109,7 +125,10 @@ fn body_of(call: usize) -> serde_json::Value {
 async fn wait_until_settled(database: &Database) {
     let open = "SELECT count(*) AS value FROM (SELECT 1 AS one FROM batches \
                 WHERE status IN ('pending', 'valid') LIMIT 1) AS open";
-    eventually(3 * PATIENCE, "everything is settled", async || database.number(open).await == 0).await;
+    eventually(3 * PATIENCE, "everything is settled", async || {
+        database.number(open).await == 0
+    })
+    .await;
 }
 
 /// A killed server's transactions may take a moment to end in PostgreSQL.
@@ -144,13 +163,24 @@ async fn compare_with_the_ledger(database: &Database, sim: &SimHandle) {
         let row = format!("{LEDGER} {service} {id} {word}");
         assert!(rows.contains(&row), "the ledger says {row}");
     }
-    assert!((BATCHES / 25..BATCHES / 16).contains(&invalid), "{invalid} invalid");
+    assert!(
+        (BATCHES / 25..BATCHES / 16).contains(&invalid),
+        "{invalid} invalid"
+    );
     let unexplained = "status = 'invalid' AND invalid_transactions = '[]'";
-    assert_eq!(database.count(unexplained).await, 0, "what was invalid is kept");
+    assert_eq!(
+        database.count(unexplained).await,
+        0,
+        "what was invalid is kept"
+    );
 }
 
 fn report(how: &str, database: &Database, sim: &SimHandle, tracked: Duration, settled: Duration) {
-    let on = if database.is_sqlite() { "SQLite" } else { "PostgreSQL" };
+    let on = if database.is_sqlite() {
+        "SQLite"
+    } else {
+        "PostgreSQL"
+    };
     let stats = sim.stats();
     println!(
         "{BATCHES} batches {how} on {on}: tracked after {:.1} s, settled after {:.1} s, {:.0} a second, \

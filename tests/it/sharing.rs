@@ -55,7 +55,9 @@ async fn a_killed_servers_ledgers_are_taken_over_within_the_lease() {
     println!("ledgers of a killed server taken over after {took:.1?} (lease {lease:?})");
     assert!(took <= lease + SLACK, "{took:?}");
     stage.all_settle(2).await;
-    stage.no_stranger_wrote(&[("first", pid), ("second", second.pid())]).await;
+    stage
+        .no_stranger_wrote(&[("first", pid), ("second", second.pid())])
+        .await;
 
     // A third in the place of the first gets its share.
     let third = stage.places[0].serve().await;
@@ -74,7 +76,10 @@ async fn a_server_that_stood_still_writes_nothing_with_what_it_held() {
     stage.are_even(&first, &second).await;
     let lost = first.held().await;
 
-    stage.sim.set_behaviour(&Behaviour { latency: Duration::from_secs(1), ..Behaviour::default() });
+    stage.sim.set_behaviour(&Behaviour {
+        latency: Duration::from_secs(1),
+        ..Behaviour::default()
+    });
     second.track(&round(0)).await;
     let asked: usize = lost.len() * SERVICES;
     eventually(PATIENCE, "both servers have asked", async || {
@@ -91,18 +96,30 @@ async fn a_server_that_stood_still_writes_nothing_with_what_it_held() {
         stage.database.count("polls = 0").await == 0
     })
     .await;
-    assert_eq!(stage.database.count("settled_at IS NOT NULL").await, 0, "all are undecided");
+    assert_eq!(
+        stage.database.count("settled_at IS NOT NULL").await,
+        0,
+        "all are undecided"
+    );
 
     first.cont();
-    eventually(PATIENCE, "the sleeper was told that its work is void", async || {
-        fenced(&first, &lost).await > 0
-    })
+    eventually(
+        PATIENCE,
+        "the sleeper was told that its work is void",
+        async || fenced(&first, &lost).await > 0,
+    )
     .await;
     stage.are_even(&first, &second).await;
     stage.sim.set_behaviour(&Behaviour::default());
     stage.all_settle(1).await;
-    stage.no_stranger_wrote(&[("first", first.pid()), ("second", second.pid())]).await;
-    assert_eq!(fenced(&second, &second.held().await).await, 0, "the heir lost nothing");
+    stage
+        .no_stranger_wrote(&[("first", first.pid()), ("second", second.pid())])
+        .await;
+    assert_eq!(
+        fenced(&second, &second.held().await).await,
+        0,
+        "the heir lost nothing"
+    );
     first.terminate().await;
     second.terminate().await;
 }
@@ -124,7 +141,9 @@ async fn a_server_that_leaves_gives_its_ledgers_back() {
     println!("ledgers of a server that left taken over after {took:.1?} (lease {lease:?})");
     assert!(took < lease / 2, "{took:?}: they were left to expire");
     stage.all_settle(1).await;
-    stage.no_stranger_wrote(&[("first", pid), ("second", second.pid())]).await;
+    stage
+        .no_stranger_wrote(&[("first", pid), ("second", second.pid())])
+        .await;
     second.terminate().await;
 }
 
@@ -158,7 +177,11 @@ impl Stage {
         }
         let database = Database::postgres();
         let places = ["first", "second"].map(|name| Installation::new(&database, name, &sections));
-        Self { database, sim, places }
+        Self {
+            database,
+            sim,
+            places,
+        }
     }
 
     async fn witness(&self) {
@@ -167,10 +190,18 @@ impl Stage {
 
     /// Waits until a server holds so many ledgers, and says so itself.
     async fn holds(&self, server: &ServerProcess, count: usize) {
-        eventually(PATIENCE, "a server holds its share of the ledgers", async || {
-            let leases = self.database.leases().await;
-            leases.iter().filter(|(_, holder)| server.is_holder(holder)).count() == count
-        })
+        eventually(
+            PATIENCE,
+            "a server holds its share of the ledgers",
+            async || {
+                let leases = self.database.leases().await;
+                leases
+                    .iter()
+                    .filter(|(_, holder)| server.is_holder(holder))
+                    .count()
+                    == count
+            },
+        )
         .await;
         eventually(PATIENCE, "the server says what it holds", async || {
             server.held().await.len() == count
@@ -209,7 +240,10 @@ impl Stage {
                  WHERE writer = '{name}' AND position('-{pid}-' IN COALESCE(holder, '')) = 0"
             );
             let strange = self.database.texts(&sql).await;
-            assert!(strange.is_empty(), "{server} wrote what others held: {strange:?}");
+            assert!(
+                strange.is_empty(),
+                "{server} wrote what others held: {strange:?}"
+            );
         }
     }
 }
@@ -232,6 +266,10 @@ fn round(number: usize) -> serde_json::Value {
 async fn fenced(server: &ServerProcess, ledgers: &[String]) -> u64 {
     let list = server.get("/v1/ledgers").await;
     let items = list["items"].as_array().unwrap();
-    let of_these = items.iter().filter(|item| ledgers.iter().any(|name| item["name"] == **name));
-    of_these.filter_map(|item| item["view"]["totals"]["fenced"].as_u64()).sum()
+    let of_these = items
+        .iter()
+        .filter(|item| ledgers.iter().any(|name| item["name"] == **name));
+    of_these
+        .filter_map(|item| item["view"]["totals"]["fenced"].as_u64())
+        .sum()
 }

@@ -7,11 +7,18 @@ use highwater::sim::{LedgerSim, SimOptions};
 
 const SERVICE: &str = "btXBt-Rb4VS::a000";
 
-on_both_databases!(rows_inserted_by_sql_are_settled, wrong_values_are_refused_by_the_table);
+on_both_databases!(
+    rows_inserted_by_sql_are_settled,
+    wrong_values_are_refused_by_the_table
+);
 
 async fn rows_inserted_by_sql_are_settled(database: &Database) {
     let ledger = |kind| {
-        let options = SimOptions { auto_submit: true, remember: Some(0), ..SimOptions::of(kind) };
+        let options = SimOptions {
+            auto_submit: true,
+            remember: Some(0),
+            ..SimOptions::of(kind)
+        };
         LedgerSim::start(options).unwrap()
     };
     let (splinter, sawtooth) = (ledger(LedgerKind::Splinter), ledger(LedgerKind::Sawtooth));
@@ -41,8 +48,10 @@ async fn rows_inserted_by_sql_are_settled(database: &Database) {
     }
     let right = rows.len() as i64 - wrong;
     rows.push(format!("('nobody-knows', '', '{}')", batch_id(1)));
-    let insert =
-        format!("INSERT INTO batches (ledger, service_id, batch_id) VALUES {}", rows.join(", "));
+    let insert = format!(
+        "INSERT INTO batches (ledger, service_id, batch_id) VALUES {}",
+        rows.join(", ")
+    );
     database.run(&insert).await.unwrap();
 
     eventually(PATIENCE, "the right ones are committed", async || {
@@ -50,17 +59,29 @@ async fn rows_inserted_by_sql_are_settled(database: &Database) {
     })
     .await;
     eventually(PATIENCE, "the wrong ones are refused", async || {
-        database.count("status = 'refused' AND last_error IS NOT NULL").await == wrong
+        database
+            .count("status = 'refused' AND last_error IS NOT NULL")
+            .await
+            == wrong
     })
     .await;
     let refused = "SELECT ledger || ' ' || last_error AS value FROM batches \
                    WHERE status = 'refused' AND batch_id = 'ab,cd'";
     let why = database.texts(refused).await;
     assert!(why[0].contains("128 lower case hex digits"), "{why:?}");
-    assert_eq!(database.count("status = 'refused' AND polls > 0").await, 0, "nobody was asked");
+    assert_eq!(
+        database.count("status = 'refused' AND polls > 0").await,
+        0,
+        "nobody was asked"
+    );
 
     // A ledger that is not configured: the row waits, and is shown.
-    assert_eq!(database.count("ledger = 'nobody-knows' AND status = 'pending'").await, 1);
+    assert_eq!(
+        database
+            .count("ledger = 'nobody-knows' AND status = 'pending'")
+            .await,
+        1
+    );
     eventually(PATIENCE, "the unknown ledger is listed", async || {
         let list = server.get("/v1/ledgers").await;
         list["items"].as_array().unwrap().iter().any(|item| {
@@ -72,15 +93,25 @@ async fn rows_inserted_by_sql_are_settled(database: &Database) {
     .await;
     assert!(server.page("/").await.contains("nobody-knows"));
     let ready = server.get("/readyz").await;
-    assert!(ready["warnings"].to_string().contains("nobody-knows"), "{ready}");
+    assert!(
+        ready["warnings"].to_string().contains("nobody-knows"),
+        "{ready}"
+    );
 
     // Numbered in the order of insertion, also by SQL.
     let order = "SELECT CAST(count(*) AS BIGINT) AS value FROM batches a JOIN batches b \
                  ON a.ledger = 'trace' AND b.ledger = 'trace' AND a.seq < b.seq \
                  WHERE a.batch_id = '";
-    let sql = format!("{order}{}' AND b.batch_id = '{}'", batch_id(1), batch_id(150));
+    let sql = format!(
+        "{order}{}' AND b.batch_id = '{}'",
+        batch_id(1),
+        batch_id(150)
+    );
     assert_eq!(database.number(&sql).await, 1);
-    assert_eq!(splinter.stats().asked_after_final + sawtooth.stats().asked_after_final, 0);
+    assert_eq!(
+        splinter.stats().asked_after_final + sawtooth.stats().asked_after_final,
+        0
+    );
     server.terminate().await;
 }
 
@@ -112,7 +143,15 @@ async fn wrong_values_are_refused_by_the_table(database: &Database) {
         assert!(database.run(&sql).await.is_err(), "it was taken: {shown}");
     }
     database.run(&with("", "")).await.unwrap();
-    assert!(database.run(&with("", "")).await.is_err(), "the key is unique");
-    assert_eq!(database.count("status = 'pending' AND service_id = '' AND polls = 0").await, 1);
+    assert!(
+        database.run(&with("", "")).await.is_err(),
+        "the key is unique"
+    );
+    assert_eq!(
+        database
+            .count("status = 'pending' AND service_id = '' AND polls = 0")
+            .await,
+        1
+    );
     server.terminate().await;
 }

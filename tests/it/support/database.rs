@@ -145,7 +145,9 @@ impl Database {
                 let file = folder.path().join("highwater.db");
                 let file = file.to_str().unwrap();
                 let mut conn = SyncConnectionWrapper::establish(file).await.unwrap();
-                conn.batch_execute("PRAGMA busy_timeout = 10000").await.unwrap();
+                conn.batch_execute("PRAGMA busy_timeout = 10000")
+                    .await
+                    .unwrap();
                 Connection::Sqlite(conn)
             }
             Self::Postgres { url, schema } => {
@@ -160,11 +162,16 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let Self::Postgres { url, schema } = self else { return };
+        let Self::Postgres { url, schema } = self else {
+            return;
+        };
         let (url, schema) = (url.clone(), schema.clone());
         // A thread of its own: the test's runtime may be ending.
         let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let mut conn = AsyncPgConnection::establish(&url).await.unwrap();
                 let sql = format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE");

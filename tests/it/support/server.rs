@@ -34,7 +34,11 @@ impl Installation {
             database.section(name)
         );
         std::fs::write(folder.path().join("highwater.toml"), config).unwrap();
-        Self { name: name.to_owned(), folder, starts: AtomicU32::new(0) }
+        Self {
+            name: name.to_owned(),
+            folder,
+            starts: AtomicU32::new(0),
+        }
     }
 
     /// Starts a server and waits until it is ready.
@@ -104,13 +108,19 @@ impl ServerProcess {
                 panic!("the server ended with {status}");
             }
             let said = std::fs::read_to_string(&self.out).unwrap();
-            let address = said.lines().find_map(|line| line.strip_prefix("listening on "));
+            let address = said
+                .lines()
+                .find_map(|line| line.strip_prefix("listening on "));
             self.address = address.unwrap_or_default().to_owned();
             said.ends_with('\n') && !self.address.is_empty()
         })
         .await;
         eventually(PATIENCE, "the server is ready", async || {
-            let answer = self.client.get(format!("{}/readyz", self.address)).send().await;
+            let answer = self
+                .client
+                .get(format!("{}/readyz", self.address))
+                .send()
+                .await;
             answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
         })
         .await;
@@ -138,14 +148,24 @@ impl ServerProcess {
 
     /// Gets what must be there.
     pub(crate) async fn get(&self, path: &str) -> Value {
-        let answer = self.client.get(format!("{}{path}", self.address)).send().await.unwrap();
+        let answer = self
+            .client
+            .get(format!("{}{path}", self.address))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), StatusCode::OK, "GET {path}");
         answer.json().await.unwrap()
     }
 
     /// Gets a page.
     pub(crate) async fn page(&self, path: &str) -> String {
-        let answer = self.client.get(format!("{}{path}", self.address)).send().await.unwrap();
+        let answer = self
+            .client
+            .get(format!("{}{path}", self.address))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), StatusCode::OK, "GET {path}");
         answer.text().await.unwrap()
     }
@@ -155,7 +175,10 @@ impl ServerProcess {
         let (status, answer) = post(&self.client, &self.address, body).await.unwrap();
         assert!(status.is_success(), "{status}: {answer}");
         assert_eq!(answer["known"], 0, "{answer}");
-        assert_eq!(answer["accepted"].as_u64(), body["batches"].as_array().map(|b| b.len() as u64));
+        assert_eq!(
+            answer["accepted"].as_u64(),
+            body["batches"].as_array().map(|b| b.len() as u64)
+        );
     }
 
     /// Names of the ledgers that it says it holds.
@@ -163,7 +186,8 @@ impl ServerProcess {
         let list = self.get("/v1/ledgers").await;
         let items = list["items"].as_array().unwrap();
         let held = items.iter().filter(|item| item["view"]["held"] == true);
-        held.map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+        held.map(|item| item["name"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// `kill -9`; returns when the process is gone.
@@ -222,7 +246,11 @@ async fn post(
     address: &str,
     body: &Value,
 ) -> reqwest::Result<(StatusCode, Value)> {
-    let answer = client.post(format!("{address}/v1/batches")).json(body).send().await?;
+    let answer = client
+        .post(format!("{address}/v1/batches"))
+        .json(body)
+        .send()
+        .await?;
     let status = answer.status();
     Ok((status, answer.json().await.unwrap_or(Value::Null)))
 }
@@ -266,7 +294,10 @@ impl Tracker {
 
     /// Waits until every call was answered well.
     pub(crate) async fn done(self) {
-        tokio::time::timeout(PATIENCE, self.task).await.expect("all calls are answered").unwrap();
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("all calls are answered")
+            .unwrap();
     }
 }
 
