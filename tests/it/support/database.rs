@@ -16,6 +16,7 @@ pub(crate) enum Database {
     Postgres { url: String, schema: String },
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Connection {
     Sqlite(SyncConnectionWrapper<SqliteConnection>),
     Postgres(AsyncPgConnection),
