@@ -139,6 +139,8 @@ async fn a_server_that_leaves_gives_its_ledgers_back() {
     stage
         .no_stranger_wrote(&[("first", pid), ("second", second.pid())])
         .await;
+    let stats = stage.sim.stats();
+    assert_eq!(stats.asked_after_final, 0, "the drain let answers fall");
     second.terminate().await;
 }
 
