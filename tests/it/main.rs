@@ -8,6 +8,12 @@
 mod batches_by_hand;
 mod command_line;
 mod imports;
+mod one_server;
+mod outage;
 mod recordings;
 mod replay;
 mod rude_ledgers;
+mod settle;
+mod sharing;
+mod sql_intake;
+mod support;

@@ -38,7 +38,7 @@ pub async fn fetch(ledger: Arc<dyn Ledger>, work: Arc<BatchesWork>) -> BatchesOu
             .map_or_else(|| kind.check_batch_id(&batch.batch_id), Err);
         match problem {
             Ok(()) => sound.push(index),
-            Err(problem) => outcome.answers[index] = Answer::Refused(problem.to_string()),
+            Err(problem) => outcome.answers[index] = Answer::Impossible(problem.to_string()),
         }
     }
     // The parts still to be asked for, the next one last.

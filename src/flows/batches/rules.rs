@@ -66,7 +66,10 @@ pub fn change_of(
     };
     let word = match answer {
         Answer::NotAsked => return None,
-        Answer::Refused(why) => {
+        Answer::Refused(why) | Answer::Impossible(why) => {
+            if matches!(answer, Answer::Impossible(_)) {
+                change.polled_at = None;
+            }
             change.status = Status::Refused;
             change.settled_at = Some(now);
             change.last_error = Some(why.clone());
@@ -253,6 +256,11 @@ mod tests {
             read_poll_log(&change.log).collect::<Vec<_>>(),
             [(now, "refused")]
         );
+        assert_eq!(change.polled_at, Some(now));
+        let unasked = Answer::Impossible("no such shape".into());
+        let change = change_of(&batch, &unasked, &settings(), now, 0.0).unwrap();
+        assert_eq!(change.status, Status::Refused);
+        assert_eq!(change.polled_at, None, "nobody was asked: no poll");
         assert_ne!(DueCursor::START, DueCursor::AtOnce(0));
     }
 

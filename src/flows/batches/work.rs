@@ -26,9 +26,10 @@ pub enum Answer {
     Reported(LedgerStatus),
     /// The ledger answered the request and left this id out.
     Missing,
-    /// The ledger will not answer for this id, or the id cannot be one of its
-    /// ids: why.
+    /// The ledger will not answer for this id: why.
     Refused(String),
+    /// Not asked, since the id cannot be one of the ledger's ids: why.
+    Impossible(String),
     /// Not asked: the request failed, or its turn did not come.
     NotAsked,
 }
