@@ -20,9 +20,9 @@ check:
 fmt:
     cargo fmt
 
-# The load benchmarks.
+# The load benchmarks, on both databases.
 bench *ARGS:
-    cargo bench {{ARGS}}
+    ./scripts/bench {{ARGS}}
 
 # Licences, advisories and sources of the dependencies (needs cargo-deny).
 deny:

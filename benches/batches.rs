@@ -305,10 +305,10 @@ async fn bare_bulk(store: &Store) -> f64 {
         })
         .collect();
     let begun = Instant::now();
-    for part in changes.chunks(5_000) {
+    for part in changes.chunks(2_000) {
         let group = ChangeGroup {
             stake: stake.clone(),
-            changes: part.to_vec(),
+            changes: part.into(),
         };
         let applied = store
             .apply_batch_changes("bare", vec![group])

@@ -18,6 +18,7 @@ use crate::time::Timestamp;
 use crate::watchdog::{Envelope, Intercom, ServiceContext, SettingsReader};
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -67,7 +68,7 @@ struct Item {
     report: BatchesReport,
     asked: usize,
     ticket: Ticket,
-    changes: Vec<BatchChange>,
+    changes: Arc<[BatchChange]>,
     stake: crate::store::LeaseStake,
 }
 
@@ -89,11 +90,7 @@ impl Updater {
     }
 
     fn gather(&mut self, outcome: BatchesOutcome, ticket: Ticket, ctx: &mut Context<Self>) {
-        let rows = outcome
-            .answers
-            .iter()
-            .filter(|answer| **answer != Answer::NotAsked)
-            .count();
+        let rows = rows_of(&outcome);
         if rows == 0 {
             // Nothing to write: a failure is told at once, whatever the database does.
             let asked = outcome.work.batches.len();
@@ -132,8 +129,7 @@ impl Updater {
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        let gathered = std::mem::take(&mut self.gathered);
-        self.rows = 0;
+        let gathered = self.take_group();
         let settings = self.settings.batches.clone();
         let writer = self.parts.batches.clone();
         self.committing = true;
@@ -142,7 +138,7 @@ impl Updater {
             let items = gathered
                 .into_iter()
                 .map(|(outcome, ticket)| Item {
-                    changes: changes_of(&outcome, &settings, now, rand::random()),
+                    changes: changes_of(&outcome, &settings, now, rand::random()).into(),
                     report: BatchesReport::of(&outcome),
                     asked: outcome.work.batches.len(),
                     stake: outcome.work.stake.clone(),
@@ -152,6 +148,26 @@ impl Updater {
             write(&writer, Group { items }).await
         });
         self.await_write(ctx, task);
+    }
+
+    /// The oldest outcomes, as many as one transaction takes.
+    fn take_group(&mut self) -> Vec<(BatchesOutcome, Ticket)> {
+        let most = self.settings.batches.commit_rows;
+        let mut rows = 0;
+        let fits = self.gathered.iter().take_while(|(outcome, _)| {
+            let first = rows == 0;
+            rows += rows_of(outcome);
+            first || rows <= most
+        });
+        let count = fits.count();
+        let rest = self.gathered.split_off(count);
+        let group = std::mem::replace(&mut self.gathered, rest);
+        self.rows = self
+            .gathered
+            .iter()
+            .map(|(outcome, _)| rows_of(outcome))
+            .sum();
+        group
     }
 
     fn await_write(
@@ -223,6 +239,15 @@ impl Updater {
             }
         });
     }
+}
+
+/// Rows that an outcome changes.
+fn rows_of(outcome: &BatchesOutcome) -> usize {
+    outcome
+        .answers
+        .iter()
+        .filter(|answer| **answer != Answer::NotAsked)
+        .count()
 }
 
 /// Writes a group in one transaction. A group that the database refuses is

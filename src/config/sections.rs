@@ -168,7 +168,7 @@ fn batches(s: &mut Section<'_, '_>) -> Option<BatchesSettings> {
     let max_in_flight = s.get("max_in_flight", 64, count(1..=4096, ""));
     let a_moment = Duration::from_millis(1)..=Duration::from_secs(1);
     let commit_interval = s.get("commit_interval", "5ms", duration(a_moment));
-    let commit_rows = s.get("commit_rows", 5000, count(1..=100_000, ""));
+    let commit_rows = s.get("commit_rows", 2000, count(1..=100_000, ""));
     Some(BatchesSettings {
         poll_interval: poll_interval?,
         fallback_poll_interval: fallback_poll_interval?,

@@ -160,7 +160,7 @@ pub struct BatchesSettings {
     pub max_in_flight: usize,
     /// The Updater commits after so long at the latest. Default 5ms.
     pub commit_interval: Duration,
-    /// The Updater commits when it holds so many rows. Default 5000.
+    /// The Updater commits when it holds so many rows, and no more at a time. Default 2000.
     pub commit_rows: usize,
 }
 

@@ -13,6 +13,7 @@ use diesel::sql_types::{Bool, Text};
 use diesel_async::RunQueryDsl;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use std::sync::Arc;
 
 /// How the partial indexes word it: a bound parameter would not match them.
 const OUTSTANDING: &str = "status IN ('pending', 'valid')";
@@ -106,7 +107,8 @@ pub struct DueQuery {
     pub without_services: Vec<String>,
 }
 
-/// What a poll changes in a row that is still outstanding.
+/// What a poll changes in a row that is still outstanding. Its JSON, which the
+/// bulk statement reads, leaves out what is not set.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct BatchChange {
     /// The row.
@@ -114,19 +116,22 @@ pub struct BatchChange {
     /// New status.
     pub status: Status,
     /// New `invalid_transactions` (JSON); `None` leaves them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub invalid_transactions: Option<String>,
     /// When the ledger answered; `None` when it was not asked (refused unasked).
-    #[serde(serialize_with = "sql_time")]
+    #[serde(serialize_with = "sql_time", skip_serializing_if = "Option::is_none")]
     pub polled_at: Option<Timestamp>,
     /// Whether the ledger answered unknown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unknown: bool,
     /// When it is due again; `None` once settled.
-    #[serde(serialize_with = "sql_time")]
+    #[serde(serialize_with = "sql_time", skip_serializing_if = "Option::is_none")]
     pub next_poll_at: Option<Timestamp>,
     /// When it was settled.
-    #[serde(serialize_with = "sql_time")]
+    #[serde(serialize_with = "sql_time", skip_serializing_if = "Option::is_none")]
     pub settled_at: Option<Timestamp>,
     /// New `last_error`; `None` clears it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// Entry for the poll log.
     pub log: String,
@@ -277,7 +282,7 @@ impl Store {
             let mut live = Vec::new();
             for (index, group) in groups.iter().enumerate() {
                 if is_held(&group.stake) {
-                    live.extend(&group.changes);
+                    live.extend(group.changes.iter());
                 } else {
                     fenced.push(index);
                 }
@@ -299,8 +304,8 @@ impl Store {
 pub struct ChangeGroup {
     /// The lease.
     pub stake: LeaseStake,
-    /// The changes.
-    pub changes: Vec<BatchChange>,
+    /// The changes; shared, since a group may have to be written again.
+    pub changes: Arc<[BatchChange]>,
 }
 
 /// What a transaction of changes did.

@@ -209,7 +209,7 @@ mod tests {
                 format!(
                     "{{\"ledger\":\"trace\",\"batch_id\":\"{id}\",\"transaction_ids\":[\"\"]}}"
                 ),
-                "transaction id",
+                "transaction_ids[0]",
             ),
         ] {
             let error = parse(&line, &Defaults::default(), &loaded).unwrap_err();
