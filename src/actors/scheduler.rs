@@ -74,7 +74,7 @@ impl Scheduler {
         let settings = parts.settings.current();
         let mut plan =
             BatchesPlan::new(settings.batches, &settings.ledgers, parts.health.current(), now);
-        for work in parts.in_flight.works() {
+        for work in parts.in_flight.take_over() {
             match work {
                 WorkId::Batches { ledger, service_id, seqs } => plan.adopt(&ledger, &service_id, &seqs),
             }

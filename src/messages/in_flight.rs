@@ -67,9 +67,13 @@ impl InFlight {
         self.lock().open.len()
     }
 
-    /// Work whose tickets are open.
-    pub fn works(&self) -> Vec<WorkId> {
-        self.lock().open.values().cloned().collect()
+    /// Work whose tickets are open, for a Scheduler that begins: tickets that
+    /// came back before this moment are none of its business, later ones are,
+    /// and no ticket is both.
+    pub fn take_over(&self) -> Vec<WorkId> {
+        let mut state = self.lock();
+        state.returned.clear();
+        state.open.values().cloned().collect()
     }
 
     /// Takes the tickets that have come back since the last call.
@@ -119,6 +123,16 @@ mod tests {
 
     fn work(seq: i64) -> WorkId {
         WorkId::Batches { ledger: Arc::from("l"), service_id: Arc::from(""), seqs: vec![seq] }
+    }
+
+    #[test]
+    fn who_takes_over_is_told_of_each_ticket_once() {
+        let in_flight = InFlight::default();
+        let (before, open) = (in_flight.open(work(1)), in_flight.open(work(2)));
+        before.settle();
+        assert_eq!(in_flight.take_over(), [work(2)]);
+        drop(open);
+        assert_eq!(in_flight.take_returned(), [Returned { work: work(2), settled: false }]);
     }
 
     #[test]
