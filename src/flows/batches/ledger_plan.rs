@@ -41,8 +41,11 @@ struct Sweep {
     at: Timestamp,
     /// Rows queued since it began.
     fresh: usize,
-    /// Rows were passed over since their service's queue was full.
-    capped: bool,
+    /// Rows may have been passed over since their service's queue was full:
+    /// swept again once such a queue is half empty.
+    passed_over: bool,
+    /// Told since the sweep began: something becomes due then.
+    told: Option<Timestamp>,
     /// Returned while a page was being read: the page may not know.
     returned: HashSet<i64>,
     /// To be begun afresh when the page under way has come.
@@ -56,7 +59,8 @@ impl Default for Sweep {
             cursor: DueCursor::START,
             at: Timestamp::default(),
             fresh: 0,
-            capped: false,
+            passed_over: false,
+            told: None,
             returned: HashSet::new(),
             again: false,
         }
@@ -157,7 +161,13 @@ impl LedgerPlan {
     }
 
     pub(super) fn due_at(&mut self, at: Timestamp) {
-        if self.settings.role == LedgerRole::Primary && self.sweep.cursor == DueCursor::START {
+        if self.settings.role != LedgerRole::Primary {
+            return;
+        }
+        if self.sweep.loading || self.sweep.cursor != DueCursor::START {
+            // The sweep under way may have passed it already.
+            self.sweep.told = Some(self.sweep.told.map_or(at, |told| told.min(at)));
+        } else {
             self.sweep.at = self.sweep.at.min(at);
         }
     }
@@ -169,15 +179,18 @@ impl LedgerPlan {
         }
         if self.sweep.cursor == DueCursor::START {
             self.sweep.fresh = 0;
-            self.sweep.capped = false;
+            self.sweep.told = None;
         }
         self.sweep.loading = true;
         self.sweep.returned.clear();
         let cap = self.service_cap();
-        let full = self.queues.iter().filter(|(_, queue)| queue.rows.len() >= cap).map(|(id, _)| &**id);
+        let full = || {
+            self.queues.iter().filter(|(_, queue)| queue.rows.len() >= cap).map(|(id, _)| &**id)
+        };
+        self.sweep.passed_over |= full().next().is_some();
         let backed_off = self.health.backed_off(now).map(|(id, _)| id);
         let without_services =
-            backed_off.chain(full).take(MOST_EXCLUDED).map(str::to_owned).collect();
+            backed_off.chain(full()).take(MOST_EXCLUDED).map(str::to_owned).collect();
         Some(DueQuery {
             ledger: self.settings.name.clone(),
             now,
@@ -220,7 +233,7 @@ impl LedgerPlan {
             self.sweep.at = now.plus(WAKE_GAP);
         } else if page.done {
             self.sweep.cursor = DueCursor::START;
-            self.sweep.at = if self.sweep.fresh > 0 || self.sweep.capped {
+            self.sweep.at = if self.sweep.fresh > 0 {
                 now.plus(BUSY_GAP)
             } else {
                 self.next_sweep(page.next_due, settings, now)
@@ -238,7 +251,7 @@ impl LedgerPlan {
         now: Timestamp,
     ) -> Timestamp {
         let (interval, next_due) = match self.settings.role {
-            LedgerRole::Primary => (settings.poll_interval, next_due),
+            LedgerRole::Primary => (settings.poll_interval, next_due.into_iter().chain(self.sweep.told).min()),
             LedgerRole::Fallback => (settings.fallback_poll_interval, None),
         };
         let at = [next_due, self.health.next_retry(now)]
@@ -255,7 +268,7 @@ impl LedgerPlan {
         };
         let queue = self.queues.entry(service.clone()).or_default();
         if queue.rows.len() >= cap {
-            self.sweep.capped = true;
+            self.sweep.passed_over = true;
             return;
         }
         let key = (row.last_polled_at, row.seq);
@@ -320,6 +333,7 @@ impl LedgerPlan {
             .unwrap_or(self.settings.ids_per_request)
             .min(self.settings.ids_per_request)
             .max(1);
+        let cap = self.service_cap();
         let queue = self.queues.get_mut(&service)?;
         let first = *queue.rows.keys().next()?;
         self.ready.remove(&(first, service.clone()));
@@ -332,9 +346,14 @@ impl LedgerPlan {
         if let Some(first) = queue.rows.keys().next() {
             self.ready.insert((*first, service.clone()));
         }
+        let half_empty = queue.rows.len() <= cap / 2;
         queue.in_flight += 1;
         self.in_flight += 1;
         self.queued -= batches.len();
+        if half_empty && self.sweep.passed_over {
+            self.sweep.passed_over = false;
+            self.wake(now);
+        }
         Some(BatchesWork { ledger: self.name.clone(), stake, service_id: service, batches })
     }
 
