@@ -118,7 +118,9 @@ pub(super) async fn ready(http: &Http) -> ReadyBody {
 
 /// What the last reload left undone, and since when.
 fn reload_warning(reload: &ReloadReport) -> Option<String> {
-    let since = reload.at.map_or_else(String::new, |at| format!(", at {at},"));
+    let since = reload
+        .at
+        .map_or_else(String::new, |at| format!(", at {at},"));
     if let Some(problem) = &reload.problem {
         return Some(format!("the last reload{since} changed nothing: {problem}"));
     }

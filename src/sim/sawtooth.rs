@@ -203,7 +203,10 @@ async fn statuses(
     let lot = shared.draw("", &asked);
     let behaviour = shared.behaviour(None);
     if behaviour.most_ids > 0 && ids.len() > behaviour.most_ids {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "413: Request Entity Too Large");
+        return text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "413: Request Entity Too Large",
+        );
     }
     let refused = |id: &&&str| behaviour.refused_ids.iter().any(|refused| refused == *id);
     if let Some(id) = ids.iter().find(refused) {

@@ -27,7 +27,12 @@ pub fn init_logging(settings: &LogSettings) {
     }
     let (filter_layer, filter) = reload::Layer::new(filter(settings));
     let (lines_layer, lines) = reload::Layer::new(lines(settings));
-    if tracing_subscriber::registry().with(filter_layer).with(lines_layer).try_init().is_ok() {
+    if tracing_subscriber::registry()
+        .with(filter_layer)
+        .with(lines_layer)
+        .try_init()
+        .is_ok()
+    {
         // Set once: only the first initialisation gets here.
         drop(HANDLES.set(Handles { filter, lines }));
     }

@@ -15,7 +15,10 @@ const ROUND: usize = 500;
 const FACTOR: f64 = 1.5;
 
 fn behaviour() -> Behaviour {
-    Behaviour { latency: LATENCY, ..Behaviour::default() }
+    Behaviour {
+        latency: LATENCY,
+        ..Behaviour::default()
+    }
 }
 
 fn hanging() -> Behaviour {
@@ -24,7 +27,11 @@ fn hanging() -> Behaviour {
 
 /// Tracks a round at each of these ledgers and waits until those that answer
 /// have settled theirs; answers how long that took, and the ids.
-async fn round(server: &Server, sims: &[SimHandle], answering: usize) -> (Duration, Vec<Vec<String>>) {
+async fn round(
+    server: &Server,
+    sims: &[SimHandle],
+    answering: usize,
+) -> (Duration, Vec<Vec<String>>) {
     let ids: Vec<Vec<String>> = sims.iter().map(|_| new_ids(ROUND)).collect();
     let begun = Instant::now();
     for (number, sim) in sims.iter().enumerate().rev() {
@@ -34,7 +41,9 @@ async fn round(server: &Server, sims: &[SimHandle], answering: usize) -> (Durati
         until("its batches settle", PATIENCE, async || {
             let name = format!("l{number}");
             let settled = server.total(&name, "settled").await;
-            if settled % ROUND as u64 == 0 && server.outstanding(&format!("ledger={name}")).await == 0 {
+            if settled % ROUND as u64 == 0
+                && server.outstanding(&format!("ledger={name}")).await == 0
+            {
                 Ok(())
             } else {
                 Err(format!("{name}: {settled} settled"))
@@ -47,14 +56,18 @@ async fn round(server: &Server, sims: &[SimHandle], answering: usize) -> (Durati
 
 fn assert_no_slower(what: &str, alone: Duration, beside: Duration) {
     println!("{what}: {alone:?} with all answering, {beside:?} beside one that hangs");
-    assert!(beside.as_secs_f64() <= alone.as_secs_f64() * FACTOR + 0.3, "{what}: {beside:?} against {alone:?}");
+    assert!(
+        beside.as_secs_f64() <= alone.as_secs_f64() * FACTOR + 0.3,
+        "{what}: {beside:?} against {alone:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_ten_ledgers_hangs_and_the_other_nine_lose_nothing() {
     let place = Place::new(Db::Sqlite);
-    let sims: Vec<SimHandle> =
-        (0..10).map(|_| sim(LedgerKind::Sawtooth, |options| options.latency = LATENCY)).collect();
+    let sims: Vec<SimHandle> = (0..10)
+        .map(|_| sim(LedgerKind::Sawtooth, |options| options.latency = LATENCY))
+        .collect();
     let ledgers: String = sims
         .iter()
         .enumerate()
@@ -69,7 +82,10 @@ async fn one_of_ten_ledgers_hangs_and_the_other_nine_lose_nothing() {
     round(&server, &sims, 10).await;
     let (alone, _) = round(&server, &sims, 10).await;
     let mut tracked = 2 * ROUND;
-    let gone = Behaviour { validator_gone: true, ..behaviour() };
+    let gone = Behaviour {
+        validator_gone: true,
+        ..behaviour()
+    };
     for (what, behaviour_now) in [("hanging ledger", hanging()), ("validator gone", gone)] {
         if what == "validator gone" {
             // While requests are under way: those get 503, later ones hang.
@@ -86,19 +102,33 @@ async fn one_of_ten_ledgers_hangs_and_the_other_nine_lose_nothing() {
             let view = server.view("l9").await;
             let why = text(&view["last_error"]);
             let told = why.contains("no answer within") || why.contains("503");
-            if text(&view["breaker"]) == "open" && told { Ok(view) } else { Err(view.to_string()) }
+            if text(&view["breaker"]) == "open" && told {
+                Ok(view)
+            } else {
+                Err(view.to_string())
+            }
         })
         .await;
-        assert!(!view["retry_at"].is_null() && view["totals"]["unknown"] == 0, "{view}");
+        assert!(
+            !view["retry_at"].is_null() && view["totals"]["unknown"] == 0,
+            "{view}"
+        );
         if what == "hanging ledger" {
             assert_eq!(server.total("l9", "answered").await, before);
             for row in server.rows("ledger=l9&status=pending").await {
-                assert_eq!((&row["polls"], &row["unknowns"]), (&0.into(), &0.into()), "{row}");
+                assert_eq!(
+                    (&row["polls"], &row["unknowns"]),
+                    (&0.into(), &0.into()),
+                    "{row}"
+                );
             }
         }
         assert!(server.outstanding("ledger=l9").await >= ids[9].len());
         for number in 0..9 {
-            assert_eq!(text(&server.view(&format!("l{number}")).await["breaker"]), "closed");
+            assert_eq!(
+                text(&server.view(&format!("l{number}")).await["breaker"]),
+                "closed"
+            );
         }
         // Back within the longest backoff, and what a few rounds take.
         tenth.set_behaviour(&behaviour());
@@ -128,13 +158,22 @@ async fn one_service_hangs_and_the_others_of_its_ledger_lose_nothing() {
         }
         let begun = Instant::now();
         for service in 0..SERVICES {
-            submit(&server, "supply", &node, &name(round, service), &new_ids(EACH)).await;
+            submit(
+                &server,
+                "supply",
+                &node,
+                &name(round, service),
+                &new_ids(EACH),
+            )
+            .await;
         }
         for service in 1..SERVICES {
             let query = format!("ledger=supply&service_id={}", name(round, service));
-            until("its batches settle", PATIENCE, async || match server.outstanding(&query).await {
-                0 => Ok(()),
-                count => Err(format!("{count} outstanding")),
+            until("its batches settle", PATIENCE, async || {
+                match server.outstanding(&query).await {
+                    0 => Ok(()),
+                    count => Err(format!("{count} outstanding")),
+                }
             })
             .await;
         }
@@ -148,18 +187,36 @@ async fn one_service_hangs_and_the_others_of_its_ledger_lose_nothing() {
     let hung = name(2, 0);
     until("the service is shown, and why", PATIENCE, async || {
         let view = server.view("supply").await;
-        let found = view["failing_services"].as_array().unwrap().iter().any(|service| {
-            service["service_id"] == hung.as_str() && text(&service["last_error"]).contains("no answer within")
-        });
-        if found && text(&view["breaker"]) == "closed" { Ok(()) } else { Err(view.to_string()) }
+        let found = view["failing_services"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|service| {
+                service["service_id"] == hung.as_str()
+                    && text(&service["last_error"]).contains("no answer within")
+            });
+        if found && text(&view["breaker"]) == "closed" {
+            Ok(())
+        } else {
+            Err(view.to_string())
+        }
     })
     .await;
-    for row in server.rows(&format!("ledger=supply&service_id={hung}")).await {
-        assert_eq!((&row["polls"], &row["unknowns"]), (&0.into(), &0.into()), "{row}");
+    for row in server
+        .rows(&format!("ledger=supply&service_id={hung}"))
+        .await
+    {
+        assert_eq!(
+            (&row["polls"], &row["unknowns"]),
+            (&0.into(), &0.into()),
+            "{row}"
+        );
     }
     node.set_service_behaviour(&hung, None);
     let back = server.all_settle("supply").await;
     assert!(back < Duration::from_secs(8), "{back:?}");
-    server.assert_true("supply", &node, 3 * SERVICES * EACH).await;
+    server
+        .assert_true("supply", &node, 3 * SERVICES * EACH)
+        .await;
     server.stop();
 }

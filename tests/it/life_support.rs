@@ -42,7 +42,10 @@ impl Place {
             let number = SCHEMAS.fetch_add(1, Ordering::Relaxed);
             (url, format!("life_{}_{number}", std::process::id()))
         });
-        Self { folder: tempfile::tempdir().unwrap(), postgres }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            postgres,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -53,7 +56,9 @@ impl Place {
     pub(crate) fn base(&self) -> String {
         let database = match &self.postgres {
             None => "url = \"sqlite://highwater.db\"\nsynchronous = \"normal\"".to_owned(),
-            Some((url, schema)) => format!("url = \"{url}\"\nschema = \"{schema}\"\nconnections = 4"),
+            Some((url, schema)) => {
+                format!("url = \"{url}\"\nschema = \"{schema}\"\nconnections = 4")
+            }
         };
         format!(
             "[database]\n{database}\n\
@@ -62,15 +67,23 @@ impl Place {
     }
 
     pub(crate) fn control_token(&self) -> String {
-        std::fs::read_to_string(self.path().join("control.token")).unwrap().trim().to_owned()
+        std::fs::read_to_string(self.path().join("control.token"))
+            .unwrap()
+            .trim()
+            .to_owned()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some((url, schema)) = self.postgres.take() else { return };
+        let Some((url, schema)) = self.postgres.take() else {
+            return;
+        };
         let drop_schema = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let mut conn = AsyncPgConnection::establish(&url).await.unwrap();
                 let statement = format!("DROP SCHEMA IF EXISTS {schema} CASCADE");
@@ -79,7 +92,10 @@ impl Drop for Place {
         };
         // A thread of its own, since this may be one of a runtime.
         let dropped = std::thread::spawn(drop_schema).join();
-        assert!(dropped.is_ok() || std::thread::panicking(), "the schema was not dropped");
+        assert!(
+            dropped.is_ok() || std::thread::panicking(),
+            "the schema was not dropped"
+        );
     }
 }
 
@@ -92,17 +108,28 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(base: String) -> Self {
-        Self { base, client: reqwest::Client::new() }
+        Self {
+            base,
+            client: reqwest::Client::new(),
+        }
     }
 
     pub(crate) async fn text(&self, path: &str) -> (u16, String) {
-        let response = self.client.get(format!("{}{path}", self.base)).send().await.unwrap();
+        let response = self
+            .client
+            .get(format!("{}{path}", self.base))
+            .send()
+            .await
+            .unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         let (status, text) = self.text(path).await;
-        (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}")))
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}")),
+        )
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value, token: Option<&str>) -> (u16, Value) {
@@ -120,8 +147,14 @@ impl Api {
                 .iter()
                 .map(|id| json!({"ledger": ledger, "service_id": service_id, "batch_id": id}))
                 .collect();
-            let (status, body) = self.post("/v1/batches", &json!({ "batches": batches }), None).await;
-            assert_eq!((status, &body["accepted"]), (202, &part.len().into()), "{body}");
+            let (status, body) = self
+                .post("/v1/batches", &json!({ "batches": batches }), None)
+                .await;
+            assert_eq!(
+                (status, &body["accepted"]),
+                (202, &part.len().into()),
+                "{body}"
+            );
         }
     }
 
@@ -130,7 +163,9 @@ impl Api {
         let mut rows = Vec::new();
         let mut cursor = String::new();
         loop {
-            let (status, mut page) = self.get(&format!("/v1/batches?limit=1000&{query}{cursor}")).await;
+            let (status, mut page) = self
+                .get(&format!("/v1/batches?limit=1000&{query}{cursor}"))
+                .await;
             assert_eq!(status, 200, "{page}");
             rows.append(page["items"].as_array_mut().unwrap());
             match page["next"].as_str() {
@@ -152,12 +187,17 @@ impl Api {
     pub(crate) async fn all_settle(&self, ledger: &str) -> Duration {
         let begun = Instant::now();
         let query = format!("ledger={ledger}");
-        until(&format!("all batches of {ledger} settle"), PATIENCE, async || {
-            match self.outstanding(&query).await {
+        until(
+            &format!("all batches of {ledger} settle"),
+            PATIENCE,
+            async || match self.outstanding(&query).await {
                 0 => Ok(()),
-                count => Err(format!("{count} are outstanding; {}", self.view(ledger).await)),
-            }
-        })
+                count => Err(format!(
+                    "{count} are outstanding; {}",
+                    self.view(ledger).await
+                )),
+            },
+        )
         .await;
         begun.elapsed()
     }
@@ -182,7 +222,9 @@ impl Api {
     }
 
     pub(crate) async fn total(&self, ledger: &str, count: &str) -> u64 {
-        self.view(ledger).await["totals"][count].as_u64().unwrap_or(0)
+        self.view(ledger).await["totals"][count]
+            .as_u64()
+            .unwrap_or(0)
     }
 
     /// Every batch of a ledger has the status that the ledger gives it.
@@ -221,12 +263,18 @@ impl Server {
     /// Starts a server with the place's database and these further sections.
     pub(crate) fn start(place: &Place, sections: &str) -> Self {
         let text = format!("{}[log]\nfilter = \"off\"\n{sections}", place.base());
-        let options = LoadOptions { create_control_token: true };
+        let options = LoadOptions {
+            create_control_token: true,
+        };
         let config = config::parse(&text, "test.toml", place.path(), [], options)
             .unwrap_or_else(|errors| panic!("{errors}\n{text}"));
         let (tell, told) = mpsc::channel::<Ready>();
         let on_ready = Box::new(move |ready| tell.send(ready).unwrap());
-        let launch = Launch { config, reload: None, on_ready: Some(on_ready) };
+        let launch = Launch {
+            config,
+            reload: None,
+            on_ready: Some(on_ready),
+        };
         let thread = std::thread::spawn(move || app::run(launch));
         let Ok(ready) = told.recv_timeout(PATIENCE) else {
             panic!("the server did not start: {:?}", thread.join());
@@ -241,7 +289,11 @@ impl Server {
     }
 
     pub(crate) fn service(&self, name: &str) -> ServiceStatus {
-        self.watchdog.status().into_iter().find(|service| service.name == name).unwrap()
+        self.watchdog
+            .status()
+            .into_iter()
+            .find(|service| service.name == name)
+            .unwrap()
     }
 
     /// Drains the server.
@@ -256,7 +308,10 @@ impl Drop for Server {
         self.stop.stop();
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
-            assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
+            assert!(
+                ended.is_ok() || std::thread::panicking(),
+                "the server panicked"
+            );
         }
     }
 }
@@ -287,7 +342,10 @@ pub(crate) async fn until<T>(
             Ok(found) => return found,
             Err(seen) => seen,
         };
-        assert!(Instant::now() < deadline, "not within {patience:?}: {what}; last seen: {seen}");
+        assert!(
+            Instant::now() < deadline,
+            "not within {patience:?}: {what}; last seen: {seen}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -328,7 +386,13 @@ pub(crate) fn mixed(number: u64) -> u64 {
 }
 
 /// Submits ids to the ledger and tracks them at the server.
-pub(crate) async fn submit(api: &Api, name: &str, sim: &SimHandle, service_id: &str, ids: &[String]) {
+pub(crate) async fn submit(
+    api: &Api,
+    name: &str,
+    sim: &SimHandle,
+    service_id: &str,
+    ids: &[String],
+) {
     sim.submit_many(service_id, ids.iter().map(String::as_str));
     api.track(name, service_id, ids).await;
 }

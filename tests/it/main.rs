@@ -7,6 +7,12 @@
 
 mod batches_by_hand;
 mod command_line;
+mod life_hang;
+mod life_panics;
+mod life_reload;
+mod life_rude;
+mod life_rules;
+mod life_support;
 mod recordings;
 mod replay;
 mod rude_ledgers;

@@ -26,7 +26,15 @@ fn settings(kind: &str, ledger: &str) -> Settings {
         "[batches]\npoll_interval = \"1h\"\nbackoff = {{ min = \"1s\", max = \"8s\" }}\nbreaker_failures = 2\n\
          [[ledgers]]\nname = \"l\"\nkind = \"{kind}\"\nurl = \"http://127.0.0.1:1\"\n{ledger}\n"
     );
-    config::parse(&text, "test.toml", Path::new("/"), [], config::LoadOptions::default()).unwrap().settings
+    config::parse(
+        &text,
+        "test.toml",
+        Path::new("/"),
+        [],
+        config::LoadOptions::default(),
+    )
+    .unwrap()
+    .settings
 }
 
 /// A plan for one ledger, and the table it reads.
@@ -44,11 +52,21 @@ struct World {
 
 impl World {
     fn new(kind: &str, ledger: &str) -> Self {
-        let Settings { batches, ledgers, .. } = settings(kind, ledger);
+        let Settings {
+            batches, ledgers, ..
+        } = settings(kind, ledger);
         let mut plan = BatchesPlan::new(batches.clone(), &ledgers, BTreeMap::new(), START);
         plan.hold(&holdings(), START);
         let now = START.plus(ms(10));
-        Self { plan, batches, ledgers, now, table: BTreeMap::new(), queries: Vec::new(), open: Vec::new() }
+        Self {
+            plan,
+            batches,
+            ledgers,
+            now,
+            table: BTreeMap::new(),
+            queries: Vec::new(),
+            open: Vec::new(),
+        }
     }
 
     fn insert(&mut self, seq: i64, service: &str, polled: Option<Timestamp>) {
@@ -79,7 +97,11 @@ impl World {
         let done = rows.len() < limit;
         rows.truncate(limit);
         let cursor = rows.last().map_or(query.after, |(place, _)| *place);
-        let later = self.table.values().filter_map(|row| row.next_poll_at).filter(|at| *at > query.now);
+        let later = self
+            .table
+            .values()
+            .filter_map(|row| row.next_poll_at)
+            .filter(|at| *at > query.now);
         BatchesPage {
             ledger: query.ledger.clone(),
             rows: rows.into_iter().map(|(_, row)| row).collect(),
@@ -140,7 +162,8 @@ impl World {
         }
         self.plan.returned("l", &work.service_id, &seqs(&work));
         if matches!(how, End::Fallen) {
-            self.plan.abandoned(&work.ledger, &work.service_id, self.now, 0.0);
+            self.plan
+                .abandoned(&work.ledger, &work.service_id, self.now, 0.0);
         }
     }
 
@@ -169,8 +192,14 @@ enum End {
 
 fn holdings() -> Holdings {
     let name = batches_lease("l");
-    let stake = LeaseStake { name: name.clone(), epoch: 1 };
-    Holdings { held: [(name, stake)].into(), others: BTreeMap::new() }
+    let stake = LeaseStake {
+        name: name.clone(),
+        epoch: 1,
+    };
+    Holdings {
+        held: [(name, stake)].into(),
+        others: BTreeMap::new(),
+    }
 }
 
 fn seqs(work: &BatchesWork) -> Vec<i64> {
@@ -189,7 +218,11 @@ fn behind(place: DueCursor, after: DueCursor) -> bool {
 }
 
 fn report(work: &BatchesWork, how: &End) -> BatchesReport {
-    let failure = if let End::Failed(failure) = how { Some(failure.clone()) } else { None };
+    let failure = if let End::Failed(failure) = how {
+        Some(failure.clone())
+    } else {
+        None
+    };
     let count = work.batches.len() as u64;
     BatchesReport {
         ledger: work.ledger.clone(),
@@ -225,10 +258,18 @@ fn a_slow_service_leaves_connections_to_the_others() {
     }
     world.read();
     let taken = world.take_all();
-    assert_eq!(taken, [[0], [1], [20], [21]], "two services share four connections evenly");
+    assert_eq!(
+        taken,
+        [[0], [1], [20], [21]],
+        "two services share four connections evenly"
+    );
     // The slow one's stay open; the other one goes on.
     for _ in 0..18 {
-        let quick = world.open.iter().position(|work| &*work.service_id == "c::quick").unwrap();
+        let quick = world
+            .open
+            .iter()
+            .position(|work| &*work.service_id == "c::quick")
+            .unwrap();
         world.end(quick, &End::Settled);
         world.now = world.now.plus(ms(6));
         world.read();
@@ -249,7 +290,10 @@ fn a_backlog_beyond_the_queue_is_read_on_as_the_queue_empties() {
     let mut steps = 0;
     while !world.table.is_empty() {
         world.read();
-        assert!(world.plan.view(world.now).ledgers[0].queued <= 20, "the cap of a service");
+        assert!(
+            world.plan.view(world.now).ledgers[0].queued <= 20,
+            "the cap of a service"
+        );
         world.take_all();
         while !world.open.is_empty() {
             world.end(0, &End::Settled);
@@ -259,7 +303,11 @@ fn a_backlog_beyond_the_queue_is_read_on_as_the_queue_empties() {
             world.end(0, &End::Settled);
         }
         let slept = world.sleep();
-        assert!(world.table.is_empty() || slept <= ms(20), "{slept:?} with {} due", world.table.len());
+        assert!(
+            world.table.is_empty() || slept <= ms(20),
+            "{slept:?} with {} due",
+            world.table.len()
+        );
         steps += 1;
         assert!(steps < 100);
     }
@@ -353,7 +401,9 @@ fn what_is_held_is_not_handed_out_again_and_what_is_adopted_neither() {
     assert_eq!(world.take(), None);
     // The adopted work came back with nothing: done again.
     world.plan.returned("l", "", &[1, 2]);
-    world.plan.abandoned(&Arc::from("l"), &Arc::from(""), world.now, 0.0);
+    world
+        .plan
+        .abandoned(&Arc::from("l"), &Arc::from(""), world.now, 0.0);
     world.now = world.now.plus(ms(300));
     world.read();
     assert_eq!(world.take().unwrap(), [1, 2]);
@@ -420,7 +470,11 @@ fn nothing_is_asked_without_the_lease() {
     world.plan.hold(&holdings(), world.now);
     world.now = world.now.plus(ms(10));
     world.read();
-    assert_eq!(world.take().unwrap(), [2], "what is still out is not asked again");
+    assert_eq!(
+        world.take().unwrap(),
+        [2],
+        "what is still out is not asked again"
+    );
 }
 
 /// A step of a random life.
@@ -490,9 +544,15 @@ impl World {
             }
             Step::Wake => self.plan.wake(None, self.now),
             Step::Pass(millis) => self.now = self.now.plus(ms(millis)),
-            Step::Configure => self.plan.configure(self.batches.clone(), &self.ledgers, self.now),
+            Step::Configure => self
+                .plan
+                .configure(self.batches.clone(), &self.ledgers, self.now),
             Step::Hold(held) => {
-                let held = if held { holdings() } else { Holdings::default() };
+                let held = if held {
+                    holdings()
+                } else {
+                    Holdings::default()
+                };
                 self.plan.hold(&held, self.now);
             }
         }
@@ -504,7 +564,11 @@ impl World {
             prop_assert!(seen.insert(seq), "{} is in two open works", seq);
         }
         prop_assert!(self.open.len() <= connections);
-        prop_assert!(self.open.iter().all(|work| !work.batches.is_empty() && work.batches.len() <= 2));
+        prop_assert!(
+            self.open
+                .iter()
+                .all(|work| !work.batches.is_empty() && work.batches.len() <= 2)
+        );
         Ok(())
     }
 }
