@@ -151,7 +151,7 @@ fn trace(name: &str, sim: &SimHandle) -> String {
 
 fn slow() -> SimHandle {
     sim(LedgerKind::Sawtooth, |options| {
-        options.latency = Duration::from_millis(30)
+        options.latency = Duration::from_millis(30);
     })
 }
 
@@ -342,7 +342,7 @@ async fn another_address_is_reported_as_needing_a_restart() {
 async fn sigterm_drains_and_gives_the_leases_back() {
     for db in [Db::Sqlite, Db::Postgres] {
         let sim = sim(LedgerKind::Sawtooth, |options| {
-            options.latency = Duration::from_millis(300)
+            options.latency = Duration::from_millis(300);
         });
         let mut process = Process::start(db, &format!("{BATCHES}{}", trace("trace", &sim)));
         submit(&process.api, "trace", &sim, "", &new_ids(400)).await;
@@ -401,7 +401,7 @@ async fn read(store: &Store) -> (usize, Vec<(String, String)>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_quits_at_once() {
     let sim = sim(LedgerKind::Sawtooth, |options| {
-        options.latency = Duration::from_secs(8)
+        options.latency = Duration::from_secs(8);
     });
     let mut process = Process::start(Db::Sqlite, &format!("{BATCHES}{}", trace("trace", &sim)));
     submit(&process.api, "trace", &sim, "", &new_ids(20)).await;

@@ -88,7 +88,7 @@ async fn what_stays_pending_is_no_busy_loop() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn never_polled_ones_come_first() {
     let trace = sim(LedgerKind::Sawtooth, |options| {
-        options.latency = Duration::from_millis(150)
+        options.latency = Duration::from_millis(150);
     });
     let place = Place::new(Db::Sqlite);
     let section = ledger(
