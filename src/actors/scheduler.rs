@@ -79,7 +79,7 @@ impl Scheduler {
             parts.health.current(),
             now,
         );
-        for (work, fetched) in parts.in_flight.works() {
+        for (work, fetched) in parts.in_flight.take_over() {
             match work {
                 WorkId::Batches {
                     ledger,

@@ -311,26 +311,24 @@ async fn obey(
                     tracing::warn!("SIGHUP is ignored: there is no configuration file");
                     continue;
                 };
-                let problem = match reload() {
-                    Ok(loaded) => match fan.apply(loaded, settings) {
-                        Applied::Whole => None,
-                        Applied::Except(keys) => Some(format!(
-                            "applied, except for what needs a restart of the server: {}",
-                            keys.join(", ")
-                        )),
-                    },
-                    Err(errors) => Some(errors.to_string()),
+                let mut told = ReloadReport {
+                    at: Some(Timestamp::now()),
+                    ..ReloadReport::default()
                 };
-                match &problem {
-                    None => tracing::info!("configuration reloaded"),
-                    Some(problem) => {
-                        tracing::error!(problem = %problem, "the reload had a problem");
+                match reload() {
+                    Ok(loaded) => match fan.apply(loaded, settings) {
+                        Applied::Whole => tracing::info!("configuration reloaded"),
+                        Applied::Except(keys) => {
+                            tracing::warn!(config.keys = ?keys, "configuration reloaded, except for what needs a restart");
+                            told.needs_restart = keys;
+                        }
+                    },
+                    Err(errors) => {
+                        tracing::error!(problem = %errors, "the reload changed nothing");
+                        told.problem = Some(errors.to_string());
                     }
                 }
-                report.send_replace(ReloadReport {
-                    at: Some(Timestamp::now()),
-                    problem,
-                });
+                report.send_replace(told);
             }
         }
     }

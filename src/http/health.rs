@@ -2,7 +2,7 @@
 
 use super::overview::Overview;
 use super::single_flight::{Given, SingleFlight, Spacing};
-use super::state::Http;
+use super::state::{Http, ReloadReport};
 use super::summary::summary_within;
 use crate::store::{Store, StoreError};
 use crate::watchdog::ServiceState;
@@ -103,9 +103,7 @@ pub(super) async fn ready(http: &Http) -> ReadyBody {
         }
     }
     let mut warnings = Vec::new();
-    if let Some(problem) = &http.state.reload.borrow().problem {
-        warnings.push(format!("the last reload changed nothing: {problem}"));
-    }
+    warnings.extend(reload_warning(&http.state.reload.borrow()));
     for service in &services {
         if !service.critical && service.state == ServiceState::Failed {
             warnings.push(format!("service {} has failed", service.name));
@@ -119,6 +117,22 @@ pub(super) async fn ready(http: &Http) -> ReadyBody {
         reasons,
         warnings,
     }
+}
+
+/// What the last reload left undone, and since when.
+fn reload_warning(reload: &ReloadReport) -> Option<String> {
+    let since = reload
+        .at
+        .map_or_else(String::new, |at| format!(", at {at},"));
+    if let Some(problem) = &reload.problem {
+        return Some(format!("the last reload{since} changed nothing: {problem}"));
+    }
+    (!reload.needs_restart.is_empty()).then(|| {
+        format!(
+            "the last reload{since} was applied, except for what needs a restart of the server: {}",
+            reload.needs_restart.join(", ")
+        )
+    })
 }
 
 async fn database_problem(http: &Http) -> Option<String> {

@@ -18,8 +18,10 @@ use tokio::sync::watch;
 pub struct ReloadReport {
     /// When it was asked for; `None` before the first.
     pub at: Option<Timestamp>,
-    /// What was wrong; `None` when it was applied.
+    /// What was wrong, and nothing was changed; `None` when it was applied.
     pub problem: Option<String>,
+    /// Keys that changed and wait for a restart; the rest was applied.
+    pub needs_restart: Vec<String>,
 }
 
 /// Shared by all handlers; cheap to clone.

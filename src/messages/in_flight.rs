@@ -128,9 +128,12 @@ impl InFlight {
         self.shared.lock().writing
     }
 
-    /// Work whose tickets are open, and whether it is fetched.
-    pub fn works(&self) -> Vec<(WorkId, bool)> {
-        let state = self.shared.lock();
+    /// Work whose tickets are open, and whether it is fetched, for a Scheduler
+    /// that begins: news from before this moment is none of its business,
+    /// later news is, and no ticket is both.
+    pub fn take_over(&self) -> Vec<(WorkId, bool)> {
+        let mut state = self.shared.lock();
+        state.news.clear();
         state
             .open
             .values()
@@ -220,6 +223,21 @@ mod tests {
             service_id: Arc::from(""),
             seqs: vec![seq],
         }
+    }
+
+    #[test]
+    fn who_takes_over_is_told_of_each_ticket_once() {
+        let in_flight = InFlight::default();
+        let (before, open) = (in_flight.open(work(1)), in_flight.open(work(2)));
+        before.settle();
+        assert_eq!(in_flight.take_over(), [(work(2), false)]);
+        drop(open);
+        let returned = TicketNews::Returned {
+            work: work(2),
+            fetched: false,
+            settled: false,
+        };
+        assert_eq!(in_flight.take_news(), [returned]);
     }
 
     #[test]

@@ -30,11 +30,15 @@ pub enum Fault {
     NotFound,
     /// Answers 429, with `Retry-After` where `retry_after` is set.
     TooMany,
+    /// Takes the request and hangs up without a word.
+    Close,
+    /// Answers 302 and points elsewhere.
+    Redirect,
 }
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Fail,
         Self::Hang,
         Self::Garbage,
@@ -45,6 +49,8 @@ impl Fault {
         Self::Unauthorized,
         Self::NotFound,
         Self::TooMany,
+        Self::Close,
+        Self::Redirect,
     ];
 
     /// The word on the command line and in JSON.
@@ -60,6 +66,8 @@ impl Fault {
             Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
             Self::TooMany => "too_many",
+            Self::Close => "close",
+            Self::Redirect => "redirect",
         }
     }
 }
@@ -151,6 +159,12 @@ pub struct Behaviour {
     /// validator timeout and then gets 503 code 17. Means the whole ledger, not
     /// one service.
     pub validator_gone: bool,
+    /// Sawtooth: most ids in a request, as a proxy before it may allow; more
+    /// get 413. 0 for any number.
+    pub most_ids: usize,
+    /// Sawtooth: ids that are refused though their shape is right; a request
+    /// with one of them gets 400 code 60.
+    pub refused_ids: Vec<String>,
 }
 
 impl Default for Behaviour {
@@ -162,6 +176,8 @@ impl Default for Behaviour {
             retry_after: None,
             oversize_bytes: 11 << 20,
             validator_gone: false,
+            most_ids: 0,
+            refused_ids: Vec::new(),
         }
     }
 }

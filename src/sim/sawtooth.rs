@@ -201,6 +201,17 @@ async fn statuses(
     }
     let asked: Vec<(Key, &str)> = ids.iter().map(|id| (hash::key(id), *id)).collect();
     let lot = shared.draw("", &asked);
+    let behaviour = shared.behaviour(None);
+    if behaviour.most_ids > 0 && ids.len() > behaviour.most_ids {
+        return text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "413: Request Entity Too Large",
+        );
+    }
+    let refused = |id: &&&str| behaviour.refused_ids.iter().any(|refused| refused == *id);
+    if let Some(id) = ids.iter().find(refused) {
+        return BAD_ID.answer_with(id, build(BAD_ID.0, JSON));
+    }
     let mut gone = shared.gone.subscribe();
     if *gone.borrow() {
         let back = async { gone.wait_for(|gone| !*gone).await.is_ok() };
@@ -218,6 +229,8 @@ async fn statuses(
                 return text(StatusCode::UNAUTHORIZED, "401: Unauthorized");
             }
             Some(Fault::NotFound) => return text(StatusCode::NOT_FOUND, "404: Not Found"),
+            Some(Fault::Close) => return shared::close(),
+            Some(Fault::Redirect) => return shared::redirect(),
             Some(Fault::TooMany) => {
                 let mut response = shared.too_many("");
                 response.content_type(JSON);

@@ -291,6 +291,21 @@ pub(super) fn query(req: &HttpRequest) -> url::form_urlencoded::Parse<'_> {
     url::form_urlencoded::parse(req.query_string().as_bytes())
 }
 
+/// Hangs up: the connection ends before anything was sent.
+pub(super) fn close() -> HttpResponse {
+    let error = io::Error::from(io::ErrorKind::ConnectionAborted);
+    HttpResponse::Ok()
+        .no_chunking(1)
+        .streaming(stream::once(async { Err::<Bytes, _>(error) }))
+}
+
+/// Points elsewhere, where nobody answers.
+pub(super) fn redirect() -> HttpResponse {
+    HttpResponse::Found()
+        .insert_header((header::LOCATION, "http://127.0.0.1:9/login"))
+        .body("elsewhere")
+}
+
 /// Starts a JSON answer of a status.
 pub(super) fn json(status: StatusCode, content_type: &'static str) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);

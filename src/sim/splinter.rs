@@ -137,6 +137,8 @@ async fn batch_statuses(
         Some(Fault::Unauthorized) => return early(StatusCode::UNAUTHORIZED, UNAUTHORIZED),
         Some(Fault::NotFound) => return no_service(&circuit, &service),
         Some(Fault::TooMany) => return shared.too_many(&service_id).finish(),
+        Some(Fault::Close) => return shared::close(),
+        Some(Fault::Redirect) => return shared::redirect(),
         _ => {}
     }
     let now = match wait {

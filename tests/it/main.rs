@@ -8,6 +8,12 @@
 mod batches_by_hand;
 mod command_line;
 mod imports;
+mod life_hang;
+mod life_panics;
+mod life_reload;
+mod life_rude;
+mod life_rules;
+mod life_support;
 mod one_server;
 mod outage;
 mod recordings;

@@ -194,7 +194,12 @@ impl LedgerHealth {
             // One batch's endless answer may be what does not fit: let its neighbours go.
             service.most_ids = Some(asked.div_ceil(2));
         }
-        service.failures = service.failures.saturating_add(1);
+        // Requests that were out together and fail together are one failure:
+        // more connections must not mean a longer backoff.
+        let counts = service.failures == 0 || service.retry_at <= now;
+        if counts {
+            service.failures = service.failures.saturating_add(1);
+        }
         let mut delay = policy.delay(service.failures, chance);
         match failure {
             Failure::Ledger(LedgerError::TooMany {
@@ -207,11 +212,12 @@ impl LedgerHealth {
             }
             _ => {}
         }
-        service.retry_at = now.plus(delay);
+        service.retry_at = service.retry_at.max(now.plus(delay));
         service.last_error.clone_from(&text);
         service.of_ledger = of_ledger;
-        if of_ledger {
-            self.ledger_failed(text, false, policy, now, chance);
+        if of_ledger && (counts || self.open_until.is_some()) {
+            // A ledger without services has no other that could answer.
+            self.ledger_failed(text, service_id.is_empty(), policy, now, chance);
         }
     }
 
@@ -223,9 +229,13 @@ impl LedgerHealth {
         now: Timestamp,
         chance: f64,
     ) {
-        self.failures = self.failures.saturating_add(1);
         self.last_error = Some(text);
         self.last_error_at = Some(now);
+        if self.open_until.is_some_and(|until| until > now) {
+            // Out since before the breaker opened: no news.
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
         let probe_failed = self.open_until.is_some();
         if out_of_reach || probe_failed || self.failures >= policy.breaker_failures {
             // Counted from the failure that opened it, so that the delay begins small.
@@ -320,6 +330,7 @@ mod tests {
         let mut health = LedgerHealth::default();
         health.on_failure("a", &timeout(), 1, &POLICY, now, 0.0);
         health.on_success("b");
+        let now = now.plus(Duration::from_secs(1));
         health.on_failure("a", &timeout(), 1, &POLICY, now, 0.0);
         assert_eq!(health.admission(now), Admission::Open);
         assert!(!health.may_ask("a", now.plus(Duration::from_millis(1999))));
@@ -359,6 +370,41 @@ mod tests {
             health.next_retry(now),
             Some(now.plus(Duration::from_secs(1)))
         );
+    }
+
+    #[test]
+    fn requests_that_fail_together_count_once() {
+        let now = Timestamp::from_millis(1_000_000);
+        let refused = Failure::Ledger(LedgerError::Unreachable {
+            detail: "refused".into(),
+        });
+        let mut health = LedgerHealth::default();
+        for _ in 0..8 {
+            health.on_failure("a", &refused, 1, &POLICY, now, 0.0);
+        }
+        assert_eq!(health.retry_at(), Some(now.plus(Duration::from_secs(1))));
+        let mut health = LedgerHealth::default();
+        for _ in 0..8 {
+            health.on_failure("a", &timeout(), 1, &POLICY, now, 0.0);
+        }
+        assert!(health.may_ask("a", now.plus(Duration::from_secs(1))));
+        assert_eq!(
+            health.admission(now),
+            Admission::Open,
+            "one service, not several"
+        );
+    }
+
+    #[test]
+    fn a_ledger_without_services_that_fails_opens_its_breaker_at_once() {
+        let now = Timestamp::from_millis(1_000_000);
+        let mut health = LedgerHealth::default();
+        health.on_failure("", &timeout(), 1, &POLICY, now, 0.0);
+        let until = now.plus(Duration::from_secs(1));
+        assert_eq!(health.admission(now), Admission::ClosedUntil(until));
+        assert!(health.may_ask("", until));
+        assert!(health.on_success(""));
+        assert_eq!(health.admission(now), Admission::Open);
     }
 
     #[test]

@@ -43,8 +43,9 @@ struct Sweep {
     at: Timestamp,
     /// Rows queued since it began.
     fresh: usize,
-    /// Services of which rows were passed over, their queue being full.
-    capped: HashSet<Arc<str>>,
+    /// Rows may have been passed over since their service's queue was full:
+    /// swept again once such a queue is half empty.
+    passed_over: bool,
     /// The last sweep found something: the next one follows when the queues
     /// are empty, but not before then.
     follow_up: Option<Timestamp>,
@@ -63,7 +64,7 @@ impl Default for Sweep {
             cursor: DueCursor::START,
             at: Timestamp::default(),
             fresh: 0,
-            capped: HashSet::new(),
+            passed_over: false,
             follow_up: None,
             soonest_due: None,
             returned: HashSet::new(),
@@ -162,6 +163,11 @@ impl LedgerPlan {
         }
     }
 
+    /// Whether any row is on the network or being written.
+    pub(super) fn has_work_out(&self) -> bool {
+        self.held.len() > self.queued
+    }
+
     pub(super) fn wake(&mut self, now: Timestamp) {
         let at = now.plus(WAKE_GAP);
         if self.sweep.loading {
@@ -193,21 +199,22 @@ impl LedgerPlan {
         }
         if self.sweep.cursor == DueCursor::START {
             self.sweep.fresh = 0;
-            self.sweep.capped.clear();
             self.sweep.follow_up = None;
             self.sweep.soonest_due = None;
         }
         self.sweep.loading = true;
         self.sweep.returned.clear();
         let cap = self.service_cap();
-        let full = self
-            .queues
-            .iter()
-            .filter(|(_, queue)| queue.rows.len() >= cap)
-            .map(|(id, _)| &**id);
+        let full = || {
+            self.queues
+                .iter()
+                .filter(|(_, queue)| queue.rows.len() >= cap)
+                .map(|(id, _)| &**id)
+        };
+        self.sweep.passed_over |= full().next().is_some();
         let backed_off = self.health.backed_off(now).map(|(id, _)| id);
         let without_services = backed_off
-            .chain(full)
+            .chain(full())
             .take(MOST_EXCLUDED)
             .map(str::to_owned)
             .collect();
@@ -229,23 +236,31 @@ impl LedgerPlan {
     }
 
     /// Whether more rows are to be read: few wait, or too few services with
-    /// nothing in flight among them to use every connection.
+    /// nothing in flight among them to use every connection, or the sweep under
+    /// way may still fill the requests.
     fn is_hungry(&self) -> bool {
         let idle = |service: &Arc<str>| {
             self.queues
                 .get(service)
                 .is_some_and(|queue| queue.in_flight == 0)
         };
-        let wanted = self.settings.connections;
+        let connections = self.settings.connections;
+        let too_few_services = || {
+            let idle = self.ready.iter().filter(|(_, service)| idle(service));
+            idle.take(connections).count() < connections
+        };
+        let room = self
+            .ready
+            .len()
+            .saturating_mul(self.settings.ids_per_request);
         self.queued <= LOW
             || (self.queued < MOST
-                && self
-                    .ready
-                    .iter()
-                    .filter(|(_, service)| idle(service))
-                    .take(wanted)
-                    .count()
-                    < wanted)
+                && ((self.is_mid_sweep() && self.queued < room) || too_few_services()))
+    }
+
+    /// Whether a sweep has begun and not come to its end.
+    fn is_mid_sweep(&self) -> bool {
+        self.sweep.cursor != DueCursor::START
     }
 
     /// Most rows queued for one service: enough for all connections, and no
@@ -320,7 +335,7 @@ impl LedgerPlan {
         };
         let queue = self.queues.entry(service.clone()).or_default();
         if queue.rows.len() >= cap {
-            self.sweep.capped.insert(service);
+            self.sweep.passed_over = true;
             return;
         }
         let key = (row.last_polled_at, row.seq);
@@ -374,11 +389,17 @@ impl LedgerPlan {
             .iter()
             .filter(|(id, queue)| queue.in_flight > 0 && self.health.is_failing(id))
             .count();
+        // The page that is being read may bring more of the same services: a
+        // request that is not full waits for it.
+        let only_full = self.sweep.loading && self.is_mid_sweep() && self.is_hungry();
         let service = self
             .ready
             .iter()
             .map(|(_, service)| service)
             .find(|service| {
+                if only_full && !self.is_full(service) {
+                    return false;
+                }
                 let in_flight = self.queues.get(*service).map_or(0, |queue| queue.in_flight);
                 if self.health.is_failing(service) {
                     in_flight == 0 && probing < probing_limit
@@ -387,12 +408,8 @@ impl LedgerPlan {
                 }
             })?;
         let service = service.clone();
-        let most = self
-            .health
-            .most_ids(&service)
-            .unwrap_or(self.settings.ids_per_request)
-            .min(self.settings.ids_per_request)
-            .max(1);
+        let most = self.most_ids(&service);
+        let cap = self.service_cap();
         let queue = self.queues.get_mut(&service)?;
         let first = *queue.rows.keys().next()?;
         self.ready.remove(&(first, service.clone()));
@@ -405,13 +422,14 @@ impl LedgerPlan {
         if let Some(first) = queue.rows.keys().next() {
             self.ready.insert((*first, service.clone()));
         }
+        let half_empty = queue.rows.len() <= cap / 2;
         queue.in_flight += 1;
-        let left = queue.rows.len();
         self.in_flight += 1;
         self.queued -= batches.len();
-        if left <= self.service_cap() / 2 && self.sweep.capped.remove(&service) {
+        if half_empty && self.sweep.passed_over {
             // Its other rows are in the database still.
-            self.sweep.at = self.sweep.at.min(now);
+            self.sweep.passed_over = false;
+            self.wake(now);
         }
         Some(BatchesWork {
             ledger: self.name.clone(),
@@ -419,6 +437,25 @@ impl LedgerPlan {
             service_id: service,
             batches,
         })
+    }
+
+    /// Most ids to ask a service for at once.
+    fn most_ids(&self, service_id: &str) -> usize {
+        let most = self.settings.ids_per_request;
+        self.health
+            .most_ids(service_id)
+            .unwrap_or(most)
+            .min(most)
+            .max(1)
+    }
+
+    /// Whether a service has a whole request's worth of rows queued.
+    fn is_full(&self, service_id: &str) -> bool {
+        let queued = self
+            .queues
+            .get(service_id)
+            .map_or(0, |queue| queue.rows.len());
+        queued >= self.most_ids(service_id)
     }
 
     /// Connections that one service may use: an even share, and where there

@@ -11,6 +11,8 @@ mod ledger_plan;
 mod load;
 mod model;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod poll_log;
 mod rules;
 mod traits;

@@ -31,6 +31,9 @@ const FORGET_HEALTH_AFTER: Duration = Duration::from_secs(3600);
 pub struct BatchesPlan {
     settings: BatchesSettings,
     ledgers: Vec<LedgerPlan>,
+    /// Ledgers that were removed while work of theirs was out: should one be
+    /// added again, it still knows what must not be asked for twice.
+    retired: Vec<LedgerPlan>,
     /// The ledger that is looked at first for the next piece of work.
     turn: usize,
 }
@@ -46,6 +49,7 @@ impl BatchesPlan {
         let mut plan = Self {
             settings,
             ledgers: Vec::new(),
+            retired: Vec::new(),
             turn: 0,
         };
         for ledger in ledgers {
@@ -66,6 +70,7 @@ impl BatchesPlan {
     ) {
         self.settings = settings;
         let mut known = std::mem::take(&mut self.ledgers);
+        known.append(&mut self.retired);
         for ledger in ledgers {
             match known
                 .iter()
@@ -80,6 +85,12 @@ impl BatchesPlan {
                 None => self
                     .ledgers
                     .push(LedgerPlan::new(ledger.clone(), LedgerHealth::default())),
+            }
+        }
+        for mut removed in known {
+            removed.hold(None, None, now);
+            if removed.has_work_out() {
+                self.retired.push(removed);
             }
         }
     }
@@ -242,6 +253,7 @@ impl BatchesPlan {
     fn ledger_mut(&mut self, name: &str) -> Option<&mut LedgerPlan> {
         self.ledgers
             .iter_mut()
+            .chain(&mut self.retired)
             .find(|ledger| ledger.settings().name == name)
     }
 }

@@ -166,6 +166,12 @@ fn notices(http: &Http, overview: &Overview, services: &[ServiceStatus], now: Ti
                 @if let Some(at) = reload.at { p { "Asked for " (ago(at, now)) "; the configuration before it is in force." } }
                 pre { (problem) }
             }
+        } @else if !reload.needs_restart.is_empty() {
+            section.notice.warn {
+                h2 { span aria-hidden="true" { "▲ " } "The last reload waits for a restart" }
+                @if let Some(at) = reload.at { p { "Asked for " (ago(at, now)) "; applied, except for:" } }
+                pre { (reload.needs_restart.join("\n")) }
+            }
         }
         @for service in failed {
             section.notice.bad {

@@ -27,6 +27,7 @@ async fn readiness_has_reasons_and_warnings() {
     fixture.reload.send_replace(ReloadReport {
         at: Some(Timestamp::now()),
         problem: Some("highwater.toml:3: unknown key".into()),
+        ..ReloadReport::default()
     });
     let seen = fixture.get("/readyz").await;
     assert_eq!(seen.status, 200);

@@ -64,6 +64,7 @@ async fn the_status_page_says_what_fails_and_why() {
     fixture.reload.send_replace(ReloadReport {
         at: Some(Timestamp::now()),
         problem: Some("highwater.toml:3: unknown key".into()),
+        ..ReloadReport::default()
     });
     let failing = fixture.get("/").await.text();
     has(

@@ -1,0 +1,432 @@
+//! Reload and drain of the program itself: SIGHUP and SIGTERM.
+
+use crate::command_line::program;
+use crate::life_support::{Api, Db, PATIENCE, Place, ledger, new_ids, sim, submit, text, until};
+use highwater::config::{self, LoadOptions};
+use highwater::ledgers::LedgerKind;
+use highwater::sim::{Behaviour, SimHandle};
+use highwater::store::Store;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+const BATCHES: &str =
+    "[batches]\npoll_interval = \"100ms\"\nrepoll = { min = \"50ms\", max = \"200ms\" }\n";
+
+/// The program, serving; killed when dropped.
+struct Process {
+    api: Api,
+    child: Child,
+    place: Place,
+}
+
+impl Process {
+    fn start(db: Db, sections: &str) -> Self {
+        let place = Place::new(db);
+        write(&place, sections);
+        // Its command in the way the other tests build it, to be spawned.
+        let template = program(place.path());
+        let mut command = Command::new(template.get_program());
+        for (name, value) in template.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let log = File::create(place.path().join("log")).unwrap();
+        let mut child = command
+            .current_dir(place.path())
+            .args(["serve", "--config", "highwater.toml"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let said = std::fs::read_to_string(place.path().join("log")).unwrap();
+        let Some(base) = line.trim().strip_prefix("listening on ") else {
+            panic!("it did not start: {line:?} {said}");
+        };
+        Self {
+            api: Api::new(base.to_owned()),
+            child,
+            place,
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Writes another configuration and tells the server to read it.
+    fn reload(&self, sections: &str) {
+        write(&self.place, sections);
+        self.signal("-HUP");
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.place.path().join("log")).unwrap()
+    }
+
+    async fn logged(&self, words: &str) {
+        until(&format!("{words:?} is logged"), PATIENCE, async || {
+            let log = self.log();
+            if log.contains(words) {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        })
+        .await;
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        until("the process ends", PATIENCE, async || {
+            child
+                .try_wait()
+                .unwrap()
+                .ok_or_else(|| "it runs".to_owned())
+        })
+        .await
+    }
+
+    async fn metric(&self, sample: &str) -> Option<String> {
+        let (_, metrics) = self.api.text("/metrics").await;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(sample).map(str::to_owned));
+        line.map(|value| value.trim().to_owned())
+    }
+
+    async fn warnings(&self) -> String {
+        let (status, body) = self.api.get("/readyz").await;
+        assert_eq!(status, 200, "{body}");
+        body["warnings"].to_string()
+    }
+
+    /// The database, once the process is gone.
+    fn store(&self) -> Store {
+        let file = self.place.path().join("highwater.toml");
+        let loaded = config::load(&file, [], LoadOptions::default()).unwrap();
+        Store::open_as_is(&loaded.settings.database).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn write(place: &Place, sections: &str) {
+    std::fs::write(
+        place.path().join("highwater.toml"),
+        format!("{}{sections}", place.base()),
+    )
+    .unwrap();
+}
+
+fn trace(name: &str, sim: &SimHandle) -> String {
+    ledger(
+        name,
+        LedgerKind::Sawtooth,
+        sim,
+        "connections = 2\nids_per_request = 20",
+    )
+}
+
+fn slow() -> SimHandle {
+    sim(LedgerKind::Sawtooth, |options| {
+        options.latency = Duration::from_millis(30);
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_changes_ledgers_intervals_and_logs_without_a_restart() {
+    let (stays, goes, comes) = (slow(), slow(), slow());
+    let log = "[log]\nfilter = \"warn,highwater::app::wiring=info\"\n";
+    let mut process = Process::start(
+        Db::Sqlite,
+        &format!(
+            "{log}{BATCHES}{}{}",
+            trace("stays", &stays),
+            trace("goes", &goes)
+        ),
+    );
+    let api = process.api.clone();
+    goes.set_behaviour(&Behaviour {
+        validator_gone: true,
+        ..Behaviour::default()
+    });
+    submit(&api, "stays", &stays, "", &new_ids(1000)).await;
+    submit(&api, "goes", &goes, "", &new_ids(20)).await;
+    until("work is under way", PATIENCE, async || {
+        let settled = api.rows("ledger=stays&status=committed").await.len();
+        if settled > 0 {
+            Ok(())
+        } else {
+            Err("nothing settled".to_owned())
+        }
+    })
+    .await;
+
+    let log = "[log]\nfilter = \"warn,highwater::app=info\"\nformat = \"json\"\n";
+    let batches = BATCHES.replace("100ms", "1h");
+    let whole = format!(
+        "{log}{batches}{}{}",
+        trace("stays", &stays),
+        trace("comes", &comes)
+    );
+    process.reload(&whole);
+    process
+        .logged("\"message\":\"configuration reloaded\"")
+        .await;
+    submit(&api, "comes", &comes, "", &new_ids(100)).await;
+    api.all_settle("stays").await;
+    api.all_settle("comes").await;
+    api.assert_true("stays", &stays, 1000).await;
+    api.assert_true("comes", &comes, 100).await;
+    assert_eq!(stays.stats().asked_after_final, 0, "work under way went on");
+    // The one that was removed is asked no more; its rows stay.
+    assert_eq!(api.rows("ledger=goes&status=pending").await.len(), 20);
+    goes.set_behaviour(&Behaviour::default());
+    let (_, ledgers) = api.get("/v1/ledgers").await;
+    let state = |name: &str| {
+        let items = ledgers["items"].as_array().unwrap();
+        items
+            .iter()
+            .find(|item| item["name"] == name)
+            .map(|item| text(&item["state"]).to_owned())
+    };
+    assert_eq!(
+        state("goes").as_deref(),
+        Some("not_configured"),
+        "{ledgers}"
+    );
+    assert!(
+        process
+            .warnings()
+            .await
+            .contains("20 batches wait for ledger goes")
+    );
+    assert_eq!(
+        process.metric("highwater_reload_failed ").await.as_deref(),
+        Some("0")
+    );
+
+    // The interval is in force: what comes by SQL is not noticed for an hour,
+    // and after another reload it is.
+    let id = new_ids(1).remove(0);
+    stays.submit("", &id);
+    insert(&process, "stays", &id);
+    process.reload(&whole.replace("1h", "150ms"));
+    api.all_settle("stays").await;
+    api.assert_true("stays", &stays, 1001).await;
+    assert!(
+        process.child.try_wait().unwrap().is_none(),
+        "the same process all the time"
+    );
+}
+
+/// What an application does by SQL.
+fn insert(process: &Process, ledger: &str, id: &str) {
+    use diesel::connection::{Connection, SimpleConnection};
+    let path = process.place.path().join("highwater.db");
+    let mut conn = diesel::SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    conn.batch_execute(&format!(
+        "PRAGMA busy_timeout = 5000; INSERT INTO batches (ledger, batch_id) VALUES ('{ledger}', '{id}')"
+    ))
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_file_changes_nothing_and_is_reported() {
+    let sim = slow();
+    let good = format!("{BATCHES}{}", trace("trace", &sim));
+    let process = Process::start(Db::Sqlite, &good);
+    process.reload(&good.replace("poll_interval", "pol_interval"));
+    let warnings = until("the mistake is reported", PATIENCE, async || {
+        let warnings = process.warnings().await;
+        if warnings.contains("pol_interval") {
+            Ok(warnings)
+        } else {
+            Err(warnings)
+        }
+    })
+    .await;
+    assert!(
+        warnings.contains("highwater.toml:") && warnings.contains("changed nothing"),
+        "{warnings}"
+    );
+    assert!(
+        warnings.contains("the last reload, at 20"),
+        "since when: {warnings}"
+    );
+    let (_, page) = process.api.text("/").await;
+    assert!(
+        page.contains("The last reload changed nothing") && page.contains("pol_interval"),
+        "{page}"
+    );
+    assert_eq!(
+        process.metric("highwater_reload_failed ").await.as_deref(),
+        Some("1")
+    );
+    submit(&process.api, "trace", &sim, "", &new_ids(50)).await;
+    process.api.all_settle("trace").await;
+
+    process.reload(&good);
+    until("the report is gone", PATIENCE, async || {
+        let warnings = process.warnings().await;
+        if warnings == "[]" {
+            Ok(())
+        } else {
+            Err(warnings)
+        }
+    })
+    .await;
+    assert_eq!(
+        process.metric("highwater_reload_failed ").await.as_deref(),
+        Some("0")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_address_is_reported_as_needing_a_restart() {
+    let sim = slow();
+    let process = Process::start(Db::Sqlite, &format!("{BATCHES}{}", trace("trace", &sim)));
+    let file = process.place.path().join("highwater.toml");
+    let changed = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("127.0.0.1:0", "127.0.0.1:1");
+    std::fs::write(&file, changed.replace("100ms", "110ms")).unwrap();
+    process.signal("-HUP");
+    let warnings = until("it is reported", PATIENCE, async || {
+        let warnings = process.warnings().await;
+        if warnings.contains("http.listen") {
+            Ok(warnings)
+        } else {
+            Err(warnings)
+        }
+    })
+    .await;
+    assert!(
+        warnings.contains("needs a restart") && !warnings.contains("changed nothing"),
+        "{warnings}"
+    );
+    let (_, page) = process.api.text("/").await;
+    assert!(
+        page.contains("waits for a restart") && page.contains("http.listen"),
+        "{page}"
+    );
+    assert_eq!(
+        process.metric("highwater_reload_failed ").await.as_deref(),
+        Some("0")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_drains_and_gives_the_leases_back() {
+    for db in [Db::Sqlite, Db::Postgres] {
+        let sim = sim(LedgerKind::Sawtooth, |options| {
+            options.latency = Duration::from_millis(300);
+        });
+        let mut process = Process::start(db, &format!("{BATCHES}{}", trace("trace", &sim)));
+        submit(&process.api, "trace", &sim, "", &new_ids(400)).await;
+        until("requests are out", PATIENCE, async || {
+            let stats = sim.stats();
+            if stats.in_flight == 2 && stats.requests >= 4 {
+                Ok(())
+            } else {
+                Err(format!("{stats:?}"))
+            }
+        })
+        .await;
+        process.signal("-TERM");
+        let status = process.ended().await;
+        assert_eq!(status.code(), Some(0), "{}", process.log());
+
+        // What was asked was answered and written: 20 ids a request.
+        let stats = sim.stats();
+        assert!(stats.ids_asked < 400, "it stopped in the middle");
+        let store = process.store();
+        let (settled, leases) = read(&store).await;
+        assert_eq!(settled as u64, stats.ids_asked);
+        assert!(
+            leases.iter().all(|(_, holder)| holder.is_empty()),
+            "{leases:?}"
+        );
+        assert!(
+            leases.iter().any(|(name, _)| name == "batches:trace"),
+            "{leases:?}"
+        );
+        store.close();
+    }
+}
+
+/// How many batches are committed, and who holds which lease.
+async fn read(store: &Store) -> (usize, Vec<(String, String)>) {
+    let filter = highwater::store::BatchFilter {
+        ledger: Some("trace".to_owned()),
+        service_id: None,
+        status: Some(highwater::flows::batches::Status::Committed),
+        batch_id_prefix: None,
+        before_seq: None,
+        limit: 1000,
+    };
+    let settled = store.list_batches(&filter).await.unwrap().rows.len();
+    let leases = store.leases().await.unwrap();
+    (
+        settled,
+        leases
+            .into_iter()
+            .map(|lease| (lease.name, lease.holder))
+            .collect(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_quits_at_once() {
+    let sim = sim(LedgerKind::Sawtooth, |options| {
+        options.latency = Duration::from_secs(8);
+    });
+    let mut process = Process::start(Db::Sqlite, &format!("{BATCHES}{}", trace("trace", &sim)));
+    submit(&process.api, "trace", &sim, "", &new_ids(20)).await;
+    until("a request is out", PATIENCE, async || {
+        if sim.stats().in_flight > 0 {
+            Ok(())
+        } else {
+            Err(String::new())
+        }
+    })
+    .await;
+    process.signal("-TERM");
+    process.logged("draining").await;
+    assert!(
+        process.child.try_wait().unwrap().is_none(),
+        "it waits for the request"
+    );
+    let again = Instant::now();
+    process.signal("-TERM");
+    let status = process.ended().await;
+    assert_ne!(status.code(), Some(0));
+    assert!(
+        again.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        again.elapsed()
+    );
+    assert!(process.log().contains("second time"), "{}", process.log());
+}
