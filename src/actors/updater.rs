@@ -43,6 +43,8 @@ pub struct UpdaterParts {
     pub settings: SettingsReader<UpdaterSettings>,
     /// Is told what is settled.
     pub scheduler: Intercom<Settled>,
+    /// Transactions under way at once: 1 on SQLite, which has one writer.
+    pub writers: usize,
 }
 
 /// Commits outcomes in groups.
@@ -53,7 +55,8 @@ pub struct Updater {
     gathered: Vec<(BatchesOutcome, Ticket)>,
     rows: usize,
     timer: Option<SpawnHandle>,
-    committing: bool,
+    /// Transactions under way.
+    committing: usize,
     failures: u32,
     flushes: Vec<oneshot::Sender<()>>,
 }
@@ -83,7 +86,7 @@ impl Updater {
             gathered: Vec::new(),
             rows: 0,
             timer: None,
-            committing: false,
+            committing: 0,
             failures: 0,
             flushes: Vec::new(),
         }
@@ -107,7 +110,7 @@ impl Updater {
         self.gathered.push((outcome, ticket));
         if self.rows >= self.settings.batches.commit_rows {
             self.commit(ctx);
-        } else if self.timer.is_none() && !self.committing {
+        } else if self.timer.is_none() && self.committing == 0 {
             self.arm(ctx, self.settings.batches.commit_interval);
         }
     }
@@ -123,7 +126,7 @@ impl Updater {
     }
 
     fn commit(&mut self, ctx: &mut Context<Self>) {
-        if self.committing || self.gathered.is_empty() {
+        if self.committing >= self.parts.writers || self.gathered.is_empty() {
             return;
         }
         if let Some(timer) = self.timer.take() {
@@ -132,7 +135,7 @@ impl Updater {
         let gathered = self.take_group();
         let settings = self.settings.batches.clone();
         let writer = self.parts.batches.clone();
-        self.committing = true;
+        self.committing += 1;
         let task = self.context.runtime().spawn(async move {
             let now = Timestamp::now();
             let items = gathered
@@ -194,8 +197,8 @@ impl Updater {
     }
 
     fn written(&mut self, ctx: &mut Context<Self>) {
-        self.committing = false;
-        if self.gathered.is_empty() {
+        self.committing -= 1;
+        if self.gathered.is_empty() && self.committing == 0 {
             for flush in self.flushes.drain(..) {
                 // Whoever flushed may have given up waiting.
                 flush.send(()).unwrap_or_default();
@@ -380,7 +383,7 @@ impl Handler<Envelope<Flush>> for Updater {
 
     fn handle(&mut self, envelope: Envelope<Flush>, ctx: &mut Self::Context) -> Self::Result {
         let Flush = envelope.open();
-        if !self.committing && self.gathered.is_empty() {
+        if self.committing == 0 && self.gathered.is_empty() {
             return Box::pin(std::future::ready(()));
         }
         let (done, wait) = oneshot::channel();

@@ -14,6 +14,9 @@ use crate::config::{ConfigErrors, Loaded};
 use crate::telemetry;
 use crate::watchdog::watch_panics;
 
+/// Most threads for what blocks (SQLite, files): more than its connections would idle.
+const BLOCKING_THREADS: usize = 32;
+
 /// Reads the configuration again, for a reload.
 pub type Reloader = Box<dyn Fn() -> Result<Loaded, ConfigErrors> + Send + Sync>;
 
@@ -40,6 +43,7 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
         .max(2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("highwater-io")
         .enable_all()
         .build()

@@ -38,6 +38,9 @@ pub(super) mod names {
 
 /// Version of the Scheduler's saved state.
 const HEALTH_VERSION: i32 = 1;
+/// Transactions that the Updater has under way at once on PostgreSQL: while one
+/// waits for its commit the next is prepared. Their rows are never the same.
+const POSTGRES_WRITERS: usize = 2;
 /// Workers of the HTTP server.
 const HTTP_WORKERS: usize = 2;
 
@@ -175,6 +178,11 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         },
         settings: fan.updater.reader(),
         scheduler: scheduler.intercom::<Settled>()?,
+        writers: if store.is_sqlite() {
+            1
+        } else {
+            POSTGRES_WRITERS
+        },
     };
     let saver_parts = StateSaverParts {
         store: store.clone(),
