@@ -1,7 +1,7 @@
 //! Connections to either database, and the macro with which a query is
 //! written once for both.
 
-use super::StoreError;
+use super::{StoreError, postgres};
 use crate::config::{DatabaseLocation, DatabaseSettings, Synchronous};
 use diesel::SqliteConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
@@ -109,14 +109,8 @@ impl Pools {
                 config.recycling_method = RecyclingMethod::Fast;
                 config.custom_setup = Box::new(move |url| {
                     let schema = schema.clone();
-                    async move {
-                        let mut conn = AsyncPgConnection::establish(url).await?;
-                        conn.batch_execute(&postgres_session(&schema))
-                            .await
-                            .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
-                        Ok(conn)
-                    }
-                    .boxed()
+                    async move { postgres::establish(url, &postgres_session(&schema)).await }
+                        .boxed()
                 });
                 let manager = AsyncDieselConnectionManager::new_with_config(url.expose(), config);
                 Ok(Self::Postgres(build_pool(manager, settings.connections)?))

@@ -1,15 +1,13 @@
 //! Embedded migrations: run before anything else touches the database, one
 //! process at a time.
 
-use super::StoreError;
 use super::connection::{postgres_session, sqlite_session, sqlite_url};
+use super::{StoreError, postgres};
 use crate::config::{DatabaseLocation, DatabaseSettings};
 use diesel::connection::SimpleConnection;
 use diesel::migration::{Migration, MigrationSource, MigrationVersion};
 use diesel::{Connection as _, SqliteConnection};
-use diesel_async::{
-    AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection,
-};
+use diesel_async::{AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use std::collections::BTreeSet;
 
@@ -18,6 +16,15 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// Key of the advisory lock under which PostgreSQL is migrated ("HIGHWATR").
 const LOCK: i64 = 0x4849_4748_5741_5452;
+
+/// Where diesel notes which migrations have run.
+const MIGRATIONS_TABLE: &str = "__diesel_schema_migrations";
+
+#[derive(diesel::QueryableByName)]
+struct Found {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    found: i64,
+}
 
 /// Brings the database to this binary's schema.
 pub(super) async fn migrate(settings: &DatabaseSettings) -> Result<(), StoreError> {
@@ -41,6 +48,9 @@ async fn with_harness(settings: &DatabaseSettings, mode: Mode) -> Result<Vec<Str
             if mode == Mode::Look && !path.exists() {
                 return versions::<diesel::sqlite::Sqlite>(&SQLITE);
             }
+            let looked = format!(
+                "SELECT count(*) AS found FROM sqlite_master WHERE name = '{MIGRATIONS_TABLE}'"
+            );
             let url = sqlite_url(path);
             let session = sqlite_session(settings.synchronous, false);
             let folder = path.parent().map(std::path::Path::to_path_buf);
@@ -53,6 +63,13 @@ async fn with_harness(settings: &DatabaseSettings, mode: Mode) -> Result<Vec<Str
                 let mut conn = SqliteConnection::establish(&url)
                     .map_err(|error| StoreError::Unreachable(format!("{url}: {error}")))?;
                 conn.batch_execute(&session)?;
+                if mode == Mode::Look {
+                    let looked = diesel::sql_query(looked);
+                    let found: Found = diesel::RunQueryDsl::get_result(looked, &mut conn)?;
+                    if found.found == 0 {
+                        return versions::<diesel::sqlite::Sqlite>(&SQLITE);
+                    }
+                }
                 // The write lock serialises processes that start at once.
                 conn.exclusive_transaction(|conn| proceed(conn, &SQLITE, mode))
             };
@@ -61,17 +78,29 @@ async fn with_harness(settings: &DatabaseSettings, mode: Mode) -> Result<Vec<Str
                 .map_err(|error| StoreError::Internal(error.to_string()))?
         }
         DatabaseLocation::Postgres(url) => {
-            let mut conn = AsyncPgConnection::establish(url.expose())
+            let schema = &settings.schema;
+            let mut conn = postgres::establish(url.expose(), &postgres_session(schema))
                 .await
                 .map_err(|error| StoreError::Unreachable(error.to_string()))?;
-            let schema = &settings.schema;
-            conn.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})"))
+            if mode == Mode::Look {
+                let looked = format!(
+                    "SELECT count(to_regclass('\"{schema}\".{MIGRATIONS_TABLE}'))::bigint AS found"
+                );
+                let found: Found =
+                    RunQueryDsl::get_result(diesel::sql_query(looked), &mut conn).await?;
+                if found.found == 0 {
+                    return versions::<diesel::pg::Pg>(&POSTGRES);
+                }
+            } else {
+                // Held until the connection ends. The schema may have been made
+                // by somebody with more rights than ours.
+                conn.batch_execute(&format!(
+                    "SELECT pg_advisory_lock({LOCK}); \
+                     DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{schema}') \
+                     THEN CREATE SCHEMA \"{schema}\"; END IF; END $$"
+                ))
                 .await?;
-            conn.batch_execute(&format!(
-                "SET client_min_messages TO 'warning'; CREATE SCHEMA IF NOT EXISTS \"{schema}\""
-            ))
-            .await?;
-            conn.batch_execute(&postgres_session(schema)).await?;
+            }
             // The harness blocks in place, which only a worker thread allows.
             tokio::spawn(async move {
                 let mut harness = AsyncMigrationHarness::new(conn);

@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod leases;
 mod migrate;
+mod postgres;
 mod schema;
 mod states;
 

@@ -282,3 +282,16 @@ fn a_port_that_is_taken_is_named() {
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.err.contains(&port) && ended.err.contains("--port"));
 }
+
+#[test]
+fn a_database_without_tls_is_refused_where_tls_is_required() {
+    let url = std::env::var("HIGHWATER_TEST_POSTGRES_URL")
+        .expect("HIGHWATER_TEST_POSTGRES_URL names a PostgreSQL server; ./scripts/test starts one");
+    let place = Place::with(&format!("[database]\nurl = \"{url}?sslmode=require\"\n"));
+    let ended = place.run(&["migrate"], "");
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(
+        ended.err.contains("server does not support TLS"),
+        "{ended:?}"
+    );
+}
