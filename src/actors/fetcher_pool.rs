@@ -97,6 +97,10 @@ impl FetcherPool {
                 Ok(outcome) => outcome,
                 Err(error) => {
                     let mut outcome = failed(work, String::new());
+                    if let [alone] = &mut outcome.answers[..] {
+                        // Put off, so that others of its service come next.
+                        *alone = Answer::Unanswerable(format!("a defect while asking: {error}"));
+                    }
                     outcome.panic = Some(error.to_string());
                     outcome
                 }

@@ -14,8 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Servers that have been away for this many lease times are forgotten now
-/// and then.
+/// Once in so many heartbeats, servers whose lease has expired are forgotten.
 const FORGET_EVERY: u32 = 100;
 
 /// What is to be held, and for how long at a time.
@@ -40,6 +39,19 @@ pub struct LeaseKeeperParts {
     pub settings: SettingsReader<LeaseSettings>,
     /// Where the holdings are told.
     pub holdings: Arc<watch::Sender<Arc<Holdings>>>,
+    /// Held for the time of a heartbeat: one that outlives its time limit, or
+    /// its keeper, is waited for.
+    pub beating: Arc<tokio::sync::Mutex<Beating>>,
+}
+
+/// Whether heartbeats go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beating {
+    /// They do.
+    #[default]
+    On,
+    /// The leases are being given back: none is taken any more.
+    Ended,
 }
 
 /// Holds leases by heartbeat.
@@ -151,6 +163,16 @@ async fn beat(
     settings: LeaseSettings,
     forget: bool,
 ) -> Result<Beat, StoreError> {
+    let Ok(beating) = parts.beating.try_lock() else {
+        let late = "the former heartbeat has not ended".to_owned();
+        return Err(StoreError::Unreachable(late));
+    };
+    if *beating == Beating::Ended {
+        return Ok(Beat {
+            holdings: Holdings::default(),
+            next_expiry: None,
+        });
+    }
     let rows = parts.store.leases().await?;
     let plan = share_out(&parts.holder, &settings.wanted, &rows, parts.alone);
     if !plan.release.is_empty() {

@@ -27,6 +27,8 @@ use tokio::sync::watch;
 const SHOW_EVERY: Duration = Duration::from_millis(250);
 /// How long after a failed read the database is asked again.
 const READ_AGAIN: Duration = Duration::from_millis(500);
+/// How long nothing is handed out after the FetcherPool was away.
+const POOL_PAUSE: Duration = Duration::from_millis(200);
 /// Longest sleep of the timer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -54,6 +56,8 @@ pub struct SchedulerParts {
     pub holdings: watch::Receiver<Arc<Holdings>>,
     /// Health of ledgers, kept across restarts.
     pub health: StateHandle<BatchesHealth>,
+    /// Whether the server drains, also for a Scheduler built meanwhile.
+    pub draining: watch::Receiver<bool>,
     /// Where the flow's view is shown.
     pub view: Arc<watch::Sender<Arc<BatchesView>>>,
 }
@@ -64,6 +68,8 @@ pub struct Scheduler {
     parts: SchedulerParts,
     batches: BatchesPlan,
     draining: bool,
+    /// No work is handed out before then: the FetcherPool is away.
+    pause_until: Timestamp,
     timer: Option<SpawnHandle>,
     unsaved: bool,
 }
@@ -88,11 +94,13 @@ impl Scheduler {
                 } => plan.adopt(&ledger, &service_id, &seqs, fetched),
             }
         }
+        let draining = *parts.draining.borrow();
         Self {
             context,
             parts,
             batches: plan,
-            draining: false,
+            draining,
+            pause_until: Timestamp::default(),
             timer: None,
             unsaved: false,
         }
@@ -150,6 +158,9 @@ impl Scheduler {
     }
 
     fn hand_out(&mut self, now: Timestamp) {
+        if now < self.pause_until && self.pause_until <= now.plus(POOL_PAUSE) {
+            return;
+        }
         while self.has_credit() {
             let Some(work) = self.batches.next_work(now) else {
                 break;
@@ -164,7 +175,8 @@ impl Scheduler {
                 ticket,
             };
             if self.parts.fetchers.post(fetch).is_err() {
-                // The pool is being restarted; the ticket came back by itself.
+                // The pool is being restarted; the ticket comes back by itself.
+                self.pause_until = now.plus(POOL_PAUSE);
                 break;
             }
         }
@@ -208,7 +220,8 @@ impl Scheduler {
         if self.draining {
             return;
         }
-        if let Some(at) = self.batches.wake_at(now) {
+        let paused = (now < self.pause_until).then_some(self.pause_until);
+        if let Some(at) = self.batches.wake_at(now).into_iter().chain(paused).min() {
             let wait = at.since(now).clamp(Duration::from_millis(1), LONGEST_SLEEP);
             self.timer = Some(ctx.run_later(wait, |scheduler, ctx| {
                 scheduler.timer = None;

@@ -110,7 +110,7 @@ impl Updater {
         self.gathered.push((outcome, ticket));
         if self.rows >= self.settings.batches.commit_rows {
             self.commit(ctx);
-        } else if self.timer.is_none() && self.committing == 0 {
+        } else if self.timer.is_none() && self.committing < self.parts.writers {
             self.arm(ctx, self.settings.batches.commit_interval);
         }
     }
@@ -173,20 +173,20 @@ impl Updater {
         group
     }
 
-    fn await_write(
-        &mut self,
-        ctx: &mut Context<Self>,
-        task: tokio::task::JoinHandle<Result<Vec<SettledWork>, (Group, String)>>,
-    ) {
+    fn await_write(&mut self, ctx: &mut Context<Self>, task: tokio::task::JoinHandle<Written>) {
         ctx.spawn(wrap_future::<_, Self>(task).map(|result, updater, ctx| {
             updater.context.progress();
             match result {
-                Ok(Ok(settled)) => {
-                    updater.failures = 0;
+                Ok(Written { settled, left }) => {
                     updater.tell(settled);
-                    updater.written(ctx);
+                    match left {
+                        Some((group, error)) => updater.write_again(ctx, group, &error),
+                        None => {
+                            updater.failures = 0;
+                            updater.written(ctx);
+                        }
+                    }
                 }
-                Ok(Err((group, error))) => updater.write_again(ctx, group, &error),
                 Err(error) => {
                     // The tickets came back with the task's end.
                     tracing::error!(error = %error, "a commit ended early; its work is done again");
@@ -253,13 +253,18 @@ fn rows_of(outcome: &BatchesOutcome) -> usize {
         .count()
 }
 
-/// Writes a group in one transaction. A group that the database refuses is
-/// written outcome by outcome, so that one that cannot be written holds up no
-/// other.
-///
-/// # Errors
-/// The database is out of reach: the group, to be tried again, and why.
-async fn write(writer: &BatchWriter, group: Group) -> Result<Vec<SettledWork>, (Group, String)> {
+/// What came of writing a group.
+struct Written {
+    /// Written, or refused for good.
+    settled: Vec<SettledWork>,
+    /// To be written again, and why.
+    left: Option<(Group, String)>,
+}
+
+/// Writes a group in one transaction. A group of which the database refuses
+/// something is written outcome by outcome, and an outcome row by row, so that
+/// one that cannot be written, or is locked by somebody, holds up no other.
+async fn write(writer: &BatchWriter, group: Group) -> Written {
     let begun = Instant::now();
     let changes = group.items.iter().map(Item::change_group).collect();
     match writer.update_batch_ids(changes).await {
@@ -267,38 +272,82 @@ async fn write(writer: &BatchWriter, group: Group) -> Result<Vec<SettledWork>, (
             metrics::histogram!("highwater_commit_seconds").record(begun.elapsed().as_secs_f64());
             metrics::counter!("highwater_commit_rows_total").increment(applied.changed as u64);
             let items = group.items.into_iter().enumerate();
-            Ok(items
-                .map(|(index, item)| item.settled(applied.fenced.contains(&index)))
-                .collect())
+            let settled = items.map(|(index, item)| item.settled(applied.fenced.contains(&index)));
+            Written {
+                settled: settled.collect(),
+                left: None,
+            }
         }
-        Err(BatchError::Store(error)) => Err((group, error)),
-        Err(error) if group.items.len() == 1 => {
-            tracing::error!(error = %error, "an outcome cannot be written");
-            Ok(group
-                .items
-                .into_iter()
-                .map(|item| item.refused(&error.to_string()))
-                .collect())
-        }
+        Err(BatchError::Store(error)) => Written {
+            settled: Vec::new(),
+            left: Some((group, error)),
+        },
         Err(error) => {
             tracing::error!(error = %error, "a group of outcomes cannot be written; written one by one");
-            let mut settled = Vec::new();
-            let mut rest = group.items.into_iter();
-            while let Some(item) = rest.next() {
-                match writer.update_batch_ids(vec![item.change_group()]).await {
-                    Ok(applied) => settled.push(item.settled(!applied.fenced.is_empty())),
-                    Err(BatchError::Store(error)) => {
-                        // Those already written are written again, which changes nothing.
-                        let items = std::iter::once(item).chain(rest).collect();
-                        drop(settled);
-                        return Err((Group { items }, error));
-                    }
-                    Err(error) => settled.push(item.refused(&error.to_string())),
-                }
-            }
-            Ok(settled)
+            write_one_by_one(writer, group).await
         }
     }
+}
+
+async fn write_one_by_one(writer: &BatchWriter, group: Group) -> Written {
+    let mut settled = Vec::new();
+    let mut left = Vec::new();
+    let mut why = String::new();
+    let mut rest = group.items.into_iter();
+    while let Some(item) = rest.next() {
+        match writer.update_batch_ids(vec![item.change_group()]).await {
+            Ok(applied) => settled.push(item.settled(!applied.fenced.is_empty())),
+            Err(BatchError::Store(error)) => {
+                // Out of reach: the others would wait for as long.
+                left.push(item);
+                left.extend(rest);
+                why = error;
+                break;
+            }
+            Err(error) => match write_rows(writer, &item, &error).await {
+                Ok(error) => settled.push(item.refused(&error)),
+                Err(error) => {
+                    left.push(item);
+                    why = error;
+                }
+            },
+        }
+    }
+    Written {
+        settled,
+        left: (!left.is_empty()).then_some((Group { items: left }, why)),
+    }
+}
+
+/// Writes an outcome row by row, all that can be written. Answers why the rest
+/// cannot.
+///
+/// # Errors
+/// A row is locked or the database out of reach: why. The outcome is to be
+/// written again; rows that are written already do not change by it.
+async fn write_rows(
+    writer: &BatchWriter,
+    item: &Item,
+    error: &BatchError,
+) -> Result<String, String> {
+    let mut refusal = error.to_string();
+    let mut again = None;
+    for change in item.changes.iter() {
+        let row = ChangeGroup {
+            stake: item.stake.clone(),
+            changes: Arc::new([change.clone()]),
+        };
+        match writer.update_batch_ids(vec![row]).await {
+            Ok(_) => {}
+            Err(BatchError::Store(error)) => return Err(error),
+            Err(BatchError::Locked(error)) => again = Some(error),
+            Err(error) => {
+                tracing::error!(batch.seq = change.seq, error = %error, "a batch cannot be written");
+                refusal = error.to_string();
+            }
+        }
+    }
+    again.map_or(Ok(refusal), Err)
 }
 
 impl Item {

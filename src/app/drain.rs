@@ -2,9 +2,9 @@
 //! the leases back, save the states.
 
 use super::AppError;
-use super::wiring::{Engine, names};
+use super::wiring::Engine;
+use crate::actors::Beating;
 use crate::messages::{Drain, Flush, SaveStates};
-use crate::watchdog::ServiceState;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -78,16 +78,10 @@ async fn wait_for_fetches(engine: &Engine, deadline: Instant) -> usize {
 }
 
 async fn give_back_leases(engine: &Engine) {
-    let stop = engine.watchdog.stop(names::LEASE_KEEPER);
-    for _ in 0..100 {
-        let status = engine.watchdog.status();
-        let keeper = status
-            .iter()
-            .find(|service| service.name == names::LEASE_KEEPER);
-        if stop.is_err() || keeper.is_none_or(|keeper| keeper.state == ServiceState::Stopped) {
-            break;
-        }
-        sleep(Duration::from_millis(5)).await;
+    // A heartbeat under way ends first, and no other begins.
+    match timeout(LAST_WORDS, engine.beating.lock()).await {
+        Ok(mut beating) => *beating = Beating::Ended,
+        Err(_) => tracing::warn!("a heartbeat has not ended; leases may have to expire"),
     }
     let mut names: Vec<String> = engine.holdings.borrow().held.keys().cloned().collect();
     names.push(format!("{}{}", crate::leases::SERVER_PREFIX, engine.holder));

@@ -14,9 +14,6 @@ use crate::config::{ConfigErrors, Loaded};
 use crate::telemetry;
 use crate::watchdog::watch_panics;
 
-/// Most threads for what blocks (SQLite, files): more than its connections would idle.
-const BLOCKING_THREADS: usize = 32;
-
 /// Reads the configuration again, for a reload.
 pub type Reloader = Box<dyn Fn() -> Result<Loaded, ConfigErrors> + Send + Sync>;
 
@@ -38,12 +35,15 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
     telemetry::init_logging(&launch.config.settings.log);
     telemetry::install_metrics();
     watch_panics();
+    let settings = &launch.config.settings;
+    // What blocks: SQLite's connections, and the looking up of names.
+    let blocking = 16 + settings.database.connections + settings.batches.max_in_flight;
     let workers = std::thread::available_parallelism()
         .map_or(2, usize::from)
         .max(2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
-        .max_blocking_threads(BLOCKING_THREADS)
+        .max_blocking_threads(blocking)
         .thread_name("highwater-io")
         .enable_all()
         .build()

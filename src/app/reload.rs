@@ -1,10 +1,11 @@
 //! Settings, handed to each service: only what changed for it.
 
 use crate::actors::{LeaseSettings, SchedulerSettings, UpdaterSettings};
-use crate::config::{self, LedgerSettings, Loaded, RetentionSettings, Settings};
+use crate::config::{self, HttpSettings, LedgerSettings, Loaded, RetentionSettings, Settings};
 use crate::leases::batches_lease;
 use crate::telemetry;
 use crate::watchdog::SettingsUpdater;
+use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -43,7 +44,14 @@ impl SettingsFan {
         let old = current.borrow().clone();
         let diff = config::diff(&old, &settings);
         settings.database = old.database.clone();
-        settings.http.listen = old.http.listen;
+        let mut restart: Vec<String> = diff.restart.iter().map(ToString::to_string).collect();
+        if settings.http.listen != old.http.listen {
+            settings.http.listen = old.http.listen;
+            if !old.http.listen.ip().is_loopback() {
+                // The open address stays until the restart, and so do its tokens.
+                restart.extend(keep_tokens(&old.http, &mut settings.http));
+            }
+        }
         for warning in &loaded.warnings {
             tracing::warn!(warning = %warning, "configuration");
         }
@@ -64,12 +72,35 @@ impl SettingsFan {
         self.leases.update(leases(&settings));
         self.retention.update(settings.retention.clone());
         current.send_replace(Arc::new(settings));
-        if diff.restart.is_empty() {
+        if restart.is_empty() {
             Applied::Whole
         } else {
-            Applied::Except(diff.restart.iter().map(ToString::to_string).collect())
+            Applied::Except(restart)
         }
     }
+}
+
+/// Keeps the tokens that the new settings lack; answers their keys.
+fn keep_tokens(old: &HttpSettings, new: &mut HttpSettings) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut keep = |key: &str, old: &Option<SecretString>, new: &mut Option<SecretString>| {
+        if new.is_none() && old.is_some() {
+            new.clone_from(old);
+            kept.push(format!("http.{key}"));
+        }
+    };
+    keep(
+        "control_token_file",
+        &old.control_token,
+        &mut new.control_token,
+    );
+    keep(
+        "intake_token_file",
+        &old.intake_token,
+        &mut new.intake_token,
+    );
+    keep("read_token_file", &old.read_token, &mut new.read_token);
+    kept
 }
 
 fn scheduler(settings: &Settings) -> SchedulerSettings {

@@ -6,8 +6,9 @@ use super::lock::DatabaseLock;
 use super::reload::{Applied, SettingsFan};
 use super::{AppError, Launch, Reloader};
 use crate::actors::{
-    FetcherPool, FetcherPoolParts, Housekeeper, HousekeeperParts, LeaseKeeper, LeaseKeeperParts,
-    Scheduler, SchedulerParts, StateSaver, StateSaverParts, Supervisor, Updater, UpdaterParts,
+    Beating, FetcherPool, FetcherPoolParts, Housekeeper, HousekeeperParts, LeaseKeeper,
+    LeaseKeeperParts, Scheduler, SchedulerParts, StateSaver, StateSaverParts, Supervisor, Updater,
+    UpdaterParts,
 };
 use crate::config::{DatabaseLocation, Settings};
 use crate::flows::batches::{BatchesHealth, BatchesView};
@@ -78,6 +79,7 @@ pub(super) struct Engine {
     pub(super) flush: Intercom<Flush>,
     pub(super) save: Intercom<SaveStates>,
     pub(super) holdings: watch::Receiver<Arc<Holdings>>,
+    pub(super) beating: Arc<tokio::sync::Mutex<Beating>>,
     pub(super) draining: watch::Sender<bool>,
     pub(super) http: actix_web::dev::ServerHandle,
     pub(super) shutdown_timeout: Duration,
@@ -131,14 +133,21 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         DatabaseLocation::Sqlite(path) => Some(DatabaseLock::acquire(path)?),
         DatabaseLocation::Postgres(_) => None,
     };
-    let (store, saved) = open_store(&settings, &runtime).await?;
+    let (store, saved) = tokio::select! {
+        opened = open_store(&settings, &runtime) => opened?,
+        () = told_to_stop(&mut signals) => return Err(AppError::CutShort(
+            "told to stop while the database was being opened".to_owned(),
+        )),
+    };
     let holder: Arc<str> = holder_name().into();
     let fan = Arc::new(SettingsFan::new(&settings));
     let watchdog = Watchdog::new(runtime.clone());
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
+    let (draining, draining_reader) = watch::channel(false);
     let (health, health_copy) = restore_health(&saved);
+    let beating = Arc::new(tokio::sync::Mutex::new(Beating::default()));
 
     let scheduler = Registration::<Scheduler>::new(names::SCHEDULER)
         .critical()
@@ -165,6 +174,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         in_flight: in_flight.clone(),
         holdings: holdings.clone(),
         health,
+        draining: draining_reader.clone(),
         view: Arc::new(view_sender),
     };
     let fetcher_parts = FetcherPoolParts {
@@ -194,6 +204,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         alone: store.is_sqlite(),
         settings: fan.leases.reader(),
         holdings: Arc::new(holdings_sender),
+        beating: beating.clone(),
     };
     let house_parts = HousekeeperParts {
         store: store.clone(),
@@ -229,7 +240,6 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let http_addr = listener.local_addr().map_err(failed)?;
     let (settings_sender, settings_reader) = watch::channel(Arc::new(settings));
     let (reload_sender, reload_report) = watch::channel(ReloadReport::default());
-    let (draining, draining_reader) = watch::channel(false);
     let state = HttpState {
         store: store.clone(),
         settings: settings_reader,
@@ -272,6 +282,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         flush,
         save,
         holdings,
+        beating,
         draining,
         http,
         shutdown_timeout: Duration::ZERO,
@@ -301,6 +312,11 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     drop(lock);
     tracing::info!("stopped");
     result
+}
+
+/// Waits until told to stop, passing over reloads.
+async fn told_to_stop(signals: &mut Signals) {
+    while !matches!(signals.next().await, Told::Stop(_)) {}
 }
 
 /// Reloads when told to, until told to stop.

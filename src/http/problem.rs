@@ -289,7 +289,7 @@ impl From<StoreError> for Box<Problem> {
         match error {
             StoreError::Internal(_) => Problem::internal(),
             // The driver's words may hold statements or addresses: they are for the log.
-            StoreError::Unreachable(_) => Problem::database(
+            StoreError::Unreachable(_) | StoreError::Locked(_) => Problem::database(
                 "the database is out of reach; nothing was lost, send the request again".to_owned(),
             ),
             StoreError::Refused(_) => Problem::database(

@@ -90,6 +90,8 @@ pub enum DueCursor {
 impl DueCursor {
     /// The start of a sweep.
     pub const START: Self = Self::AtOnce(i64::MIN);
+    /// The start of the part that is ordered by due time.
+    pub const TIMED_START: Self = Self::Timed(Timestamp::from_millis(0), i64::MIN);
 }
 
 /// Which due batches are wanted.
@@ -101,6 +103,8 @@ pub struct DueQuery {
     pub now: Timestamp,
     /// Where the sweep stands.
     pub after: DueCursor,
+    /// Where it goes on after what is due at once.
+    pub then: DueCursor,
     /// Most rows returned.
     pub limit: i64,
     /// Services left out, since they are backed off; bounded by the caller.

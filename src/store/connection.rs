@@ -109,8 +109,11 @@ impl Pools {
                 config.recycling_method = RecyclingMethod::Fast;
                 config.custom_setup = Box::new(move |url| {
                     let schema = schema.clone();
-                    async move { postgres::establish(url, &postgres_session(&schema)).await }
-                        .boxed()
+                    async move {
+                        let session = format!("{}; {POSTGRES_LIMITS}", postgres_session(&schema));
+                        postgres::establish(url, &session).await
+                    }
+                    .boxed()
                 });
                 let manager = AsyncDieselConnectionManager::new_with_config(url.expose(), config);
                 Ok(Self::Postgres(build_pool(manager, settings.connections)?))
@@ -146,6 +149,10 @@ impl Pools {
         }
     }
 }
+
+/// Statements that bound what a PostgreSQL session waits for: a lock that an
+/// application holds must not hold up the leases.
+pub(super) const POSTGRES_LIMITS: &str = "SET lock_timeout TO '2s'; SET statement_timeout TO '30s'";
 
 /// Statements that open a PostgreSQL session: our schema, UTC.
 pub(super) fn postgres_session(schema: &str) -> String {

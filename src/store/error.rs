@@ -8,6 +8,10 @@ pub enum StoreError {
     /// No connection, a lost one, or a lock held too long: keep the work, try again.
     #[error("the database is out of reach: {0}")]
     Unreachable(String),
+    /// Somebody else holds a lock on a row for too long: write the others, try
+    /// this again.
+    #[error("a row is locked by somebody else: {0}")]
+    Locked(String),
     /// The database was migrated by a newer Highwater: do not touch it.
     #[error(
         "the database has migration {version}, which this Highwater does not know: it was migrated \
@@ -31,7 +35,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may succeed later.
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        matches!(self, Self::Unreachable(_) | Self::Locked(_))
     }
 }
 
@@ -46,6 +50,11 @@ impl From<DieselError> for StoreError {
             )
             | DieselError::BrokenTransactionManager => Self::Unreachable(error.to_string()),
             DieselError::DatabaseError(DatabaseErrorKind::Unknown, info)
+                if info.message().contains("due to lock timeout") =>
+            {
+                Self::Locked(error.to_string())
+            }
+            DieselError::DatabaseError(DatabaseErrorKind::Unknown, info)
                 if is_passing(info.message()) =>
             {
                 Self::Unreachable(error.to_string())
@@ -58,7 +67,8 @@ impl From<DieselError> for StoreError {
 /// Whether a message that diesel has no kind for tells of a passing state:
 /// SQLite's lock and disk words, PostgreSQL's shutdown and recovery.
 fn is_passing(message: &str) -> bool {
-    const PASSING: [&str; 12] = [
+    const PASSING: [&str; 13] = [
+        "canceling statement due to",
         "database is locked",
         "database table is locked",
         "disk I/O error",
@@ -84,8 +94,10 @@ impl From<diesel_async::pooled_connection::deadpool::PoolError> for StoreError {
 impl From<StoreError> for crate::flows::batches::BatchError {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Unreachable(detail) => Self::Store(detail),
+            StoreError::Locked(detail) => Self::Locked(detail),
             StoreError::Internal(detail) => Self::InternalError(detail),
-            other => Self::Store(other.to_string()),
+            other => Self::Refused(other.to_string()),
         }
     }
 }

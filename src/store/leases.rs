@@ -51,7 +51,7 @@ pub(super) const fn held_leases(sqlite: bool) -> &'static str {
     if sqlite {
         "SELECT name, epoch FROM leases WHERE holder = $1"
     } else {
-        "SELECT name, epoch FROM leases WHERE holder = $1 FOR SHARE"
+        "SELECT name, epoch FROM leases WHERE holder = $1 ORDER BY name FOR SHARE"
     }
 }
 

@@ -1,11 +1,19 @@
 //! Connections to PostgreSQL, plain or over TLS.
 
 use diesel::{ConnectionError, ConnectionResult};
-use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use rustls_platform_verifier::BuilderVerifierExt;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio_postgres::NoTls;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// How long connecting may take, where the address does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the other side may be silent before it is asked for a sign of life,
+/// and how long what was sent may go unacknowledged.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// Connects and opens a session in `schema`.
 ///
@@ -13,7 +21,16 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// server's certificate is verified against the system's authorities; without,
 /// it is plain.
 pub(super) async fn establish(url: &str, session: &str) -> ConnectionResult<AsyncPgConnection> {
-    let config: tokio_postgres::Config = url.parse().map_err(bad)?;
+    let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    // A database that vanished without a word is noticed.
+    config
+        .tcp_user_timeout(SILENCE)
+        .keepalives_idle(SILENCE)
+        .keepalives_interval(SILENCE / 3)
+        .keepalives_retries(3);
     let mut conn = if config.get_ssl_mode() == SslMode::Require {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -25,7 +42,9 @@ pub(super) async fn establish(url: &str, session: &str) -> ConnectionResult<Asyn
         let (client, connection) = connect.await.map_err(bad)?;
         AsyncPgConnection::try_from_client_and_connection(client, connection).await?
     } else {
-        AsyncPgConnection::establish(url).await?
+        let connect = config.connect(NoTls);
+        let (client, connection) = connect.await.map_err(bad)?;
+        AsyncPgConnection::try_from_client_and_connection(client, connection).await?
     };
     conn.batch_execute(session)
         .await

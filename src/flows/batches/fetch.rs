@@ -73,18 +73,95 @@ pub async fn fetch(ledger: Arc<dyn Ledger>, work: Arc<BatchesWork>) -> BatchesOu
                     parts.push(part);
                 }
             }
-            Err(BatchError::Ledger(error)) => {
-                outcome.failure = Some(error);
-                break;
+            Err(BatchError::Ledger(error @ LedgerError::Malformed { .. })) => {
+                // The whole ledger may talk nonsense, or the answer for one batch.
+                if let Err(error) = isolate(&*ledger, &work, &mut outcome, part, error).await {
+                    outcome.failure = Some(error);
+                    break;
+                }
             }
-            Err(BatchError::Store(detail) | BatchError::InternalError(detail)) => {
-                outcome.failure = Some(LedgerError::Malformed { detail });
+            Err(error) => {
+                let error = ledger_error(error);
+                if let (LedgerError::TooLarge { .. }, [single]) = (&error, &part[..]) {
+                    // It cannot be asked for in less than this.
+                    outcome.answers[*single] = Answer::Unanswerable(error.to_string());
+                }
+                outcome.failure = Some(error);
                 break;
             }
         }
     }
     outcome.took = begun.elapsed();
     outcome
+}
+
+/// Finds the batch whose answer makes no sense (say, one with so many entries
+/// that it is over the bound), by asking for halves of `suspects`, which failed
+/// together.
+///
+/// # Errors
+/// Both halves fail, so it is not one batch's answer; or another failure.
+async fn isolate(
+    ledger: &dyn Ledger,
+    work: &BatchesWork,
+    outcome: &mut BatchesOutcome,
+    mut suspects: Vec<usize>,
+    mut error: LedgerError,
+) -> Result<(), LedgerError> {
+    loop {
+        if let [single] = suspects[..] {
+            if work.batches.len() == 1 {
+                // Nobody else was asked for: it may as well be the ledger.
+                return Err(error);
+            }
+            outcome.answers[single] = Answer::Unanswerable(error.to_string());
+            return Ok(());
+        }
+        let second = suspects.split_off(suspects.len() / 2);
+        let mut failed = Vec::new();
+        for half in [suspects, second] {
+            if outcome.requests >= MOST_REQUESTS {
+                return Err(error);
+            }
+            outcome.requests += 1;
+            match ask(ledger, work, &half).await {
+                Ok(reports) => take_answers(outcome, work, &half, reports),
+                Err(again @ LedgerError::Malformed { .. }) => {
+                    error = again;
+                    failed.push(half);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        match (failed.pop(), failed.pop()) {
+            (None, _) => return Ok(()),
+            (Some(half), None) => suspects = half,
+            (Some(_), Some(_)) => return Err(error),
+        }
+    }
+}
+
+/// Asks once for a part of the work.
+async fn ask(
+    ledger: &dyn Ledger,
+    work: &BatchesWork,
+    part: &[usize],
+) -> Result<Vec<StatusReport>, LedgerError> {
+    let ids: Vec<&str> = part
+        .iter()
+        .map(|index| work.batches[*index].batch_id.as_str())
+        .collect();
+    let answer = ledger.get_batch_statuses(&work.service_id, &ids).await;
+    answer.map_err(ledger_error)
+}
+
+fn ledger_error(error: BatchError) -> LedgerError {
+    match error {
+        BatchError::Ledger(error) => error,
+        other => LedgerError::Malformed {
+            detail: other.to_string(),
+        },
+    }
 }
 
 /// Matches reports against what was asked: by id, whatever their order; of an

@@ -34,11 +34,28 @@ pub struct ServiceHealth {
     /// What failed last.
     pub last_error: String,
     /// Most ids to ask for at once, after the ledger found a request too large.
-    #[serde(default)]
+    #[serde(skip)]
     pub most_ids: Option<usize>,
+    /// Requests of that size answered since.
+    #[serde(skip)]
+    answered: u32,
     /// Whether the failure may have been the ledger's rather than the service's.
     #[serde(default)]
     of_ledger: bool,
+}
+
+impl ServiceHealth {
+    fn grow(&mut self, asked: usize, limit: usize) {
+        let Some(most) = self.most_ids.filter(|most| asked >= *most) else {
+            return;
+        };
+        self.answered += 1;
+        if self.answered >= GROW_AFTER {
+            self.answered = 0;
+            let doubled = most.saturating_mul(2);
+            self.most_ids = (doubled < limit).then_some(doubled);
+        }
+    }
 }
 
 /// What may be asked of a ledger.
@@ -54,6 +71,9 @@ pub enum Admission {
 
 /// Longest wait that a ledger's `Retry-After` may impose.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// Full requests answered before a service is asked for twice as many ids.
+const GROW_AFTER: u32 = 50;
 
 /// Shortest wait where a person has to act (token, service id).
 const PERSON: Duration = Duration::from_secs(15);
@@ -127,8 +147,10 @@ impl LedgerHealth {
         services.chain(self.open_until).filter(|at| *at > now).min()
     }
 
-    /// A service answered. Answers whether anything changed.
-    pub fn on_success(&mut self, service_id: &str) -> bool {
+    /// A service answered for `asked` ids, of at most `limit`. Answers whether
+    /// anything changed. A service that was asked for fewer ids since a request
+    /// was too large is asked for more again after a while of success.
+    pub fn on_success(&mut self, service_id: &str, asked: usize, limit: usize) -> bool {
         let mut changed = self.failures > 0 || self.open_until.is_some();
         if self.open_until.is_some() {
             // The ledger is back: those that failed with it need not wait on.
@@ -148,6 +170,7 @@ impl LedgerHealth {
         self.last_error_at = None;
         if let Some(service) = self.services.get_mut(service_id) {
             changed |= service.failures > 0;
+            service.grow(asked, limit);
             if service.most_ids.is_none() {
                 self.services.remove(service_id);
             } else {
@@ -187,11 +210,10 @@ impl LedgerHealth {
             service.most_ids = Some(asked / 2);
             return;
         }
-        if let Failure::Ledger(LedgerError::Malformed { .. }) = failure
+        if let Failure::Panic(_) = failure
             && asked > 1
-            && service.failures >= 2
         {
-            // One batch's endless answer may be what does not fit: let its neighbours go.
+            // One batch's answer may be what we stumble over: let its neighbours go.
             service.most_ids = Some(asked.div_ceil(2));
         }
         // Requests that were out together and fail together are one failure:
@@ -329,7 +351,7 @@ mod tests {
         let now = Timestamp::from_millis(1_000_000);
         let mut health = LedgerHealth::default();
         health.on_failure("a", &timeout(), 1, &POLICY, now, 0.0);
-        health.on_success("b");
+        health.on_success("b", 1, 500);
         let now = now.plus(Duration::from_secs(1));
         health.on_failure("a", &timeout(), 1, &POLICY, now, 0.0);
         assert_eq!(health.admission(now), Admission::Open);
@@ -353,7 +375,7 @@ mod tests {
             health.admission(until),
             Admission::ClosedUntil(until.plus(Duration::from_secs(2)))
         );
-        assert!(health.on_success("a"));
+        assert!(health.on_success("a", 1, 500));
         assert_eq!(health.admission(until), Admission::Open);
     }
 
@@ -403,7 +425,7 @@ mod tests {
         let until = now.plus(Duration::from_secs(1));
         assert_eq!(health.admission(now), Admission::ClosedUntil(until));
         assert!(health.may_ask("", until));
-        assert!(health.on_success(""));
+        assert!(health.on_success("", 1, 500));
         assert_eq!(health.admission(now), Admission::Open);
     }
 
@@ -431,12 +453,20 @@ mod tests {
         health.on_failure("a", &large, 100, &POLICY, now, 0.0);
         assert_eq!(health.most_ids("a"), Some(50));
         assert!(health.may_ask("a", now));
-        health.on_success("a");
+        health.on_success("a", 1, 500);
         assert_eq!(health.most_ids("a"), Some(50), "what was learned is kept");
         health.on_failure("a", &large, 1, &POLICY, now, 0.0);
         assert!(
             !health.may_ask("a", now),
             "a single id that is too large is a failure"
+        );
+        for _ in 0..GROW_AFTER {
+            health.on_success("a", 50, 100);
+        }
+        assert_eq!(
+            health.most_ids("a"),
+            None,
+            "after a while of success it is forgotten"
         );
     }
 

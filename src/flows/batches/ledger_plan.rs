@@ -3,11 +3,12 @@
 use super::health::{Admission, BackoffPolicy, LedgerHealth};
 use super::load::BatchesPage;
 use super::plan::log_failure;
+use super::sweep::Sweep;
 use super::view::{LedgerTotals, LedgerView, ServiceTrouble};
 use super::work::{BatchesReport, BatchesWork};
 use crate::config::{BatchesSettings, LedgerRole, LedgerSettings};
 use crate::ledgers::LedgerKind;
-use crate::store::{DueCursor, DueQuery, LeaseStake, PendingBatch};
+use crate::store::{DueQuery, LeaseStake, PendingBatch};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,8 +24,6 @@ const MOST: usize = 50_000;
 const SWEEP_GAP: Duration = Duration::from_millis(200);
 /// Shortest time from one sweep to the next where the last one found something.
 const BUSY_GAP: Duration = Duration::from_millis(20);
-/// A wake-up gathers what comes within this time.
-const WAKE_GAP: Duration = Duration::from_millis(5);
 /// Services left out of a query by name, at most.
 const MOST_EXCLUDED: usize = 1_000;
 /// Failing services shown, at most.
@@ -33,45 +32,6 @@ const MOST_SHOWN: usize = 100;
 /// Order in which batches are due: never polled first, then by last poll,
 /// then in the order submitted.
 type RowKey = (Option<Timestamp>, i64);
-
-#[derive(Debug)]
-struct Sweep {
-    /// A page is being read.
-    loading: bool,
-    cursor: DueCursor,
-    /// Not continued before then.
-    at: Timestamp,
-    /// Rows queued since it began.
-    fresh: usize,
-    /// Rows may have been passed over since their service's queue was full:
-    /// swept again once such a queue is half empty.
-    passed_over: bool,
-    /// The last sweep found something: the next one follows when the queues
-    /// are empty, but not before then.
-    follow_up: Option<Timestamp>,
-    /// Earliest time at which something polled meanwhile is due again.
-    soonest_due: Option<Timestamp>,
-    /// Returned while a page was being read: the page may not know.
-    returned: HashSet<i64>,
-    /// To be begun afresh when the page under way has come.
-    again: bool,
-}
-
-impl Default for Sweep {
-    fn default() -> Self {
-        Self {
-            loading: false,
-            cursor: DueCursor::START,
-            at: Timestamp::default(),
-            fresh: 0,
-            passed_over: false,
-            follow_up: None,
-            soonest_due: None,
-            returned: HashSet::new(),
-            again: false,
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -145,14 +105,10 @@ impl LedgerPlan {
         if self.stake == stake {
             return;
         }
-        if stake.is_none() {
-            let services: Vec<Arc<str>> = self.queues.keys().cloned().collect();
-            for service in services {
-                self.drop_queue(&service);
-            }
-        }
+        // Under another epoch, another server may have settled what is queued.
+        self.drop_queues();
         self.stake = stake;
-        self.wake(now);
+        self.sweep.restart(now);
     }
 
     pub(super) fn adopt(&mut self, service_id: &Arc<str>, seqs: &[i64], fetched: bool) {
@@ -169,19 +125,20 @@ impl LedgerPlan {
     }
 
     pub(super) fn wake(&mut self, now: Timestamp) {
-        let at = now.plus(WAKE_GAP);
-        if self.sweep.loading {
-            self.sweep.again = true;
-        } else {
-            self.sweep.cursor = DueCursor::START;
-        }
-        self.sweep.at = self.sweep.at.min(at);
+        self.sweep.wake(now);
+    }
+
+    /// The clock was set back: what was to wait until then does not.
+    pub(super) fn clock_set_back(&mut self, now: Timestamp, longest: Duration) {
+        self.sweep.at = self.sweep.at.min(now);
+        self.sweep.follow_up = self.sweep.follow_up.map(|at| at.min(now));
+        self.health.cap(longest, now);
     }
 
     pub(super) fn due_at(&mut self, at: Timestamp) {
         if self.settings.role == LedgerRole::Primary {
             self.sweep.soonest_due = Some(self.sweep.soonest_due.map_or(at, |known| known.min(at)));
-            if self.sweep.cursor == DueCursor::START && !self.sweep.loading {
+            if !self.sweep.under_way {
                 self.sweep.at = self.sweep.at.min(at);
             }
         }
@@ -197,13 +154,7 @@ impl LedgerPlan {
         {
             return None;
         }
-        if self.sweep.cursor == DueCursor::START {
-            self.sweep.fresh = 0;
-            self.sweep.follow_up = None;
-            self.sweep.soonest_due = None;
-        }
-        self.sweep.loading = true;
-        self.sweep.returned.clear();
+        self.sweep.load(now);
         let cap = self.service_cap();
         let full = || {
             self.queues
@@ -222,6 +173,7 @@ impl LedgerPlan {
             ledger: self.settings.name.clone(),
             now,
             after: self.sweep.cursor,
+            then: self.sweep.then,
             limit: PAGE,
             without_services,
         })
@@ -255,12 +207,7 @@ impl LedgerPlan {
             .saturating_mul(self.settings.ids_per_request);
         self.queued <= LOW
             || (self.queued < MOST
-                && ((self.is_mid_sweep() && self.queued < room) || too_few_services()))
-    }
-
-    /// Whether a sweep has begun and not come to its end.
-    fn is_mid_sweep(&self) -> bool {
-        self.sweep.cursor != DueCursor::START
+                && ((self.sweep.under_way && self.queued < room) || too_few_services()))
     }
 
     /// Most rows queued for one service: enough for all connections, and no
@@ -273,18 +220,21 @@ impl LedgerPlan {
     }
 
     pub(super) fn load_failed(&mut self, at: Timestamp) {
-        self.sweep.loading = false;
+        self.sweep.arrived();
         self.sweep.at = at;
     }
 
-    pub(super) fn loaded(&mut self, page: BatchesPage, settings: &BatchesSettings, now: Timestamp) {
-        self.sweep.loading = false;
-        if self.stake.is_none() {
-            self.sweep = Sweep::default();
+    pub(super) fn loaded(
+        &mut self,
+        mut page: BatchesPage,
+        settings: &BatchesSettings,
+        now: Timestamp,
+    ) {
+        if !self.sweep.arrived() || self.stake.is_none() {
             return;
         }
         let cap = self.service_cap();
-        for row in page.rows {
+        for row in std::mem::take(&mut page.rows) {
             if self.held.contains(&row.seq)
                 || self.sweep.returned.contains(&row.seq)
                 || !self.health.may_ask(&row.service_id, now)
@@ -293,17 +243,9 @@ impl LedgerPlan {
             }
             self.enqueue(row, cap);
         }
-        self.sweep.returned.clear();
-        if std::mem::take(&mut self.sweep.again) {
-            self.sweep.cursor = DueCursor::START;
-            self.sweep.at = now.plus(WAKE_GAP);
-        } else if page.done {
-            self.sweep.cursor = DueCursor::START;
+        if self.sweep.go_on(&page, now) {
             self.sweep.follow_up = (self.sweep.fresh > 0).then(|| now.plus(BUSY_GAP));
             self.sweep.at = self.next_sweep(page.next_due, settings, now);
-        } else {
-            self.sweep.cursor = page.cursor;
-            self.sweep.at = now;
         }
     }
 
@@ -320,7 +262,7 @@ impl LedgerPlan {
         let at = [
             next_due,
             self.sweep.soonest_due,
-            self.health.next_retry(now),
+            self.health.next_retry(self.sweep.began_at),
         ]
         .into_iter()
         .flatten()
@@ -372,6 +314,13 @@ impl LedgerPlan {
         }
     }
 
+    fn drop_queues(&mut self) {
+        let services: Vec<Arc<str>> = self.queues.keys().cloned().collect();
+        for service in services {
+            self.drop_queue(&service);
+        }
+    }
+
     pub(super) fn next_work(&mut self, now: Timestamp) -> Option<BatchesWork> {
         let stake = self.stake.clone()?;
         let slots = match self.health.admission(now) {
@@ -391,7 +340,7 @@ impl LedgerPlan {
             .count();
         // The page that is being read may bring more of the same services: a
         // request that is not full waits for it.
-        let only_full = self.sweep.loading && self.is_mid_sweep() && self.is_hungry();
+        let only_full = self.sweep.loading && self.sweep.fresh > 0 && self.is_hungry();
         let service = self
             .ready
             .iter()
@@ -507,6 +456,11 @@ impl LedgerPlan {
         totals.missing += report.missing;
         totals.unasked += report.unasked;
         totals.fenced += u64::from(report.fenced);
+        if report.fenced && self.stake.as_ref() == Some(&report.stake) {
+            // It is another server's by now; the next heartbeat says whose.
+            self.hold(None, None, now);
+            return false;
+        }
         match &report.failure {
             None => {
                 totals.requests += u64::from(report.requests);
@@ -517,7 +471,8 @@ impl LedgerPlan {
                 if report.not_asked > 0 {
                     self.wake(now);
                 }
-                let recovered = self.health.on_success(&report.service_id);
+                let limit = self.settings.ids_per_request;
+                let recovered = self.health.on_success(&report.service_id, asked, limit);
                 if recovered {
                     tracing::info!(ledger.name = %report.ledger, service.id = %report.service_id, "the ledger answers again");
                     self.wake(now);
@@ -537,12 +492,8 @@ impl LedgerPlan {
                     self.wake(now);
                 }
                 if let Admission::ClosedUntil(until) = admission {
-                    let services: Vec<Arc<str>> = self.queues.keys().cloned().collect();
-                    for service in services {
-                        self.drop_queue(&service);
-                    }
-                    self.sweep.cursor = DueCursor::START;
-                    self.sweep.at = until;
+                    self.drop_queues();
+                    self.sweep.restart(until);
                 } else if let Some(retry) = self.health.next_retry(now) {
                     self.sweep.at = self.sweep.at.min(retry);
                 }

@@ -31,7 +31,7 @@ pub async fn load(store: &Store, query: DueQuery) -> BatchResult<BatchesPage> {
     let mut done = false;
     if !full(&rows) {
         if matches!(query.after, DueCursor::AtOnce(_)) {
-            query.after = DueCursor::Timed(Timestamp::from_millis(0), i64::MIN);
+            query.after = query.then;
             query.limit = wanted - i64::try_from(rows.len()).unwrap_or(0);
             rows.extend(store.get_pending_batch_ids(&query).await?);
         }

@@ -15,6 +15,7 @@ mod plan;
 mod plan_tests;
 mod poll_log;
 mod rules;
+mod sweep;
 mod traits;
 mod view;
 mod work;

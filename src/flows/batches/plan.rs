@@ -34,6 +34,8 @@ pub struct BatchesPlan {
     /// Ledgers that were removed while work of theirs was out: should one be
     /// added again, it still knows what must not be asked for twice.
     retired: Vec<LedgerPlan>,
+    /// The clock as it was seen last.
+    seen: Timestamp,
     /// The ledger that is looked at first for the next piece of work.
     turn: usize,
 }
@@ -50,11 +52,12 @@ impl BatchesPlan {
             settings,
             ledgers: Vec::new(),
             retired: Vec::new(),
+            seen: now,
             turn: 0,
         };
         for ledger in ledgers {
             let mut health = health.remove(&ledger.name).unwrap_or_default();
-            health.cap(plan.settings.backoff.max.max(Duration::from_secs(60)), now);
+            health.cap(plan.longest_wait(), now);
             plan.ledgers.push(LedgerPlan::new(ledger.clone(), health));
         }
         plan
@@ -127,6 +130,13 @@ impl BatchesPlan {
     /// What is to be read from the database now; each answer has to be handed
     /// to [`Self::loaded`] or [`Self::load_failed`].
     pub fn wants(&mut self, now: Timestamp) -> Vec<DueQuery> {
+        if now < self.seen {
+            let longest = self.longest_wait();
+            for ledger in &mut self.ledgers {
+                ledger.clock_set_back(now, longest);
+            }
+        }
+        self.seen = now;
         self.ledgers
             .iter_mut()
             .filter_map(|ledger| ledger.wants(now))
@@ -241,6 +251,12 @@ impl BatchesPlan {
     /// slow database slows the network work down and memory stays bounded.
     pub const fn most_unwritten(&self) -> usize {
         self.settings.commit_rows.saturating_mul(4)
+    }
+
+    /// No failing ledger is left alone for longer after a restart, or after the
+    /// clock was set.
+    fn longest_wait(&self) -> Duration {
+        self.settings.backoff.max.max(Duration::from_secs(60))
     }
 
     fn backoff(&self) -> BackoffPolicy {

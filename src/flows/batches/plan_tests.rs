@@ -90,13 +90,16 @@ impl World {
                 None => (DueCursor::AtOnce(row.seq), row.clone()),
                 Some(at) => (DueCursor::Timed(at, row.seq), row.clone()),
             })
-            .filter(|(place, _)| behind(*place, query.after))
+            .filter(|(place, _)| match (*place, query.after) {
+                (DueCursor::Timed(..), DueCursor::AtOnce(_)) => behind(*place, query.then),
+                (place, after) => behind(place, after),
+            })
             .collect();
         rows.sort_by_key(|(place, _)| order(*place));
         let limit = usize::try_from(query.limit).unwrap();
         let done = rows.len() < limit;
         rows.truncate(limit);
-        let cursor = rows.last().map_or(query.after, |(place, _)| *place);
+        let cursor = rows.last().map_or(query.then, |(place, _)| *place);
         let later = self
             .table
             .values()
@@ -237,6 +240,7 @@ fn report(work: &BatchesWork, how: &End) -> BatchesReport {
         missing: 0,
         unasked: 0,
         fenced: false,
+        stake: work.stake.clone(),
     }
 }
 
@@ -651,4 +655,100 @@ fn requests_are_filled_while_a_sweep_goes_on() {
         Some(8),
         "all there are"
     );
+}
+
+fn holdings_at(epoch: i64) -> Holdings {
+    let mut holdings = holdings();
+    for stake in holdings.held.values_mut() {
+        stake.epoch = epoch;
+    }
+    holdings
+}
+
+#[test]
+fn under_a_new_epoch_nothing_read_under_the_old_one_is_used() {
+    let mut world = World::new("sawtooth", "");
+    world.insert(1, "", None);
+    world.read();
+    // Another server settles it while this one stands still.
+    world.table.clear();
+    world.plan.hold(&holdings_at(7), world.now);
+    assert_eq!(world.take(), None);
+    world.insert(2, "", None);
+    world.now = world.now.plus(ms(10));
+    let query = world.plan.wants(world.now).remove(0);
+    let page = world.page(&query);
+    world.plan.hold(&holdings_at(8), world.now);
+    world.plan.loaded(page, world.now);
+    assert_eq!(world.take(), None, "the page is of the old epoch");
+    world.now = world.now.plus(ms(10));
+    world.read();
+    assert_eq!(world.take(), Some(vec![2]));
+    assert_eq!(world.open[0].stake.epoch, 8);
+}
+
+#[test]
+fn a_fenced_ledger_rests_until_its_lease_is_known() {
+    let mut world = World::new("sawtooth", "");
+    world.insert(1, "", None);
+    world.read();
+    world.take();
+    let work = world.open.remove(0);
+    let fenced = BatchesReport {
+        fenced: true,
+        ..report(&work, &End::Settled)
+    };
+    world.plan.report(&fenced, 1, world.now, 0.0);
+    world.plan.fetched("l", "");
+    world.plan.returned("l", &[1]);
+    world.now = world.now.plus(ms(5_000));
+    assert!(world.plan.wants(world.now).is_empty());
+    assert_eq!(world.plan.wake_at(world.now), None);
+    world.plan.hold(&holdings_at(9), world.now);
+    world.read();
+    assert_eq!(world.take(), Some(vec![1]));
+}
+
+#[test]
+fn wakes_do_not_keep_a_sweep_from_its_end() {
+    let mut world = World::new("splinter", "ids_per_request = 100");
+    let polled = Some(START.minus(ms(60_000)));
+    // A long backlog of one service, another service behind it.
+    for seq in 0..9_000 {
+        world.insert(seq, &format!("c::s{}", seq % 50), polled);
+    }
+    world.insert(9_000, "c::behind", Some(START.minus(ms(1))));
+    for round in 0..6 {
+        for query in world.plan.wants(world.now) {
+            let page = world.page(&query);
+            world.insert(10_000 + round, "c::new", None);
+            world.plan.wake(Some("l"), world.now);
+            world.plan.loaded(page, world.now);
+        }
+        world.now = world.now.plus(ms(10));
+    }
+    let services: BTreeSet<String> = world
+        .take_all()
+        .into_iter()
+        .zip(&world.open)
+        .map(|(_, work)| work.service_id.to_string())
+        .collect();
+    assert!(services.contains("c::new"), "{services:?}");
+    let view = world.plan.view(world.now);
+    assert!(
+        view.ledgers[0].queued + 9_000 > 9_000 + 4_000,
+        "the sweep went on"
+    );
+}
+
+#[test]
+fn a_clock_that_is_set_back_stops_nothing() {
+    let mut world = World::new("sawtooth", "");
+    world.read();
+    world.now = world.now.plus(ms(10_000));
+    world.read();
+    world.insert(1, "", None);
+    world.now = START.minus(Duration::from_secs(3600));
+    world.read();
+    assert_eq!(world.take(), Some(vec![1]));
 }

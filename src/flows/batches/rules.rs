@@ -99,6 +99,13 @@ pub fn change_of(
             change.unknown = true;
             "unknown"
         }
+        Answer::Unanswerable(why) => {
+            // Not an answer: no poll counts, no status changes, nobody gives up.
+            change.polled_at = None;
+            change.last_error = Some(why.clone());
+            change.next_poll_at = Some(now.plus(repoll_after(&settings.repoll, u32::MAX, chance)));
+            return Some(change);
+        }
         Answer::Missing => {
             change.last_error = Some("the ledger's answer left this batch out".to_owned());
             "missing"

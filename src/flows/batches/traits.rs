@@ -20,6 +20,13 @@ pub enum BatchError {
     /// The database is out of reach: keep what is at hand and try again.
     #[error("database: {0}")]
     Store(String),
+    /// Somebody else holds a lock on a row: write the others, try this again.
+    #[error("a row is locked by somebody else: {0}")]
+    Locked(String),
+    /// The database will not take a statement (a trigger, a check): write the
+    /// others, report this.
+    #[error("{0}")]
+    Refused(String),
     /// A defect of Highwater itself; reported, and the batch stays as it is.
     #[error("internal error: {0}")]
     InternalError(String),

@@ -26,6 +26,9 @@ pub enum Answer {
     Reported(LedgerStatus),
     /// The ledger answered the request and left this id out.
     Missing,
+    /// Asked alone, the request fails in a way that others do not: why. The
+    /// batch is put off, so that it holds up nobody.
+    Unanswerable(String),
     /// The ledger will not answer for this id: why.
     Refused(String),
     /// Not asked, since the id cannot be one of the ledger's ids: why.
@@ -78,6 +81,8 @@ pub struct BatchesReport {
     pub unasked: u64,
     /// The outcome was not written, the lease being lost.
     pub fenced: bool,
+    /// The lease under which it was fetched.
+    pub stake: LeaseStake,
 }
 
 /// Why a piece of work failed.
@@ -126,6 +131,7 @@ impl BatchesReport {
             not_asked: count(|answer| matches!(answer, Answer::NotAsked)),
             unasked: outcome.unasked,
             fenced: false,
+            stake: outcome.work.stake.clone(),
         }
     }
 }
