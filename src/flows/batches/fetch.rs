@@ -11,7 +11,7 @@ use std::time::Instant;
 
 /// Most requests for one piece of work: enough to find three refused ids
 /// among 500; whoever is left over is asked for in another piece of work.
-const MOST_REQUESTS: u32 = 32;
+const MOST_REQUESTS: u32 = 64;
 
 /// Asks a ledger for the statuses of a piece of work.
 ///
@@ -199,5 +199,144 @@ fn take_answers(
         if !answered {
             outcome.answers[index] = Answer::Missing;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flows::batches::{BatchResult, BatchStatusStore, LedgerStatus};
+    use crate::ledgers::LedgerKind;
+    use crate::store::{LeaseStake, PendingBatch};
+    use crate::time::Timestamp;
+    use futures_util::future::BoxFuture;
+
+    /// A ledger whose answers make no sense where certain batches are asked for.
+    struct Odd {
+        nonsense: Vec<usize>,
+        refused: Vec<usize>,
+    }
+
+    fn id(n: usize) -> String {
+        format!("{n:0128x}")
+    }
+
+    impl BatchStatusStore<StatusReport> for Odd {
+        fn get_batch_statuses<'a>(
+            &'a self,
+            _: &'a str,
+            ids: &'a [&'a str],
+        ) -> BoxFuture<'a, BatchResult<Vec<StatusReport>>> {
+            let any = |list: &[usize]| list.iter().any(|n| ids.contains(&id(*n).as_str()));
+            let detail = "as the test wants".to_owned();
+            let answer = if any(&self.refused) {
+                Err(LedgerError::RefusedIds { detail }.into())
+            } else if any(&self.nonsense) {
+                Err(LedgerError::Malformed { detail }.into())
+            } else {
+                let report = |id: &&str| StatusReport {
+                    batch_id: (*id).to_owned(),
+                    status: LedgerStatus::Committed,
+                };
+                Ok(ids.iter().map(report).collect())
+            };
+            Box::pin(std::future::ready(answer))
+        }
+    }
+
+    impl Ledger for Odd {
+        fn name(&self) -> &'static str {
+            "odd"
+        }
+
+        fn kind(&self) -> LedgerKind {
+            LedgerKind::Sawtooth
+        }
+
+        fn fits(&self, _: &str, ids: &[&str]) -> usize {
+            ids.len()
+        }
+    }
+
+    async fn outcome(count: usize, ledger: Odd) -> BatchesOutcome {
+        let batches = (0..count)
+            .map(|n| PendingBatch::sample(n as i64, "", &id(n), Timestamp::default()))
+            .collect();
+        let work = BatchesWork {
+            ledger: Arc::from("odd"),
+            stake: LeaseStake {
+                name: "batches:odd".to_owned(),
+                epoch: 1,
+            },
+            service_id: Arc::from(""),
+            batches,
+        };
+        fetch(Arc::new(ledger), Arc::new(work)).await
+    }
+
+    #[tokio::test]
+    async fn one_answer_that_makes_no_sense_is_found_wherever_it_is() {
+        for odd in [0, 1, 250, 499] {
+            let nonsense = vec![odd];
+            let outcome = outcome(
+                500,
+                Odd {
+                    nonsense,
+                    refused: Vec::new(),
+                },
+            )
+            .await;
+            assert!(matches!(outcome.answers[odd], Answer::Unanswerable(_)));
+            let others = outcome
+                .answers
+                .iter()
+                .filter(|a| matches!(a, Answer::Reported(_)));
+            assert_eq!((others.count(), &outcome.failure), (499, &None));
+            assert!(outcome.requests <= 20, "{}", outcome.requests);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_talks_nonsense_is_not_asked_for_ever() {
+        let nonsense = (0..500).collect();
+        let outcome = outcome(
+            500,
+            Odd {
+                nonsense,
+                refused: Vec::new(),
+            },
+        )
+        .await;
+        assert!(matches!(
+            outcome.failure,
+            Some(LedgerError::Malformed { .. })
+        ));
+        assert!(
+            outcome
+                .answers
+                .iter()
+                .all(|answer| *answer == Answer::NotAsked)
+        );
+        assert_eq!(outcome.requests, 3);
+    }
+
+    #[tokio::test]
+    async fn refused_ids_are_found_and_the_others_answered() {
+        let refused = vec![3, 300];
+        let outcome = outcome(
+            500,
+            Odd {
+                nonsense: Vec::new(),
+                refused,
+            },
+        )
+        .await;
+        assert!(matches!(outcome.answers[3], Answer::Refused(_)));
+        assert!(matches!(outcome.answers[300], Answer::Refused(_)));
+        let others = outcome
+            .answers
+            .iter()
+            .filter(|a| matches!(a, Answer::Reported(_)));
+        assert_eq!((others.count(), outcome.failure), (498, None));
     }
 }

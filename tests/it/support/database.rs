@@ -44,6 +44,23 @@ macro_rules! with {
     };
 }
 
+/// A connection that is kept open.
+pub(crate) struct Held(Connection);
+
+impl Held {
+    async fn run(&mut self, sql: &str) {
+        match &mut self.0 {
+            Connection::Sqlite(conn) => conn.batch_execute(sql).await.unwrap(),
+            Connection::Postgres(conn) => conn.batch_execute(sql).await.unwrap(),
+        }
+    }
+
+    /// Runs a last statement and closes the connection.
+    pub(crate) async fn release(mut self, sql: &str) {
+        self.run(sql).await;
+    }
+}
+
 impl Database {
     /// A file in a folder of its own.
     pub(crate) fn sqlite() -> Self {
@@ -97,6 +114,15 @@ impl Database {
     /// Runs statements, as an application would.
     pub(crate) async fn run(&self, sql: &str) -> diesel::QueryResult<()> {
         with!(self.connect().await, conn => conn.batch_execute(sql).await)
+    }
+
+    /// Runs statements on a connection that stays open, say with a lock.
+    pub(crate) async fn hold(&self, statements: &[&str]) -> Held {
+        let mut held = Held(self.connect().await);
+        for sql in statements {
+            held.run(sql).await;
+        }
+        held
     }
 
     /// Reads the column `value`, a text, of every row.
