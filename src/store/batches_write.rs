@@ -230,7 +230,9 @@ impl Store {
         let store = self.clone();
         Self::detached(async move {
             let pruned = store.prune_settled(before, limit).await?;
-            store.prune_orphans(limit.saturating_mul(ORPHAN_STRETCH)).await?;
+            store
+                .prune_orphans(limit.saturating_mul(ORPHAN_STRETCH))
+                .await?;
             Ok(pruned)
         })
         .await

@@ -16,7 +16,7 @@ pub use batches_due::{
     Applied, BatchChange, BatchWriter, ChangeGroup, DueCursor, DueQuery, PendingBatch,
 };
 pub use batches_read::{
-    BatchFilter, BatchPage, BatchRow, LedgerSummary, PollEntry, ServiceSummary,
+    BatchFilter, BatchPage, BatchRow, LedgerSummary, PollEntry, ServiceCount, ServiceSummary,
 };
 pub use batches_write::{NewBatch, Tracked};
 pub use error::StoreError;

@@ -16,6 +16,7 @@ mod life_rules;
 mod life_support;
 mod one_server;
 mod outage;
+mod pruning;
 mod recordings;
 mod replay;
 mod rude_ledgers;
