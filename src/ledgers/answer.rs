@@ -100,8 +100,7 @@ fn kept(text: &str, most: usize) -> String {
 /// NUL becomes U+FFFD: PostgreSQL stores none in text, nor in a `jsonb` that an
 /// application makes of ours.
 fn storable(text: &str) -> impl Iterator<Item = char> + '_ {
-    text.chars()
-        .map(|c| if c == '\0' { '\u{fffd}' } else { c })
+    text.chars().map(|c| if c == '\0' { '\u{fffd}' } else { c })
 }
 
 /// A list read with its repeated entries dropped and at most
@@ -200,6 +199,9 @@ mod tests {
         assert_eq!(transaction.extended_data.len(), MAX_EXTENDED);
         let nul = transaction_at_fault("a\0b", "\0", "Q\0==");
         assert_eq!(nul.id, "a\u{fffd}b");
-        assert_eq!((&*nul.message, &*nul.extended_data), ("\u{fffd}", "Q\u{fffd}=="));
+        assert_eq!(
+            (&*nul.message, &*nul.extended_data),
+            ("\u{fffd}", "Q\u{fffd}==")
+        );
     }
 }

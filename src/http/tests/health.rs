@@ -151,8 +151,15 @@ async fn metrics_have_bounded_labels() {
         let changed = Arc::make_mut(settings);
         changed.ledgers.remove(0);
     });
+    let mut view = ledger_view("supply", LedgerKind::Splinter);
+    view.failing_services_total = 250;
+    fixture.view.send_replace(Arc::new(BatchesView {
+        ledgers: vec![view],
+    }));
     let text = fixture.get("/metrics").await.text();
     for line in [
+        // All of them, though a view names a hundred at most.
+        "highwater_ledger_failing_services{ledger=\"supply\"} 250",
         "highwater_x_total 1",
         "highwater_batches{ledger=\"supply\",status=\"pending\"} 0",
         "highwater_batches{ledger=\"other\",status=\"pending\"} 3",
