@@ -98,7 +98,7 @@ fn ids_of(kind: Option<LedgerKind>) -> (i64, u64, &'static str) {
         Some(LedgerKind::Sawtooth) => (
             500,
             10_000,
-            "larger requests are only slower; 500 to 1000 ids are fastest",
+            "Highwater has about 10,000 batches of a ledger at hand; 500 to 1000 ids are fastest",
         ),
     }
 }
