@@ -94,11 +94,11 @@ fn ids_of(kind: Option<LedgerKind>) -> (i64, u64, &'static str) {
             "Splinter takes request targets of 65,534 bytes, which hold 507 ids",
         ),
         // Its own mistake is told; this one only if it is one for any kind.
-        None => (500, 80_000, ""),
+        None => (500, 10_000, ""),
         Some(LedgerKind::Sawtooth) => (
             500,
-            80_000,
-            "Sawtooth takes bodies of 10 MiB, which hold 80,043 ids; 500 to 1000 are fastest",
+            10_000,
+            "Highwater has about 10,000 batches of a ledger at hand; 500 to 1000 ids are fastest",
         ),
     }
 }

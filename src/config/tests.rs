@@ -178,7 +178,7 @@ token_file = "missing.jwt"
     highwater.toml:24:7: ledgers[0].url: the address holds a user or password; put the ledger's token in a file and name that with token_file; expected e.g. "http://127.0.0.1:8008"
     highwater.toml:26:1: ledgers[1].url: missing; expected the ledger's address, e.g. url = "http://127.0.0.1:8008"
     highwater.toml:27:8: ledgers[1].name: "trace" is the name of ledgers[0] already; expected a name of its own
-    highwater.toml:29:19: ledgers[1].ids_per_request: 90000 is out of range; expected 1 to 80000 (Sawtooth takes bodies of 10 MiB, which hold 80,043 ids; 500 to 1000 are fastest)
+    highwater.toml:29:19: ledgers[1].ids_per_request: 90000 is out of range; expected 1 to 10000 (Highwater has about 10,000 batches of a ledger at hand; 500 to 1000 ids are fastest)
     highwater.toml:30:8: ledgers[1].wait: "0s" is not a whole number of seconds from 1s up; Sawtooth takes wait=0 for 300 s and a fraction for 285 s; leave the key out for no wait
     highwater.toml:33:8: ledgers[2].name: "träce" is not a name; expected a letter, then up to 63 letters, digits, "-" or "_"
     highwater.toml:35:7: ledgers[2].url: "ftp://h" is neither http nor https; expected e.g. "http://127.0.0.1:8008"

@@ -1,12 +1,13 @@
 //! `/livez` and `/readyz`: whether the process answers, and whether it does its work.
 
+use super::auth::{Access, authorize};
 use super::overview::Overview;
 use super::single_flight::{Given, SingleFlight, Spacing};
 use super::state::{Http, ReloadReport};
 use super::summary::summary_within;
 use crate::store::{Store, StoreError};
 use crate::watchdog::ServiceState;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +29,58 @@ pub(super) type Readiness = Option<String>;
 pub(crate) struct ReadyBody {
     /// Whether the server does its work.
     pub ready: bool,
-    /// Why it is not ready; empty when it is.
+    /// Why it is not ready; empty when it is. Without details where a read
+    /// token is set and was not sent.
     pub reasons: Vec<String>,
-    /// What a person should look at, though the server is ready; at most 50.
+    /// How many things there are that a person should look at, though the
+    /// server is ready.
+    pub warnings_total: usize,
+    /// These things, at most 50; none where a read token is set and was not sent.
     pub warnings: Vec<String>,
+}
+
+/// How ready the server is, as told to those who may read and to those who may not.
+pub(super) struct Verdict {
+    reasons: Vec<Reason>,
+    warnings: Vec<String>,
+}
+
+/// Why the server is not ready.
+struct Reason {
+    /// For anyone: names nothing of what is inside.
+    brief: &'static str,
+    /// For those who may read.
+    full: String,
+}
+
+impl Verdict {
+    /// Whether the server does its work.
+    pub(super) fn ready(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
+    fn body(self, may_read: bool) -> ReadyBody {
+        let reasons = self.reasons.into_iter();
+        let mut body = ReadyBody {
+            ready: reasons.len() == 0,
+            reasons: reasons
+                .map(|reason| {
+                    if may_read {
+                        reason.full
+                    } else {
+                        reason.brief.to_owned()
+                    }
+                })
+                .collect(),
+            warnings_total: self.warnings.len(),
+            warnings: self.warnings,
+        };
+        body.warnings
+            .truncate(if may_read { MOST_WARNINGS } else { 0 });
+        // Many reasons may be one in brief.
+        body.reasons.dedup();
+        body
+    }
 }
 
 /// Probes share one ping: anyone may call them.
@@ -65,8 +114,9 @@ pub(super) async fn livez() -> HttpResponse {
     (status = 200, description = "Ready; warnings tell what to look at", body = ReadyBody),
     (status = 503, description = "Not ready, with reasons", body = ReadyBody),
 ))]
-pub(super) async fn readyz(http: web::Data<Http>) -> HttpResponse {
-    let body = ready(&http).await;
+pub(super) async fn readyz(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
+    let may_read = authorize(&http.settings().http, &request, Access::Read).is_ok();
+    let body = ready(&http).await.body(may_read);
     let mut response = if body.ready {
         HttpResponse::Ok()
     } else {
@@ -78,19 +128,29 @@ pub(super) async fn readyz(http: web::Data<Http>) -> HttpResponse {
 }
 
 /// Decides on readiness (DESIGN.md, "Contracts").
-pub(super) async fn ready(http: &Http) -> ReadyBody {
+pub(super) async fn ready(http: &Http) -> Verdict {
     let mut reasons = Vec::new();
     if *http.state.draining.borrow() {
-        reasons.push("the server is stopping".to_owned());
+        let brief = "the server is stopping";
+        reasons.push(Reason {
+            brief,
+            full: brief.to_owned(),
+        });
     }
     let pinged = database_problem(http).await;
     let database_answers = pinged.is_none();
-    reasons.extend(pinged);
+    reasons.extend(pinged.map(|full| Reason {
+        brief: "the database is out of reach",
+        full,
+    }));
     // A probe waits for nothing else when the database does not answer.
     let figures = if database_answers {
         let (migrations, figures) =
             tokio::join!(migration_problem(http), summary_within(http, PATIENCE));
-        reasons.extend(migrations);
+        reasons.extend(migrations.map(|full| Reason {
+            brief: "the database's tables are not of this version",
+            full,
+        }));
         figures
     } else {
         http.summary.newest().unwrap_or_default()
@@ -99,7 +159,10 @@ pub(super) async fn ready(http: &Http) -> ReadyBody {
     for service in &services {
         if service.critical && service.state == ServiceState::Failed {
             let why = service.last_error.as_deref().unwrap_or("no error was kept");
-            reasons.push(format!("service {} has failed: {why}", service.name));
+            reasons.push(Reason {
+                brief: "a service has failed",
+                full: format!("service {} has failed: {why}", service.name),
+            });
         }
     }
     let mut warnings = Vec::new();
@@ -111,12 +174,7 @@ pub(super) async fn ready(http: &Http) -> ReadyBody {
     }
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
     warnings.extend(overview.warnings());
-    warnings.truncate(MOST_WARNINGS);
-    ReadyBody {
-        ready: reasons.is_empty(),
-        reasons,
-        warnings,
-    }
+    Verdict { reasons, warnings }
 }
 
 /// What the last reload left undone, and since when.

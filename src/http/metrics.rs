@@ -27,7 +27,7 @@ pub(super) async fn metrics(http: web::Data<Http>) -> HttpResponse {
     }
     let figures = summary(&http).await;
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
-    let ready = health::ready(&http).await.ready;
+    let ready = health::ready(&http).await.ready();
     let mut out = Exposition { text };
     out.ledgers(&overview, Timestamp::now());
     out.services(&(http.state.services)());
@@ -123,7 +123,8 @@ impl Exposition {
                 self.sample("highwater_batches", &labels, count(ledger));
             }
             if !others.is_empty() {
-                let sum: i64 = others.iter().map(|ledger| count(ledger)).sum();
+                let left_out = overview.more_ledgers.counts.get(word).copied().unwrap_or(0);
+                let sum = left_out + others.iter().map(|ledger| count(ledger)).sum::<i64>();
                 self.sample(
                     "highwater_batches",
                     &[("ledger", OTHER), ("status", word)],
@@ -159,7 +160,7 @@ impl Exposition {
             &configured,
             "highwater_ledger_failing_services",
             "Services of the ledger that are backed off.",
-            |ledger| Some(ledger.view.as_ref()?.failing_services.len().value()),
+            |ledger| Some(ledger.view.as_ref()?.failing_services_total.value()),
         );
         self.per_ledger(
             &configured,

@@ -5,6 +5,7 @@ mod assets;
 mod auth;
 mod body;
 mod health;
+mod host;
 mod metrics;
 mod openapi;
 mod overview;

@@ -2,11 +2,11 @@
 //! database's figures: the status page, `/v1/ledgers`, `/readyz` and metrics
 //! all show this, so that they never disagree.
 
-use super::summary::{SPLINTER_MEMORY, Summary};
+use super::summary::{MoreLedgers, SPLINTER_MEMORY, Summary};
 use crate::config::Settings;
 use crate::flows::batches::{BatchesView, BreakerPosition, LedgerView, Status};
 use crate::ledgers::LedgerKind;
-use crate::store::{LedgerSummary, ServiceSummary};
+use crate::store::{LedgerSummary, ServiceCount, ServiceSummary};
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -71,7 +71,13 @@ pub(crate) struct LedgerReport {
 #[derive(Clone, Debug)]
 pub(super) struct Overview {
     pub(super) ledgers: Vec<LedgerReport>,
+    /// Ledgers left out of `ledgers`; none of them is configured.
+    pub(super) more_ledgers: MoreLedgers,
     pub(super) services: Vec<ServiceReport>,
+    /// Services whose oldest batches may be forgotten by the ledger; bounded.
+    pub(super) at_risk: Vec<ServiceCount>,
+    /// How many there are of these.
+    pub(super) at_risk_total: usize,
     pub(super) read_at: Option<Timestamp>,
     pub(super) problem: Option<String>,
 }
@@ -132,17 +138,21 @@ impl Overview {
                 }
             })
             .collect();
+        // Figures may be older than the last reload.
+        let mut at_risk = figures.at_risk.clone();
+        at_risk.retain(|service| kinds.get(service.ledger.as_str()) == Some(&LedgerKind::Splinter));
+        let at_risk_total = figures
+            .at_risk_total
+            .saturating_sub(figures.at_risk.len() - at_risk.len());
         Self {
             ledgers,
+            more_ledgers: figures.more_ledgers.clone(),
             services,
+            at_risk,
+            at_risk_total,
             read_at: figures.read_at,
             problem: figures.problem.clone(),
         }
-    }
-
-    /// Services whose oldest batches may be forgotten by the ledger.
-    pub(super) fn at_risk(&self) -> impl Iterator<Item = &ServiceReport> {
-        self.services.iter().filter(|service| service.at_risk)
     }
 
     /// What a person should look at, in sentences.
@@ -159,8 +169,7 @@ impl Overview {
                 }
                 (LedgerState::Degraded, Some(view)) => warnings.push(format!(
                     "{} of ledger {}'s services are failing",
-                    view.failing_services.len(),
-                    ledger.name
+                    view.failing_services_total, ledger.name
                 )),
                 (LedgerState::NotConfigured, _) if ledger.outstanding > 0 => {
                     warnings.push(format!(
@@ -171,11 +180,24 @@ impl Overview {
                 _ => {}
             }
         }
-        warnings.extend(self.at_risk().map(|service| {
+        if self.more_ledgers.ledgers > 0 {
+            warnings.push(format!(
+                "{} more ledgers have batches and are not configured",
+                self.more_ledgers.ledgers
+            ));
+        }
+        // First how many, since a long list of warnings is cut.
+        if self.at_risk_total > 1 {
+            warnings.push(format!(
+                "{} services are at risk, with more than {SPLINTER_MEMORY} batches outstanding",
+                self.at_risk_total
+            ));
+        }
+        warnings.extend(self.at_risk.iter().map(|service| {
             format!(
                 "service {} of ledger {} has {} batches outstanding: a Splinter node remembers \
                  the newest {SPLINTER_MEMORY}, older ones may be forgotten before they are asked",
-                service.summary.service_id, service.summary.ledger, service.summary.outstanding
+                service.service_id, service.ledger, service.outstanding
             )
         }));
         warnings
@@ -231,7 +253,7 @@ fn state(configured: bool, view: Option<&LedgerView>) -> LedgerState {
     if view.breaker != BreakerPosition::Closed || erring {
         return LedgerState::Failing;
     }
-    if !view.failing_services.is_empty() {
+    if view.failing_services_total > 0 {
         return LedgerState::Degraded;
     }
     if view.last_success_at.is_none() {
@@ -252,6 +274,7 @@ mod tests {
         assert_eq!(state(false, Some(&view)), LedgerState::NotConfigured);
         assert_eq!(state(true, None), LedgerState::Waiting);
         view.failing_services.push(testing::trouble("a::b"));
+        view.failing_services_total = 1;
         assert_eq!(state(true, Some(&view)), LedgerState::Degraded);
         view.breaker = BreakerPosition::HalfOpen;
         assert_eq!(state(true, Some(&view)), LedgerState::Failing);
@@ -271,22 +294,29 @@ mod tests {
                 due: 3,
                 oldest_due_at: None,
             }],
-            services: vec![ServiceSummary {
-                ledger: "supply".into(),
-                service_id: "c1::a000".into(),
-                outstanding: 101,
-                due_at_once: 0,
-                next_poll_at: None,
-            }],
+            at_risk: ["supply", "supply", "gone"]
+                .map(|ledger| ServiceCount {
+                    ledger: ledger.into(),
+                    service_id: "c1::a000".into(),
+                    outstanding: 101,
+                })
+                .into(),
+            at_risk_total: 60,
+            more_ledgers: MoreLedgers {
+                ledgers: 4,
+                counts: BTreeMap::new(),
+            },
             ..Summary::default()
         };
         let overview = Overview::gather(&settings, &BatchesView::default(), &figures);
         let gone = overview.ledgers.last().unwrap();
         assert_eq!((gone.outstanding, gone.settled, gone.due), (7, 2, 3));
         assert_eq!(gone.state, LedgerState::NotConfigured);
-        assert_eq!(overview.at_risk().count(), 1);
+        assert_eq!((overview.at_risk.len(), overview.at_risk_total), (2, 59));
         let warnings = overview.warnings().join("\n");
         assert!(warnings.contains("7 batches wait for ledger gone"));
         assert!(warnings.contains("c1::a000"), "{warnings}");
+        assert!(warnings.contains("59 services are at risk"), "{warnings}");
+        assert!(warnings.contains("4 more ledgers"), "{warnings}");
     }
 }

@@ -213,6 +213,19 @@ impl Problem {
         )
     }
 
+    pub(super) fn misdirected(host: &str) -> Box<Self> {
+        Self::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "misdirected",
+            "The request is for another host",
+            format!(
+                "\"{host}\" is no name of this machine; without tokens a server on loopback \
+                 answers to localhost and loopback addresses only: let the proxy send such a Host, \
+                 or set http.read_token_file and http.intake_token_file"
+            ),
+        )
+    }
+
     pub(super) fn not_found(path: &str) -> Box<Self> {
         let shown: String = path.chars().take(200).collect();
         Self::new(

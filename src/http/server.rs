@@ -1,7 +1,7 @@
 //! The listening server, bounded in every direction.
 
-use super::routes;
 use super::state::{Http, HttpState};
+use super::{host, routes};
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
@@ -66,6 +66,7 @@ pub(super) fn app(
     App::new()
         .app_data(http)
         .configure(routes::configure)
+        .wrap(from_fn(host::guard))
         .wrap(
             DefaultHeaders::new()
                 .add(("Content-Security-Policy", CONTENT_SECURITY_POLICY))

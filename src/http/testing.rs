@@ -109,6 +109,7 @@ pub(super) fn ledger_view(name: &str, kind: LedgerKind) -> LedgerView {
         in_flight: 2,
         queued: 3,
         failing_services: Vec::new(),
+        failing_services_total: 0,
         totals: LedgerTotals::default(),
     }
 }

@@ -102,8 +102,9 @@ pub(super) fn why_not_now(situation: &Situation<'_>, now: Timestamp) -> NextPoll
     let trouble = view
         .failing_services
         .iter()
-        .find(|trouble| trouble.service_id == service_id && trouble.retry_at > now);
-    if let Some(trouble) = trouble {
+        .find(|trouble| trouble.service_id == service_id);
+    let named = trouble.is_some();
+    if let Some(trouble) = trouble.filter(|trouble| trouble.retry_at > now) {
         let what = if service_id.is_empty() {
             format!("Ledger {ledger}")
         } else {
@@ -125,6 +126,20 @@ pub(super) fn why_not_now(situation: &Situation<'_>, now: Timestamp) -> NextPoll
             format!(
                 "It is not due for another {}, at {due_at}.",
                 humantime::format_duration(whole_seconds(due_at.since(now)))
+            ),
+        );
+    }
+    // The list is bounded: this service may be among those left out.
+    let unnamed = view
+        .failing_services_total
+        .saturating_sub(view.failing_services.len());
+    if unnamed > 0 && !named {
+        return at(
+            now,
+            format!(
+                "It is due and waits for its turn, or service {service_id} may be backed off: it \
+                 may be one of {} of ledger {ledger} that are and are not listed.",
+                plural(unnamed, "service")
             ),
         );
     }
@@ -205,6 +220,14 @@ mod tests {
         let mut other = situation(&view);
         other.service_id = "c::b";
         assert!(told(&other).why.contains("its turn"));
+        let mut cut = view.clone();
+        cut.failing_services_total = 3;
+        let mut unlisted = situation(&cut);
+        unlisted.service_id = "c::b";
+        let next = told(&unlisted);
+        assert!(next.why.contains("c::b may be backed off"), "{}", next.why);
+        assert!(next.why.contains("2 services"), "{}", next.why);
+        assert!(told(&situation(&cut)).why.contains("is backed off until"));
 
         view.breaker = BreakerPosition::Open;
         view.retry_at = Some(after(60));

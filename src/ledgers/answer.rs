@@ -80,26 +80,27 @@ pub(super) fn transaction_at_fault(
     InvalidTransaction {
         id: kept(id, MAX_ID),
         message: kept(message, MAX_MESSAGE),
-        extended_data: extended_data.chars().take(MAX_EXTENDED).collect(),
+        extended_data: storable(extended_data).take(MAX_EXTENDED).collect(),
     }
 }
 
 /// Bytes that make [`MAX_EXTENDED`] characters of base64.
 pub(super) const MAX_EXTENDED_BYTES: usize = MAX_EXTENDED / 4 * 3;
 
-/// The first `most` characters; a cut is marked by `…`. NUL becomes U+FFFD,
-/// since PostgreSQL stores none in text or JSON.
+/// The first `most` characters; a cut is marked by `…`.
 fn kept(text: &str, most: usize) -> String {
-    let mut chars = text.chars();
-    let mut kept: String = chars
-        .by_ref()
-        .take(most)
-        .map(|c| if c == '\0' { '\u{fffd}' } else { c })
-        .collect();
+    let mut chars = storable(text);
+    let mut kept: String = chars.by_ref().take(most).collect();
     if chars.next().is_some() {
         kept.push('…');
     }
     kept
+}
+
+/// NUL becomes U+FFFD: PostgreSQL stores none in text, nor in a `jsonb` that an
+/// application makes of ours.
+fn storable(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().map(|c| if c == '\0' { '\u{fffd}' } else { c })
 }
 
 /// A list read with its repeated entries dropped and at most
@@ -196,6 +197,11 @@ mod tests {
         assert_eq!(transaction.message.chars().count(), MAX_MESSAGE + 1);
         assert!(transaction.message.ends_with('…'));
         assert_eq!(transaction.extended_data.len(), MAX_EXTENDED);
-        assert_eq!(transaction_at_fault("a\0b", "", "").id, "a\u{fffd}b");
+        let nul = transaction_at_fault("a\0b", "\0", "Q\0==");
+        assert_eq!(nul.id, "a\u{fffd}b");
+        assert_eq!(
+            (&*nul.message, &*nul.extended_data),
+            ("\u{fffd}", "Q\u{fffd}==")
+        );
     }
 }

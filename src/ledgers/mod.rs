@@ -106,9 +106,6 @@ impl fmt::Display for LedgerKind {
 /// never follows redirects, bounds the answer's size, and answers within its
 /// own timeout.
 pub trait Ledger: BatchStatusStore<StatusReport> + Send + Sync + 'static {
-    /// Name in the configuration.
-    fn name(&self) -> &str;
-
     /// Which protocol it speaks.
     fn kind(&self) -> LedgerKind;
 

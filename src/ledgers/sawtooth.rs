@@ -168,10 +168,6 @@ impl BatchStatusStore<StatusReport> for SawtoothLedger {
 }
 
 impl Ledger for SawtoothLedger {
-    fn name(&self) -> &str {
-        &self.transport.ledger
-    }
-
     fn kind(&self) -> LedgerKind {
         LedgerKind::Sawtooth
     }

@@ -154,10 +154,6 @@ impl BatchStatusStore<StatusReport> for SplinterLedger {
 }
 
 impl Ledger for SplinterLedger {
-    fn name(&self) -> &str {
-        &self.transport.ledger
-    }
-
     fn kind(&self) -> LedgerKind {
         LedgerKind::Splinter
     }

@@ -1,6 +1,6 @@
 //! What pages, API and command line read of batches.
 
-use super::connection::on_backend;
+use super::connection::{Lent, on_backend};
 use super::schema::{batch_transactions, batches};
 use super::{Store, StoreError};
 use crate::flows::batches::{BatchKey, Status};
@@ -10,6 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// A row of `batches`, as shown.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Serialize, utoipa::ToSchema)]
@@ -123,7 +124,7 @@ pub struct LedgerSummary {
     /// Name of the ledger, also of one that is no longer configured.
     pub ledger: String,
     /// Batches by status.
-    pub counts: std::collections::BTreeMap<String, i64>,
+    pub counts: BTreeMap<String, i64>,
     /// Outstanding batches that are due.
     pub due: i64,
     /// Since when the oldest due batch is due.
@@ -150,6 +151,28 @@ pub struct ServiceSummary {
     #[diesel(sql_type = Nullable<SqlTimestamp>)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_poll_at: Option<Timestamp>,
+}
+
+/// How many batches of a service are outstanding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, QueryableByName, utoipa::ToSchema)]
+pub struct ServiceCount {
+    /// Name of the ledger.
+    #[diesel(sql_type = Text)]
+    pub ledger: String,
+    /// Service id.
+    #[diesel(sql_type = Text)]
+    pub service_id: String,
+    /// Outstanding batches.
+    #[diesel(sql_type = BigInt)]
+    pub outstanding: i64,
+}
+
+#[derive(QueryableByName)]
+struct CountedService {
+    #[diesel(embed)]
+    service: ServiceCount,
+    #[diesel(sql_type = BigInt)]
+    services: i64,
 }
 
 #[derive(QueryableByName)]
@@ -234,12 +257,15 @@ impl Store {
         })?)
     }
 
-    /// Counts per ledger and status. Reads the whole index: cache the answer.
+    /// Counts per ledger and status, of every ledger that has batches, by name;
+    /// what is due of the `configured` ones only, since nothing else is polled.
+    /// Reads the whole index: cache the answer.
     ///
     /// # Errors
     /// The database is out of reach.
     pub async fn summarize_ledgers(
         &self,
+        configured: &[String],
         now: Timestamp,
     ) -> Result<Vec<LedgerSummary>, StoreError> {
         let mut lent = self.reader().await?;
@@ -250,65 +276,25 @@ impl Store {
             .load(conn)
             .await
         })?;
-        let mut summaries: Vec<LedgerSummary> = Vec::new();
+        let mut summaries: BTreeMap<String, LedgerSummary> = BTreeMap::new();
         for count in counts {
-            let index = match summaries
-                .iter()
-                .position(|known| known.ledger == count.ledger)
-            {
-                Some(index) => index,
-                None => {
-                    summaries.push(LedgerSummary {
-                        ledger: count.ledger.clone(),
-                        counts: std::collections::BTreeMap::new(),
-                        due: 0,
-                        oldest_due_at: None,
-                    });
-                    summaries.len() - 1
-                }
-            };
-            summaries[index].counts.insert(count.status, count.count);
+            summaries
+                .entry(count.ledger)
+                .or_insert_with_key(|ledger| LedgerSummary {
+                    ledger: ledger.clone(),
+                    counts: BTreeMap::new(),
+                    due: 0,
+                    oldest_due_at: None,
+                })
+                .counts
+                .insert(count.status, count.count);
         }
-        summaries.sort_by(|a, b| a.ledger.cmp(&b.ledger));
-        for summary in &mut summaries {
-            (summary.due, summary.oldest_due_at) = on_backend!(lent, conn => {
-                let outstanding = || {
-                    batches::table
-                        .filter(batches::ledger.eq(&summary.ledger))
-                        .filter(diesel::dsl::sql::<diesel::sql_types::Bool>(
-                            "status IN ('pending', 'valid')",
-                        ))
-                };
-                let at_once = outstanding()
-                    .select(batches::submitted_at)
-                    .filter(batches::next_poll_at.is_null())
-                    .order(batches::seq)
-                    .limit(1)
-                    .first::<Timestamp>(conn)
-                    .await
-                    .optional()?;
-                let timed = outstanding()
-                    .select(batches::next_poll_at)
-                    .filter(batches::next_poll_at.le(now))
-                    .order(batches::next_poll_at)
-                    .limit(1)
-                    .first::<Option<Timestamp>>(conn)
-                    .await
-                    .optional()?
-                    .flatten();
-                let due = outstanding()
-                    .filter(batches::next_poll_at.is_null().or(batches::next_poll_at.le(now)))
-                    .count()
-                    .get_result::<i64>(conn)
-                    .await?;
-                let oldest = match (at_once, timed) {
-                    (Some(a), Some(b)) => Some(a.min(b)),
-                    (a, b) => a.or(b),
-                };
-                Ok::<_, StoreError>((due, oldest))
-            })?;
+        for name in configured {
+            if let Some(summary) = summaries.get_mut(name) {
+                (summary.due, summary.oldest_due_at) = due(&mut lent, name, now).await?;
+            }
         }
-        Ok(summaries)
+        Ok(summaries.into_values().collect())
     }
 
     /// Services by outstanding batches, most first, at most `limit`; of one
@@ -337,4 +323,90 @@ impl Store {
             .await
         })?)
     }
+
+    /// Services of these ledgers with more than `outstanding` batches
+    /// outstanding, most first, at most `limit`; and how many there are.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn services_above(
+        &self,
+        ledgers: &[String],
+        outstanding: i64,
+        limit: i64,
+    ) -> Result<(Vec<ServiceCount>, usize), StoreError> {
+        if ledgers.is_empty() {
+            return Ok((Vec::new(), 0));
+        }
+        let ledgers = serde_json::to_string(ledgers)
+            .map_err(|error| StoreError::Internal(error.to_string()))?;
+        let mut lent = self.reader().await?;
+        let names = if lent.is_sqlite() {
+            "SELECT value FROM json_each($1)"
+        } else {
+            "SELECT json_array_elements_text($1::json)"
+        };
+        let found: Vec<CountedService> = on_backend!(lent, conn => {
+            diesel::sql_query(format!(
+                "SELECT ledger, service_id, count(*) AS outstanding, count(*) OVER () AS services \
+                 FROM batches WHERE status IN ('pending', 'valid') AND ledger IN ({names}) \
+                 GROUP BY ledger, service_id HAVING count(*) > $2 \
+                 ORDER BY outstanding DESC, ledger, service_id LIMIT $3"
+            ))
+            .bind::<Text, _>(&ledgers)
+            .bind::<BigInt, _>(outstanding)
+            .bind::<BigInt, _>(limit)
+            .load(conn)
+            .await
+        })?;
+        let services = found.iter().map(|found| found.services).max();
+        Ok((
+            found.into_iter().map(|found| found.service).collect(),
+            usize::try_from(services.unwrap_or(0)).unwrap_or(0),
+        ))
+    }
+}
+
+/// How many batches of a ledger are due, and since when the oldest is.
+async fn due(
+    lent: &mut Lent,
+    ledger: &str,
+    now: Timestamp,
+) -> Result<(i64, Option<Timestamp>), StoreError> {
+    on_backend!(lent, conn => {
+        let outstanding = || {
+            batches::table
+                .filter(batches::ledger.eq(ledger))
+                .filter(diesel::dsl::sql::<diesel::sql_types::Bool>(
+                    "status IN ('pending', 'valid')",
+                ))
+        };
+        let at_once = outstanding()
+            .select(batches::submitted_at)
+            .filter(batches::next_poll_at.is_null())
+            .order(batches::seq)
+            .limit(1)
+            .first::<Timestamp>(conn)
+            .await
+            .optional()?;
+        let timed = outstanding()
+            .select(batches::next_poll_at)
+            .filter(batches::next_poll_at.le(now))
+            .order(batches::next_poll_at)
+            .limit(1)
+            .first::<Option<Timestamp>>(conn)
+            .await
+            .optional()?
+            .flatten();
+        let due = outstanding()
+            .filter(batches::next_poll_at.is_null().or(batches::next_poll_at.le(now)))
+            .count()
+            .get_result::<i64>(conn)
+            .await?;
+        let oldest = match (at_once, timed) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Ok((due, oldest))
+    })
 }

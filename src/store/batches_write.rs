@@ -6,6 +6,7 @@ use super::{Store, StoreError};
 use crate::flows::batches::BatchKey;
 use crate::time::Timestamp;
 use diesel::sql_types::{BigInt, Text, Timestamp as SqlTimestamp};
+use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,23 @@ const POSTGRES_TRANSACTIONS: &str = "INSERT INTO batch_transactions (ledger, ser
     FROM json_to_recordset($1::json) AS u (ledger text, service_id text, batch_id text, transaction_ids json), \
     LATERAL json_array_elements_text(u.transaction_ids) AS t (id) \
     ON CONFLICT DO NOTHING";
+
+/// [`ORPHANS`] from behind `$after` to `$until`, where that is known.
+macro_rules! within {
+    ($statement:ident, $after:ident, $until:ident) => {{
+        let until = $until.clone().unwrap_or_default();
+        diesel::sql_query($statement)
+            .bind::<Text, _>(&$after.ledger)
+            .bind::<Text, _>(&$after.service_id)
+            .bind::<Text, _>(&$after.batch_id)
+            .bind::<Text, _>(&$after.transaction_id)
+            .bind::<BigInt, _>(i64::from($until.is_some()))
+            .bind::<Text, _>(until.ledger)
+            .bind::<Text, _>(until.service_id)
+            .bind::<Text, _>(until.batch_id)
+            .bind::<Text, _>(until.transaction_id)
+    }};
+}
 
 impl Store {
     /// Tracks batches in one transaction; those already known stay as they
@@ -203,35 +221,219 @@ impl Store {
     }
 
     /// Deletes up to `limit` batches settled before `before`, oldest first,
-    /// with their transactions. Answers how many.
+    /// with their transactions. Answers how many. Also looks, a stretch at a
+    /// time, for transactions whose batch an application has deleted.
     ///
     /// # Errors
     /// The database is out of reach.
     pub async fn prune_batches(&self, before: Timestamp, limit: i64) -> Result<usize, StoreError> {
         let store = self.clone();
         Self::detached(async move {
-            let mut lent = store.writer().await?;
-            in_transaction!(lent, conn => {
-                diesel::sql_query(
-                    "DELETE FROM batch_transactions WHERE (ledger, service_id, batch_id) IN \
-                     (SELECT ledger, service_id, batch_id FROM batches WHERE settled_at < $1 \
-                      ORDER BY settled_at, seq LIMIT $2)",
-                )
-                .bind::<SqlTimestamp, _>(before)
-                .bind::<BigInt, _>(limit)
-                .execute(conn)
+            let pruned = store.prune_settled(before, limit).await?;
+            store
+                .prune_orphans(limit.saturating_mul(ORPHAN_STRETCH))
                 .await?;
-                let deleted = diesel::sql_query(
-                    "DELETE FROM batches WHERE seq IN (SELECT seq FROM batches \
-                     WHERE settled_at < $1 ORDER BY settled_at, seq LIMIT $2)",
-                )
-                .bind::<SqlTimestamp, _>(before)
-                .bind::<BigInt, _>(limit)
-                .execute(conn)
-                .await?;
-                Ok::<_, StoreError>(deleted)
-            })
+            Ok(pruned)
         })
         .await
+    }
+
+    /// The rows are chosen once: a second choice could be another one, since a
+    /// batch may be revived, or pruned by another server, in between.
+    async fn prune_settled(&self, before: Timestamp, limit: i64) -> Result<usize, StoreError> {
+        let mut lent = self.writer().await?;
+        let sqlite = lent.is_sqlite();
+        in_transaction!(lent, conn => {
+            if !sqlite {
+                let pruned: Count = diesel::sql_query(POSTGRES_PRUNE)
+                    .bind::<SqlTimestamp, _>(before)
+                    .bind::<BigInt, _>(limit)
+                    .get_result(conn)
+                    .await?;
+                return Ok::<_, StoreError>(usize::try_from(pruned.count).unwrap_or(0));
+            }
+            let gone: Vec<GoneKey> = diesel::sql_query(SQLITE_PRUNE)
+                .bind::<SqlTimestamp, _>(before)
+                .bind::<BigInt, _>(limit)
+                .load(conn)
+                .await?;
+            if !gone.is_empty() {
+                let keys = serde_json::to_string(&gone)
+                    .map_err(|error| StoreError::Internal(error.to_string()))?;
+                diesel::sql_query(SQLITE_PRUNE_TRANSACTIONS)
+                    .bind::<Text, _>(keys)
+                    .execute(conn)
+                    .await?;
+            }
+            Ok(gone.len())
+        })
+    }
+
+    /// Looks at the next `limit` transactions in order of their key, and from
+    /// the first again after the last, for those that have no batch.
+    async fn prune_orphans(&self, limit: i64) -> Result<(), StoreError> {
+        let after = self.orphans_after().clone();
+        let next = self.transaction_at(&after, limit).await?;
+        let orphans = {
+            let mut lent = self.reader().await?;
+            let found: Count = on_backend!(lent, conn => {
+                let select = format!("SELECT count(*) AS count {ORPHANS}");
+                within!(select, after, next).get_result(conn).await
+            })?;
+            found.count
+        };
+        // Mostly there are none, and then SQLite's only writer is not held.
+        if orphans > 0 {
+            let mut lent = self.writer().await?;
+            let deleted = on_backend!(lent, conn => {
+                let delete = format!("DELETE {ORPHANS}");
+                within!(delete, after, next).execute(conn).await
+            })?;
+            tracing::debug!(
+                transactions.pruned = deleted,
+                "transactions of batches that are gone were pruned"
+            );
+        }
+        *self.orphans_after() = next.unwrap_or_default();
+        Ok(())
+    }
+
+    /// The transaction `distance` places behind `after`, if there are so many.
+    async fn transaction_at(
+        &self,
+        after: &TransactionKey,
+        distance: i64,
+    ) -> Result<Option<TransactionKey>, StoreError> {
+        let mut lent = self.reader().await?;
+        Ok(on_backend!(lent, conn => {
+            diesel::sql_query(
+                "SELECT ledger, service_id, batch_id, transaction_id FROM batch_transactions \
+                 WHERE (ledger, service_id, batch_id, transaction_id) > ($1, $2, $3, $4) \
+                 ORDER BY ledger, service_id, batch_id, transaction_id LIMIT 1 OFFSET $5",
+            )
+            .bind::<Text, _>(&after.ledger)
+            .bind::<Text, _>(&after.service_id)
+            .bind::<Text, _>(&after.batch_id)
+            .bind::<Text, _>(&after.transaction_id)
+            .bind::<BigInt, _>(distance.saturating_sub(1).max(0))
+            .get_result(conn)
+            .await
+            .optional()
+        })?)
+    }
+}
+
+/// So many transactions are looked at for each batch that may be pruned.
+const ORPHAN_STRETCH: i64 = 10;
+
+/// One statement, so one choice. `MATERIALIZED`, since a subquery with a limit
+/// may be run, and so choose, more than once; rows that another server prunes
+/// are left to it.
+const POSTGRES_PRUNE: &str = "WITH chosen AS MATERIALIZED (SELECT seq FROM batches \
+    WHERE settled_at < $1 ORDER BY settled_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED), \
+    gone AS (DELETE FROM batches b USING chosen WHERE b.seq = chosen.seq AND b.settled_at < $1 \
+    RETURNING b.ledger, b.service_id, b.batch_id), \
+    theirs AS (DELETE FROM batch_transactions t USING gone WHERE t.ledger = gone.ledger \
+    AND t.service_id = gone.service_id AND t.batch_id = gone.batch_id) \
+    SELECT count(*) AS count FROM gone";
+const SQLITE_PRUNE: &str = "DELETE FROM batches WHERE seq IN (SELECT seq FROM batches \
+    WHERE settled_at < $1 ORDER BY settled_at, seq LIMIT $2) \
+    RETURNING ledger, service_id, batch_id";
+const SQLITE_PRUNE_TRANSACTIONS: &str = "DELETE FROM batch_transactions \
+    WHERE (ledger, service_id, batch_id) IN (SELECT value ->> 'ledger', value ->> 'service_id', \
+    value ->> 'batch_id' FROM json_each($1))";
+
+/// Transactions of one stretch whose batch is gone.
+const ORPHANS: &str = "FROM batch_transactions \
+    WHERE (ledger, service_id, batch_id, transaction_id) > ($1, $2, $3, $4) \
+    AND ($5 = 0 OR (ledger, service_id, batch_id, transaction_id) <= ($6, $7, $8, $9)) \
+    AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.ledger = batch_transactions.ledger \
+    AND b.service_id = batch_transactions.service_id AND b.batch_id = batch_transactions.batch_id)";
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+#[derive(QueryableByName, Serialize)]
+struct GoneKey {
+    #[diesel(sql_type = Text)]
+    ledger: String,
+    #[diesel(sql_type = Text)]
+    service_id: String,
+    #[diesel(sql_type = Text)]
+    batch_id: String,
+}
+
+/// Key of a row of `batch_transactions`; the default is before all of them.
+#[derive(Clone, Debug, Default, QueryableByName)]
+pub(super) struct TransactionKey {
+    #[diesel(sql_type = Text)]
+    ledger: String,
+    #[diesel(sql_type = Text)]
+    service_id: String,
+    #[diesel(sql_type = Text)]
+    batch_id: String,
+    #[diesel(sql_type = Text)]
+    transaction_id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DatabaseLocation, DatabaseSettings, Synchronous};
+    use diesel::connection::SimpleConnection as _;
+    use diesel::{Connection as _, SqliteConnection};
+
+    #[tokio::test]
+    async fn pruning_leaves_no_transactions_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let store = Store::open(&DatabaseSettings {
+            location: DatabaseLocation::Sqlite(path.clone()),
+            schema: "highwater".into(),
+            connections: 1,
+            synchronous: Synchronous::Normal,
+        })
+        .await
+        .unwrap();
+        let batches = (0..25)
+            .map(|n| NewBatch {
+                key: BatchKey {
+                    ledger: "trace".into(),
+                    service_id: String::new(),
+                    batch_id: format!("b{n:02}"),
+                },
+                transaction_ids: vec![format!("t{n:02}"), "shared".into()],
+            })
+            .collect();
+        store.track_batches(batches).await.unwrap();
+        let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        // Settled long ago, settled lately, and deleted by an application.
+        conn.batch_execute(
+            "UPDATE batches SET status = 'committed', settled_at = '2026-01-01 00:00:00' \
+             WHERE batch_id < 'b05'; \
+             UPDATE batches SET status = 'committed', settled_at = '2026-03-01 00:00:00' \
+             WHERE batch_id = 'b05'; \
+             DELETE FROM batches WHERE batch_id IN ('b06', 'b24')",
+        )
+        .unwrap();
+        let mut rows = |sql: &str| {
+            let query = diesel::sql_query(sql);
+            let count: Count = diesel::RunQueryDsl::get_result(query, &mut conn).unwrap();
+            count.count
+        };
+        let before = Timestamp::parse("2026-02-01 00:00:00").unwrap();
+        // Three batches a time, so thirty transactions are looked at: the
+        // second stretch holds the last orphans.
+        for pruned in [3, 2, 0, 0] {
+            assert_eq!(store.prune_batches(before, 3).await.unwrap(), pruned);
+        }
+        assert_eq!(rows("SELECT count(*) AS count FROM batches"), 18);
+        let orphans = "SELECT count(*) AS count FROM batch_transactions t WHERE NOT EXISTS \
+             (SELECT 1 FROM batches b WHERE b.batch_id = t.batch_id)";
+        assert_eq!(rows(orphans), 0);
+        assert_eq!(rows("SELECT count(*) AS count FROM batch_transactions"), 36);
     }
 }

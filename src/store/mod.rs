@@ -16,7 +16,7 @@ pub use batches_due::{
     Applied, BatchChange, BatchWriter, ChangeGroup, DueCursor, DueQuery, PendingBatch,
 };
 pub use batches_read::{
-    BatchFilter, BatchPage, BatchRow, LedgerSummary, PollEntry, ServiceSummary,
+    BatchFilter, BatchPage, BatchRow, LedgerSummary, PollEntry, ServiceCount, ServiceSummary,
 };
 pub use batches_write::{NewBatch, Tracked};
 pub use error::StoreError;
@@ -24,15 +24,18 @@ pub use leases::{LeaseRow, LeaseStake};
 pub use states::SavedState;
 
 use crate::config::{DatabaseLocation, DatabaseSettings};
+use batches_write::TransactionKey;
 use connection::{Lent, Pools};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Handle of the database; cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pools: Pools,
     settings: Arc<DatabaseSettings>,
+    /// How far the search for transactions without a batch has come.
+    orphans_after: Arc<Mutex<TransactionKey>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -62,6 +65,7 @@ impl Store {
         Ok(Self {
             pools: Pools::build(settings)?,
             settings: Arc::new(settings.clone()),
+            orphans_after: Arc::default(),
         })
     }
 
@@ -102,6 +106,11 @@ impl Store {
             DatabaseLocation::Sqlite(path) => format!("sqlite://{}", path.display()),
             DatabaseLocation::Postgres(url) => url.to_string(),
         }
+    }
+
+    fn orphans_after(&self) -> MutexGuard<'_, TransactionKey> {
+        let locked = self.orphans_after.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn reader(&self) -> Result<Lent, StoreError> {

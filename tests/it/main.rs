@@ -17,6 +17,7 @@ mod life_support;
 mod one_server;
 mod outage;
 mod poison;
+mod pruning;
 mod recordings;
 mod replay;
 mod rude_ledgers;

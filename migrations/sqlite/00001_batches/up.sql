@@ -16,9 +16,11 @@ CREATE TABLE batches (
         CHECK (last_polled_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'),
     polls INTEGER NOT NULL DEFAULT 0 CHECK (typeof(polls) = 'integer'),
     unknowns INTEGER NOT NULL DEFAULT 0 CHECK (typeof(unknowns) = 'integer'),
-    -- NULL: due at once.
+    -- NULL: due at once. Sweeps go by it, so it is to the millisecond exactly.
     next_poll_at TIMESTAMP
-        CHECK (next_poll_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'),
+        CHECK (next_poll_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9]'
+            AND substr(next_poll_at, 1, 4) >= '1970' AND substr(next_poll_at, 6, 2) BETWEEN '01' AND '12'
+            AND substr(next_poll_at, 9, 2) BETWEEN '01' AND '31' AND substr(next_poll_at, 12, 2) <= '23'),
     settled_at TIMESTAMP
         CHECK (settled_at GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'),
     last_error TEXT,

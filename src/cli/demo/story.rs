@@ -182,7 +182,7 @@ impl Teller {
     }
 
     async fn tell_counts(&self, store: &Store) -> Result<(), Failure> {
-        let ledgers = match store.summarize_ledgers(Timestamp::now()).await {
+        let ledgers = match store.summarize_ledgers(&[], Timestamp::now()).await {
             Ok(ledgers) => ledgers,
             Err(error) => return self.say(format_args!("cannot look: {error}")),
         };

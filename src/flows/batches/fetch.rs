@@ -245,10 +245,6 @@ mod tests {
     }
 
     impl Ledger for Odd {
-        fn name(&self) -> &'static str {
-            "odd"
-        }
-
         fn kind(&self) -> LedgerKind {
             LedgerKind::Sawtooth
         }

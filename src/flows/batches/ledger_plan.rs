@@ -529,6 +529,7 @@ impl LedgerPlan {
                 .cmp(&a.failures)
                 .then(a.service_id.cmp(&b.service_id))
         });
+        let failing_services_total = failing_services.len();
         failing_services.truncate(MOST_SHOWN);
         LedgerView {
             name: self.settings.name.clone(),
@@ -546,6 +547,7 @@ impl LedgerPlan {
             in_flight: self.in_flight,
             queued: self.queued,
             failing_services,
+            failing_services_total,
             totals: self.totals,
         }
     }

@@ -75,6 +75,8 @@ pub struct LedgerView {
     pub queued: usize,
     /// Services that are backed off, worst first; bounded.
     pub failing_services: Vec<ServiceTrouble>,
+    /// How many services are backed off, those left out included.
+    pub failing_services_total: usize,
     /// Counted since the process started.
     pub totals: LedgerTotals,
 }

@@ -3,6 +3,7 @@
 use crate::http::overview::{LedgerReport, Overview};
 use crate::http::state::Http;
 use crate::http::summary::summary;
+use crate::store::ServiceCount;
 use crate::time::Timestamp;
 use crate::watchdog::ServiceStatus;
 use actix_web::web;
@@ -14,8 +15,15 @@ pub(crate) struct LedgerList {
     /// Configured ledgers in the configuration's order, then those that are
     /// only in the database.
     pub items: Vec<LedgerReport>,
-    /// Always null: the list is whole.
+    /// Always null: the list is never paged.
     pub next: Option<String>,
+    /// Ledgers that are only in the database and left out, there being too many.
+    pub more_ledgers: usize,
+    /// Services of Splinter ledgers with so many batches outstanding that the
+    /// oldest may be forgotten by the ledger; most first, at most 50.
+    pub at_risk: Vec<ServiceCount>,
+    /// How many there are of these.
+    pub at_risk_total: usize,
     /// When the counts were read.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub read_at: Option<Timestamp>,
@@ -42,6 +50,9 @@ pub(in crate::http) async fn list_ledgers(http: web::Data<Http>) -> web::Json<Le
     web::Json(LedgerList {
         items: overview.ledgers,
         next: None,
+        more_ledgers: overview.more_ledgers.ledgers,
+        at_risk: overview.at_risk,
+        at_risk_total: overview.at_risk_total,
         read_at: overview.read_at,
         problem: overview.problem,
     })

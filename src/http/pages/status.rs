@@ -34,6 +34,9 @@ pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest)
             p.empty { "No ledger is configured: add [[ledgers]] to the configuration and reload." }
         }
         div.ledgers { @for ledger in &overview.ledgers { (card(ledger, now)) } }
+        @if overview.more_ledgers.ledgers > 0 {
+            p.note { "and " (counted(overview.more_ledgers.ledgers, "more ledger", "more ledgers")) " that the configuration does not have" }
+        }
         (waiting(&overview, now))
         h2 { "Inside this server" }
         (services::table(&services, now))
@@ -147,7 +150,6 @@ fn notices(http: &Http, overview: &Overview, services: &[ServiceStatus], now: Ti
         .iter()
         .filter(|service| service.state == ServiceState::Failed)
         .collect();
-    let at_risk: Vec<_> = overview.at_risk().collect();
     html! {
         @if let Some(problem) = &overview.problem {
             section.notice.bad {
@@ -179,12 +181,32 @@ fn notices(http: &Http, overview: &Overview, services: &[ServiceStatus], now: Ti
                 p.words { (service.last_error.as_deref().unwrap_or("No error was kept.")) " Since " (ago(service.since, now)) "." }
             }
         }
-        @if !at_risk.is_empty() {
+        @if overview.at_risk_total > 0 {
             section.notice.warn {
-                h2 { span aria-hidden="true" { "◐ " } (counted(at_risk.len(), "service", "services")) " at risk" }
+                h2 { span aria-hidden="true" { "◐ " } (counted(overview.at_risk_total, "service", "services")) " at risk" }
                 p { "More than " (SPLINTER_MEMORY) " batches outstanding: a Splinter node remembers the newest "
                     (SPLINTER_MEMORY) " of a service, and older ones may be forgotten by the ledger before it is asked." }
+                (at_risk(overview))
             }
+        }
+    }
+}
+
+/// Names the services at risk.
+fn at_risk(overview: &Overview) -> Markup {
+    let more = overview
+        .at_risk_total
+        .saturating_sub(overview.at_risk.len());
+    html! {
+        details id="at-risk" {
+            summary { "Which" }
+            ul { @for service in &overview.at_risk { li {
+                a href=(list_href(&[("ledger", &service.ledger), ("service_id", &service.service_id)])) {
+                    @if service.service_id.is_empty() { "(no service)" } @else { code { (cut(&service.service_id, 60)) } }
+                }
+                " of " (service.ledger) ": " (thousands(service.outstanding)) " outstanding"
+            } } }
+            @if more > 0 { p.note { "and " (thousands(more)) " more" } }
         }
     }
 }
@@ -301,13 +323,14 @@ fn shares(ledger: &LedgerReport) -> Markup {
 }
 
 fn troubled_services(view: &LedgerView, now: Timestamp) -> Markup {
-    if view.failing_services.is_empty() {
+    if view.failing_services_total == 0 {
         return html! {};
     }
-    let more = view.failing_services.len().saturating_sub(MOST_TROUBLES);
+    let shown = view.failing_services.len().min(MOST_TROUBLES);
+    let more = view.failing_services_total.saturating_sub(shown);
     html! {
         details id={ "troubles-" (view.name) } {
-            summary { (counted(view.failing_services.len(), "service", "services")) " backed off" }
+            summary { (counted(view.failing_services_total, "service", "services")) " backed off" }
             ul.troubles { @for trouble in view.failing_services.iter().take(MOST_TROUBLES) { li {
                 code { @if trouble.service_id.is_empty() { "(no service)" } @else { (trouble.service_id) } }
                 " · " (counted(trouble.failures, "failure", "failures")) " · again " (ago(trouble.retry_at, now))

@@ -228,6 +228,7 @@ async fn one_batch_says_why_it_is_not_polled_now() {
     );
     let mut view = ledger_view("supply", LedgerKind::Splinter);
     view.failing_services.push(trouble("c1::a000"));
+    view.failing_services_total = 1;
     fixture.view.send_replace(Arc::new(BatchesView {
         ledgers: vec![view],
     }));

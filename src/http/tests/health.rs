@@ -6,6 +6,7 @@ use crate::flows::batches::{BatchesView, BreakerPosition};
 use crate::ledgers::LedgerKind;
 use crate::time::Timestamp;
 use crate::watchdog::ServiceState;
+use actix_web::test::TestRequest;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ async fn readiness_has_reasons_and_warnings() {
     let seen = fixture.get("/readyz").await;
     assert_eq!(
         seen.json(),
-        json!({"ready": true, "reasons": [], "warnings": []})
+        json!({"ready": true, "reasons": [], "warnings_total": 0, "warnings": []})
     );
 
     let mut view = ledger_view("trace", LedgerKind::Sawtooth);
@@ -45,6 +46,70 @@ async fn readiness_has_reasons_and_warnings() {
     let reasons = seen.json()["reasons"].to_string();
     assert!(reasons.contains("stopping") && reasons.contains("service updater has failed"));
     assert_eq!(fixture.get("/livez").await.status, 200);
+}
+
+#[actix_web::test]
+async fn strangers_are_told_no_details() {
+    let fixture = Fixture::with(|settings| {
+        settings.http.read_token = Some("read-token-0123456789".into());
+        settings.http.control_token = Some("control-token-0123456789".into());
+    })
+    .await;
+    let mut view = ledger_view("trace", LedgerKind::Sawtooth);
+    view.breaker = BreakerPosition::Open;
+    view.last_error = Some("cannot connect: inner-host".into());
+    fixture.view.send_replace(Arc::new(BatchesView {
+        ledgers: vec![view],
+    }));
+    let failed = ["updater", "scheduler"].map(|name| service(name, ServiceState::Failed));
+    *fixture.services.lock().unwrap() = failed.into();
+    let seen = fixture.get("/readyz").await;
+    assert_eq!(seen.status, 503);
+    assert_eq!(
+        seen.json(),
+        json!({"ready": false, "reasons": ["a service has failed"], "warnings_total": 1, "warnings": []})
+    );
+    for token in ["read-token-0123456789", "control-token-0123456789"] {
+        let request = TestRequest::get()
+            .uri("/readyz")
+            .insert_header(("Authorization", format!("Bearer {token}")));
+        let text = fixture.call(request).await.text();
+        assert!(
+            text.contains("inner-host") && text.contains("updater"),
+            "{text}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn without_tokens_only_this_machines_names_are_answered() {
+    let fixture = Fixture::new().await;
+    let ask = |host: &'static str| {
+        TestRequest::get()
+            .uri("/v1/ledgers")
+            .insert_header(("Host", host))
+    };
+    for own in ["localhost:8780", "127.0.0.1:8780", "[::1]:8780"] {
+        assert_eq!(fixture.call(ask(own)).await.status, 200, "{own}");
+    }
+    let seen = fixture.call(ask("evil.example:8780")).await;
+    seen.problem(421, "misdirected");
+    assert_eq!(seen.header("x-content-type-options"), "nosniff");
+    // Tokens for all that is otherwise open keep strangers out by themselves.
+    fixture.settings.send_modify(|settings| {
+        Arc::make_mut(settings).http.read_token = Some("read-token-0123456789".into());
+    });
+    fixture
+        .call(ask("evil.example"))
+        .await
+        .problem(421, "misdirected");
+    fixture.settings.send_modify(|settings| {
+        Arc::make_mut(settings).http.intake_token = Some("intake-token-0123456789".into());
+    });
+    fixture
+        .call(ask("evil.example"))
+        .await
+        .problem(401, "unauthorized");
 }
 
 #[actix_web::test]
@@ -86,8 +151,15 @@ async fn metrics_have_bounded_labels() {
         let changed = Arc::make_mut(settings);
         changed.ledgers.remove(0);
     });
+    let mut view = ledger_view("supply", LedgerKind::Splinter);
+    view.failing_services_total = 250;
+    fixture.view.send_replace(Arc::new(BatchesView {
+        ledgers: vec![view],
+    }));
     let text = fixture.get("/metrics").await.text();
     for line in [
+        // All of them, though a view names a hundred at most.
+        "highwater_ledger_failing_services{ledger=\"supply\"} 250",
         "highwater_x_total 1",
         "highwater_batches{ledger=\"supply\",status=\"pending\"} 0",
         "highwater_batches{ledger=\"other\",status=\"pending\"} 3",

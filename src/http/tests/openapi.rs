@@ -56,6 +56,7 @@ async fn samples_have_the_documented_fields() {
     let fixture = Fixture::new().await;
     let mut view = ledger_view("supply", LedgerKind::Splinter);
     view.failing_services.push(trouble("c1::a000"));
+    view.failing_services_total = 1;
     fixture.view.send_replace(Arc::new(BatchesView {
         ledgers: vec![view],
     }));

@@ -58,6 +58,7 @@ async fn the_status_page_says_what_fails_and_why() {
     trace.retry_at = Some(Timestamp::now().plus(Duration::from_secs(125)));
     let mut supply = ledger_view("supply", LedgerKind::Splinter);
     supply.failing_services.push(trouble("c1::a000"));
+    supply.failing_services_total = 1;
     fixture.view.send_replace(Arc::new(BatchesView {
         ledgers: vec![trace, supply],
     }));
