@@ -1,10 +1,12 @@
 //! The plan of one ledger: its sweep, its queues, its connections.
 
+mod view;
+
 use super::health::{Admission, BackoffPolicy, LedgerHealth};
 use super::load::BatchesPage;
 use super::plan::log_failure;
 use super::sweep::Sweep;
-use super::view::{LedgerTotals, LedgerView, ServiceTrouble};
+use super::view::LedgerTotals;
 use super::work::{BatchesReport, BatchesWork};
 use crate::config::{BatchesSettings, LedgerRole, LedgerSettings};
 use crate::ledgers::LedgerKind;
@@ -26,8 +28,6 @@ const SWEEP_GAP: Duration = Duration::from_millis(200);
 const BUSY_GAP: Duration = Duration::from_millis(20);
 /// Services left out of a query by name, at most.
 const MOST_EXCLUDED: usize = 1_000;
-/// Failing services shown, at most.
-const MOST_SHOWN: usize = 100;
 
 /// Order in which batches are due: never polled first, then by last poll,
 /// then in the order submitted.
@@ -510,45 +510,5 @@ impl LedgerPlan {
             Admission::ClosedUntil(until) => self.sweep_at().max(until),
             _ => self.sweep_at(),
         })
-    }
-
-    pub(super) fn view(&self, now: Timestamp) -> LedgerView {
-        let last_error = self.health.last_error();
-        let mut failing_services: Vec<ServiceTrouble> = self
-            .health
-            .backed_off(now)
-            .map(|(id, service)| ServiceTrouble {
-                service_id: id.to_owned(),
-                failures: service.failures,
-                last_error: service.last_error.clone(),
-                retry_at: service.retry_at,
-            })
-            .collect();
-        failing_services.sort_by(|a, b| {
-            b.failures
-                .cmp(&a.failures)
-                .then(a.service_id.cmp(&b.service_id))
-        });
-        let failing_services_total = failing_services.len();
-        failing_services.truncate(MOST_SHOWN);
-        LedgerView {
-            name: self.settings.name.clone(),
-            kind: self.settings.kind,
-            url: self.settings.url.to_string(),
-            role: self.settings.role,
-            held: self.stake.is_some(),
-            holder: self.holder.clone(),
-            breaker: self.health.breaker(now),
-            failures: self.health.failures(),
-            last_error: last_error.map(|(error, _)| error.to_owned()),
-            last_error_at: last_error.map(|(_, at)| at),
-            last_success_at: self.last_success_at,
-            retry_at: self.health.retry_at(),
-            in_flight: self.in_flight,
-            queued: self.queued,
-            failing_services,
-            failing_services_total,
-            totals: self.totals,
-        }
     }
 }
