@@ -275,7 +275,11 @@ impl BatchesPlan {
 }
 
 /// What a failure means for the admission of a ledger, as shown in logs.
-pub(super) fn log_failure(report: &BatchesReport, failure: &Failure, admission: Admission) {
+pub(in crate::flows::batches) fn log_failure(
+    report: &BatchesReport,
+    failure: &Failure,
+    admission: Admission,
+) {
     let word = match failure {
         Failure::Ledger(error) => error.word(),
         Failure::Panic(_) => "panic",
