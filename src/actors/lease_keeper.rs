@@ -39,6 +39,8 @@ pub struct LeaseKeeperParts {
     pub settings: SettingsReader<LeaseSettings>,
     /// Where the holdings are told.
     pub holdings: Arc<watch::Sender<Arc<Holdings>>>,
+    /// Where it is told why no lease can be held.
+    pub trouble: Arc<watch::Sender<Option<String>>>,
     /// Held for the time of a heartbeat: one that outlives its time limit, or
     /// its keeper, is waited for.
     pub beating: Arc<tokio::sync::Mutex<Beating>>,
@@ -118,6 +120,7 @@ impl LeaseKeeper {
                 match result {
                     Ok(Ok(Ok(Ok(beat)))) => {
                         keeper.renewed_at = Some(begun);
+                        keeper.parts.trouble.send_replace(None);
                         keeper.tell(beat.holdings);
                         if let Some(expiry) = beat.next_expiry {
                             pause = pause.min(expiry + Duration::from_millis(20));

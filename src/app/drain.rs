@@ -6,10 +6,13 @@ use super::wiring::Engine;
 use crate::actors::Beating;
 use crate::messages::{Drain, Flush, SaveStates};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 /// The least time for writing and saving, however long the fetches took.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long answers under way may take once everything else is drained.
+const HTTP_LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Drains the server within its shutdown timeout. Work that has not ended by
 /// then is abandoned; it is done again at the next start.
@@ -17,7 +20,6 @@ pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
     let begun = Instant::now();
     let deadline = begun + engine.shutdown_timeout;
     engine.draining.send_replace(true);
-    let stop_http = engine.http.stop(true);
     if let Err(error) = engine.drain.send(Drain, LAST_WORDS).await {
         tracing::warn!(error = %error, "the Scheduler was not told to drain");
     }
@@ -26,21 +28,20 @@ pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
         .unwrap_or(deadline)
         .max(begun);
     let abandoned = wait_for_fetches(engine, fetch_deadline).await;
-    if timeout_at(
-        fetch_deadline.max(Instant::now() + Duration::from_millis(100)),
-        stop_http,
-    )
-    .await
-    .is_err()
-    {
-        engine.http.stop(false).await;
-    }
     let patience = deadline
         .saturating_duration_since(Instant::now())
         .max(LAST_WORDS);
     let flushed = engine.flush.send(Flush, patience).await;
     give_back_leases(engine).await;
     let saved = engine.save.send(SaveStates, patience).await;
+    // Last, so that whoever looks sees the drain; intake was refused meanwhile.
+    if timeout(HTTP_LAST_WORDS, engine.http.stop(true))
+        .await
+        .is_err()
+    {
+        // Connections that are open still end with the process.
+        drop(timeout(HTTP_LAST_WORDS, engine.http.stop(false)).await);
+    }
     for service in engine.watchdog.status().iter().rev() {
         engine.watchdog.stop(&service.name)?;
     }

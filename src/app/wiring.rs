@@ -147,6 +147,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
     let (draining, draining_reader) = watch::channel(false);
     let (health, health_copy) = restore_health(&saved);
+    let (trouble_sender, lease_trouble) = watch::channel(None);
     let beating = Arc::new(tokio::sync::Mutex::new(Beating::default()));
 
     let scheduler = Registration::<Scheduler>::new(names::SCHEDULER)
@@ -204,6 +205,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         alone: store.is_sqlite(),
         settings: fan.leases.reader(),
         holdings: Arc::new(holdings_sender),
+        trouble: Arc::new(trouble_sender),
         beating: beating.clone(),
     };
     let house_parts = HousekeeperParts {
@@ -257,6 +259,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         metrics: Arc::new(telemetry::render_metrics),
         reload: reload_report,
         draining: draining_reader,
+        lease_trouble,
         started_at: Timestamp::now(),
         holder: holder.clone(),
     };

@@ -155,6 +155,12 @@ pub(super) async fn ready(http: &Http) -> Verdict {
     } else {
         http.summary.newest().unwrap_or_default()
     };
+    if database_answers && let Some(trouble) = http.state.lease_trouble.borrow().clone() {
+        reasons.push(Reason {
+            brief: "no lease can be held",
+            full: format!("no lease can be held, so nothing is polled: {trouble}"),
+        });
+    }
     let services = (http.state.services)();
     for service in &services {
         if service.critical && service.state == ServiceState::Failed {

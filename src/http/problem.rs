@@ -238,7 +238,7 @@ impl Problem {
 
     pub(super) fn batch_not_found(ledger: &str, service_id: &str, batch_id: &str) -> Box<Self> {
         let service = if service_id.is_empty() {
-            String::new()
+            " (or several services have one of that id: name it by ?service_id=)".to_owned()
         } else {
             format!(" and service \"{service_id}\"")
         };
@@ -246,7 +246,11 @@ impl Problem {
             StatusCode::NOT_FOUND,
             "batch-not-found",
             "The batch is not tracked",
-            format!("batch \"{batch_id}\" of ledger \"{ledger}\"{service} is not tracked"),
+            if service_id.is_empty() {
+                format!("batch \"{batch_id}\" of ledger \"{ledger}\" is not tracked{service}")
+            } else {
+                format!("batch \"{batch_id}\" of ledger \"{ledger}\"{service} is not tracked")
+            },
         )
     }
 

@@ -43,6 +43,8 @@ pub struct HttpState {
     pub reload: watch::Receiver<ReloadReport>,
     /// Whether the server is draining.
     pub draining: watch::Receiver<bool>,
+    /// Why this server cannot hold its leases, and so polls nothing.
+    pub lease_trouble: watch::Receiver<Option<String>>,
     /// When the process started.
     pub started_at: Timestamp,
     /// Name of this server in leases.

@@ -188,6 +188,7 @@ impl Fixture {
             metrics: Arc::new(|| "# TYPE highwater_x_total counter\nhighwater_x_total 1".into()),
             reload: reload_reader,
             draining: draining_reader,
+            lease_trouble: watch::channel(None).1,
             started_at: Timestamp::now(),
             holder: "host-1".into(),
         };

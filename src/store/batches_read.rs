@@ -238,6 +238,27 @@ impl Store {
         })?)
     }
 
+    /// The batch of that id, where only one service of the ledger has one.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn find_only_batch(
+        &self,
+        ledger: &str,
+        batch_id: &str,
+    ) -> Result<Option<BatchRow>, StoreError> {
+        let mut lent = self.reader().await?;
+        let mut rows = on_backend!(lent, conn => {
+            batches::table
+                .filter(batches::ledger.eq(ledger))
+                .filter(batches::batch_id.eq(batch_id))
+                .limit(2)
+                .load::<BatchRow>(conn)
+                .await
+        })?;
+        Ok(rows.pop().filter(|_| rows.is_empty()))
+    }
+
     /// The transactions known of a batch, at most 1,000.
     ///
     /// # Errors

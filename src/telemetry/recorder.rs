@@ -19,6 +19,9 @@ pub fn install_metrics() {
         match installed {
             Ok(handle) => {
                 describe();
+                // Shown from the start, so that a rate can be taken.
+                metrics::counter!("highwater_commit_failures_total").increment(0);
+                metrics::counter!("highwater_commit_rows_total").increment(0);
                 Some(handle)
             }
             Err(error) => {

@@ -13,6 +13,9 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+/// How long a server that takes no batches may be about to end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// How often batches are submitted.
 const FEED: Duration = Duration::from_millis(250);
 /// How often a line is told.
@@ -102,6 +105,12 @@ impl<'a> Story<'a> {
                     feed.submit(due.saturating_sub(fed));
                     fed = due;
                     let trouble = feed.send().await.err();
+                    // A server that is being stopped takes no more: no news.
+                    if trouble.is_some()
+                        && tokio::time::timeout(LAST_WORDS, ended.changed()).await.is_ok()
+                    {
+                        break;
+                    }
                     if let Some(trouble) = &trouble && refused.is_none() {
                         teller.say(format_args!("the server does not take batches: {trouble}"))?;
                     } else if trouble.is_none() && refused.is_some() {
@@ -118,6 +127,7 @@ impl<'a> Story<'a> {
             }
         }
         store.close();
+        teller.say(format_args!("stopped"))?;
         Ok(())
     }
 

@@ -94,7 +94,8 @@ pub(in crate::http) async fn list_batches(
     }))
 }
 
-/// One batch: its row, polls, transactions, and why it is not polled now.
+/// One batch: its row, polls, transactions, and why it is not polled now. The
+/// service may be left out where only one has a batch of that id.
 #[utoipa::path(get, path = "/v1/batches/{ledger}/{batch_id}", tag = "batches",
     params(
         ("ledger" = String, Path, description = "Name of the ledger"),
@@ -135,9 +136,14 @@ pub(in crate::http) async fn detail(http: &Http, key: BatchKey) -> Answer<BatchD
     }
     let (row, transaction_ids) = http
         .database(|store| async move {
-            let row = store.find_batch(&wanted).await?;
+            let mut row = store.find_batch(&wanted).await?;
+            if row.is_none() && wanted.service_id.is_empty() {
+                row = store
+                    .find_only_batch(&wanted.ledger, &wanted.batch_id)
+                    .await?;
+            }
             let transactions = match &row {
-                Some(_) => store.batch_transactions(&wanted).await?,
+                Some(row) => store.batch_transactions(&row.key()).await?,
                 None => Vec::new(),
             };
             Ok((row, transactions))

@@ -272,7 +272,7 @@ fn trouble(view: &LedgerView, state: LedgerState, now: Timestamp) -> Markup {
                     " · " (counted(view.failures, "failure", "failures")) " in a row · "
                     @match (view.breaker, view.retry_at) {
                         (BreakerPosition::HalfOpen, _) => "one request is out to see whether it is back",
-                        (_, Some(at)) if at > now => { "asked again " (ago(at, now)) },
+                        (_, Some(at)) if at > now => { "its breaker is open; asked again " (ago(at, now)) },
                         _ => "asked again soon",
                     }
                 }

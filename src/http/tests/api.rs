@@ -241,7 +241,15 @@ async fn one_batch_says_why_it_is_not_polled_now() {
         "{batch}"
     );
     assert!(batch["polled_next_at"].is_string());
-    let missing = fixture.get(&format!("/v1/batches/supply/{}", id(9))).await;
+    // Without its service it is found as long as only one has such a batch.
+    let short = format!("/v1/batches/supply/{}", id(9));
+    assert_eq!(fixture.get(&short).await.json()["seq"], batch["seq"]);
+    let twin = json!({"batches": [
+        {"ledger": "supply", "service_id": "c2::a000", "batch_id": id(9)}
+    ]});
+    fixture.post("/v1/batches", &twin).await.json();
+    fixture.get(&short).await.problem(404, "batch-not-found");
+    let missing = fixture.get(&format!("/v1/batches/supply/{}", id(8))).await;
     missing.problem(404, "batch-not-found");
     fixture
         .get("/v1/batches/trace/%00")
