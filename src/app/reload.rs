@@ -123,6 +123,11 @@ fn leases(settings: &Settings) -> LeaseSettings {
             .iter()
             .map(|ledger| batches_lease(&ledger.name))
             .collect(),
-        ttl: settings.server.lease.max(Duration::from_secs(1)),
+        // A little less, so that a takeover is done within the lease's time.
+        ttl: settings
+            .server
+            .lease
+            .max(Duration::from_secs(1))
+            .mul_f64(0.9),
     }
 }
