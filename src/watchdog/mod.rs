@@ -3,6 +3,7 @@
 
 mod exit;
 mod intercom;
+mod query;
 mod registry;
 mod restart;
 mod service;
@@ -13,6 +14,7 @@ mod status;
 
 pub use exit::{ExitReason, watch_panics};
 pub use intercom::{Envelope, Intercom, IntercomError};
+pub use query::{EffectiveSetting, Order, OrderError, Orders, Reloaded, Reply, WatchdogQuery};
 pub use registry::{Keeper, LookupError, Watchdog};
 pub use restart::{RestartDecision, RestartHistory, RestartPolicy};
 pub use service::{Registration, Service, ServiceContext};
