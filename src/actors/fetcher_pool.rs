@@ -9,8 +9,8 @@ use super::follow_settings;
 use crate::config::LedgerSettings;
 use crate::flows::batches::{self, Answer, BatchesOutcome, BatchesWork};
 use crate::ledgers::{self, Ledger, LedgerError};
-use crate::messages::{Commit, Fetch, Outcome, Ticket, Work};
-use crate::watchdog::{Envelope, Intercom, ServiceContext, SettingsReader};
+use crate::messages::{Commit, Fetch, Outcome, Ticket, Work, names};
+use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
 use actix::{Actor, Context, Handler};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,19 +20,12 @@ use std::time::Duration;
 /// up (its batches are then fetched again).
 const UPDATER_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a FetcherPool is built from.
-#[derive(Clone, Debug)]
-pub struct FetcherPoolParts {
-    /// The configured ledgers.
-    pub settings: SettingsReader<Vec<LedgerSettings>>,
-    /// Takes the outcomes.
-    pub updater: Intercom<Commit>,
-}
-
 /// The pool of network work.
 pub struct FetcherPool {
     context: ServiceContext,
-    parts: FetcherPoolParts,
+    settings: SettingsReader<Vec<LedgerSettings>>,
+    /// Takes the outcomes.
+    updater: Intercom<Commit>,
     ledgers: HashMap<String, Client>,
 }
 
@@ -43,15 +36,20 @@ struct Client {
 
 impl FetcherPool {
     /// A pool with a client for each configured ledger.
-    pub fn new(context: ServiceContext, parts: FetcherPoolParts) -> Self {
-        let settings = parts.settings.current();
+    ///
+    /// # Errors
+    /// The watchdog does not know what it asks for.
+    pub fn new(context: ServiceContext) -> Result<Self, LookupError> {
+        let settings = context.settings::<Vec<LedgerSettings>>()?;
+        let ledgers = settings.current();
         let mut pool = Self {
+            updater: context.intercom(names::UPDATER)?,
             context,
-            parts,
+            settings,
             ledgers: HashMap::new(),
         };
-        pool.configure(settings);
-        pool
+        pool.configure(ledgers);
+        Ok(pool)
     }
 
     /// Makes clients for new and changed ledgers; others keep theirs, and
@@ -89,7 +87,7 @@ impl FetcherPool {
                 return;
             }
         };
-        let updater = self.parts.updater.clone();
+        let updater = self.updater.clone();
         let runtime = self.context.runtime();
         let fetch = runtime.spawn(batches::fetch(ledger, work.clone()));
         runtime.spawn(async move {
@@ -116,7 +114,7 @@ impl FetcherPool {
     }
 
     fn deliver(&self, outcome: BatchesOutcome, ticket: Ticket) {
-        let updater = self.parts.updater.clone();
+        let updater = self.updater.clone();
         self.context
             .runtime()
             .spawn(async move { deliver(&updater, outcome, ticket).await });
@@ -154,7 +152,7 @@ impl Actor for FetcherPool {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let reader = self.parts.settings.clone();
+        let reader = self.settings.clone();
         follow_settings(ctx, &reader, |pool: &mut Self, settings, _| {
             pool.configure(settings);
         });

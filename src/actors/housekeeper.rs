@@ -5,7 +5,7 @@
 use crate::config::RetentionSettings;
 use crate::store::Store;
 use crate::time::Timestamp;
-use crate::watchdog::{ServiceContext, SettingsReader};
+use crate::watchdog::{LookupError, ServiceContext, SettingsReader};
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context};
 use std::time::Duration;
@@ -14,6 +14,8 @@ use std::time::Duration;
 const STEP: i64 = 500;
 /// Pause between steps while there is more to prune.
 const BUSY: Duration = Duration::from_millis(200);
+/// One step, with the pause before it, takes no longer, whatever the database does.
+const STEP_TIME: Duration = Duration::from_secs(600);
 /// Pause when there is nothing to prune.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -22,8 +24,6 @@ const IDLE: Duration = Duration::from_secs(60);
 pub struct HousekeeperParts {
     /// What is pruned.
     pub store: Store,
-    /// After how long.
-    pub settings: SettingsReader<RetentionSettings>,
 }
 
 /// Prunes old rows.
@@ -31,18 +31,26 @@ pub struct HousekeeperParts {
 pub struct Housekeeper {
     context: ServiceContext,
     parts: HousekeeperParts,
+    settings: SettingsReader<RetentionSettings>,
 }
 
 impl Housekeeper {
     /// A housekeeper of this store.
-    pub const fn new(context: ServiceContext, parts: HousekeeperParts) -> Self {
-        Self { context, parts }
+    ///
+    /// # Errors
+    /// The watchdog does not know what it asks for.
+    pub fn new(context: ServiceContext, parts: HousekeeperParts) -> Result<Self, LookupError> {
+        Ok(Self {
+            settings: context.settings()?,
+            context,
+            parts,
+        })
     }
 
     fn arm(ctx: &mut Context<Self>, pause: Duration) {
         ctx.run_later(pause, |keeper, ctx| {
-            keeper.context.progress();
-            let before = Timestamp::now().minus(keeper.parts.settings.current().settled_batches);
+            keeper.context.expect_progress_within(Some(STEP_TIME));
+            let before = Timestamp::now().minus(keeper.settings.current().settled_batches);
             let store = keeper.parts.store.clone();
             let task = keeper
                 .context

@@ -7,7 +7,7 @@
 use super::follow_settings;
 use crate::leases::{Holdings, SERVER_PREFIX, share_out};
 use crate::store::{Store, StoreError};
-use crate::watchdog::{ServiceContext, SettingsReader};
+use crate::watchdog::{LookupError, ServiceContext, SettingsReader};
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, SpawnHandle};
 use std::sync::Arc;
@@ -35,8 +35,6 @@ pub struct LeaseKeeperParts {
     pub holder: Arc<str>,
     /// Whether no other server can be alive (SQLite).
     pub alone: bool,
-    /// What is to be held.
-    pub settings: SettingsReader<LeaseSettings>,
     /// Where the holdings are told.
     pub holdings: Arc<watch::Sender<Arc<Holdings>>>,
     /// Where it is told why no lease can be held.
@@ -61,6 +59,7 @@ pub enum Beating {
 pub struct LeaseKeeper {
     context: ServiceContext,
     parts: LeaseKeeperParts,
+    settings: SettingsReader<LeaseSettings>,
     renewed_at: Option<Instant>,
     timer: Option<SpawnHandle>,
     busy: bool,
@@ -76,15 +75,19 @@ struct Beat {
 
 impl LeaseKeeper {
     /// A keeper of these leases.
-    pub const fn new(context: ServiceContext, parts: LeaseKeeperParts) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The watchdog does not know what it asks for.
+    pub fn new(context: ServiceContext, parts: LeaseKeeperParts) -> Result<Self, LookupError> {
+        Ok(Self {
+            settings: context.settings()?,
             context,
             parts,
             renewed_at: None,
             timer: None,
             busy: false,
             turns: 0,
-        }
+        })
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>, after: Duration) {
@@ -102,11 +105,13 @@ impl LeaseKeeper {
             return;
         }
         self.busy = true;
-        self.context.progress();
+        // A heartbeat is bounded by the lease's time, and so is the pause after it.
+        let ttl = self.settings.current().ttl;
+        self.context.expect_progress_within(Some(ttl * 4));
         self.turns = self.turns.wrapping_add(1);
         let begun = Instant::now();
         let parts = self.parts.clone();
-        let settings = parts.settings.current();
+        let settings = self.settings.current();
         let ttl = settings.ttl;
         let forget = self.turns.is_multiple_of(FORGET_EVERY);
         let task = self.context.runtime().spawn(async move {
@@ -225,7 +230,7 @@ impl Actor for LeaseKeeper {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let reader = self.parts.settings.clone();
+        let reader = self.settings.clone();
         follow_settings(ctx, &reader, |keeper: &mut Self, _, ctx| {
             keeper.arm(ctx, Duration::ZERO);
         });

@@ -11,7 +11,7 @@ mod state_saver;
 mod supervisor;
 mod updater;
 
-pub use fetcher_pool::{FetcherPool, FetcherPoolParts};
+pub use fetcher_pool::FetcherPool;
 pub use housekeeper::{Housekeeper, HousekeeperParts};
 pub use lease_keeper::{Beating, LeaseKeeper, LeaseKeeperParts, LeaseSettings};
 pub use scheduler::{Scheduler, SchedulerParts, SchedulerSettings};

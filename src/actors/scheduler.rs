@@ -12,11 +12,13 @@ use crate::flows::batches::{self, BatchError, BatchesHealth, BatchesPlan, Batche
 use crate::leases::Holdings;
 use crate::messages::{
     Drain, Fetch, InFlight, Page, Report, Settled, SettledWork, TicketNews, Wake, Want, Work,
-    WorkId,
+    WorkId, names,
 };
 use crate::store::Store;
 use crate::time::Timestamp;
-use crate::watchdog::{Envelope, Intercom, ServiceContext, SettingsReader, StateHandle};
+use crate::watchdog::{
+    Envelope, Intercom, LookupError, ServiceContext, SettingsReader, StateHandle,
+};
 use actix::fut::{ActorStreamExt as _, wrap_future, wrap_stream};
 use actix::{Actor, ActorFutureExt as _, AsyncContext, Context, Handler, SpawnHandle};
 use std::sync::Arc;
@@ -46,16 +48,10 @@ pub struct SchedulerSettings {
 pub struct SchedulerParts {
     /// Where due work is read.
     pub store: Store,
-    /// Settings.
-    pub settings: SettingsReader<SchedulerSettings>,
-    /// Takes the work.
-    pub fetchers: Intercom<Fetch>,
     /// All work in flight.
     pub in_flight: InFlight,
     /// Leases held.
     pub holdings: watch::Receiver<Arc<Holdings>>,
-    /// Health of ledgers, kept across restarts.
-    pub health: StateHandle<BatchesHealth>,
     /// Whether the server drains, also for a Scheduler built meanwhile.
     pub draining: watch::Receiver<bool>,
     /// Where the flow's view is shown.
@@ -66,6 +62,11 @@ pub struct SchedulerParts {
 pub struct Scheduler {
     context: ServiceContext,
     parts: SchedulerParts,
+    settings: SettingsReader<SchedulerSettings>,
+    /// Takes the work.
+    fetchers: Intercom<Fetch>,
+    /// Health of ledgers, kept across restarts.
+    health: StateHandle<BatchesHealth>,
     batches: BatchesPlan,
     draining: bool,
     /// No work is handed out before then: the FetcherPool is away.
@@ -76,15 +77,16 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// A Scheduler that goes on where the former one left off.
-    pub fn new(context: ServiceContext, parts: SchedulerParts) -> Self {
+    ///
+    /// # Errors
+    /// The watchdog does not know what it asks for.
+    pub fn new(context: ServiceContext, parts: SchedulerParts) -> Result<Self, LookupError> {
         let now = Timestamp::now();
-        let settings = parts.settings.current();
-        let mut plan = BatchesPlan::new(
-            settings.batches,
-            &settings.ledgers,
-            parts.health.current(),
-            now,
-        );
+        let reader = context.settings::<SchedulerSettings>()?;
+        let fetchers = context.intercom(names::FETCHER_POOL)?;
+        let health = context.state::<BatchesHealth>()?;
+        let settings = reader.current();
+        let mut plan = BatchesPlan::new(settings.batches, &settings.ledgers, health.current(), now);
         for (work, fetched) in parts.in_flight.take_over() {
             match work {
                 WorkId::Batches {
@@ -95,15 +97,18 @@ impl Scheduler {
             }
         }
         let draining = *parts.draining.borrow();
-        Self {
+        Ok(Self {
             context,
             parts,
+            settings: reader,
+            fetchers,
+            health,
             batches: plan,
             draining,
             pause_until: Timestamp::default(),
             timer: None,
             unsaved: false,
-        }
+        })
     }
 
     fn turn(&mut self, ctx: &mut Context<Self>) {
@@ -174,7 +179,7 @@ impl Scheduler {
                 work: Work::Batches(Arc::new(work)),
                 ticket,
             };
-            if self.parts.fetchers.post(fetch).is_err() {
+            if self.fetchers.post(fetch).is_err() {
                 // The pool is being restarted; the ticket comes back by itself.
                 self.pause_until = now.plus(POOL_PAUSE);
                 break;
@@ -255,7 +260,7 @@ impl Scheduler {
             differs
         });
         if std::mem::take(&mut self.unsaved) {
-            self.parts.health.update(self.batches.health(now));
+            self.health.update(self.batches.health(now));
         }
     }
 
@@ -291,7 +296,7 @@ impl Actor for Scheduler {
         let follow = wrap_stream::<_, Self>(changes)
             .map(|(), scheduler: &mut Self, ctx: &mut Context<Self>| scheduler.take_holdings(ctx));
         ctx.spawn(follow.finish());
-        let reader = self.parts.settings.clone();
+        let reader = self.settings.clone();
         follow_settings(ctx, &reader, |scheduler: &mut Self, settings, ctx| {
             let now = Timestamp::now();
             scheduler

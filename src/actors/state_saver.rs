@@ -9,22 +9,22 @@ use crate::time::Timestamp;
 use crate::watchdog::{Envelope, ServiceContext, StateCopy};
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// News of a state is gathered for so long before it is written.
 const DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// What a StateSaver is built from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StateSaverParts {
     /// Where states are kept.
     pub store: Store,
-    /// The states.
-    pub states: Vec<StateCopy>,
+    /// Lists the states.
+    pub states: Arc<dyn Fn() -> Vec<StateCopy> + Send + Sync>,
 }
 
 /// Persists soft state.
-#[derive(Debug)]
 pub struct StateSaver {
     context: ServiceContext,
     parts: StateSaverParts,
@@ -47,7 +47,7 @@ impl StateSaver {
 }
 
 async fn save(parts: StateSaverParts) {
-    for copy in &parts.states {
+    for copy in &(parts.states)() {
         let value = match copy.unsaved() {
             Ok(Some(value)) => value,
             Ok(None) => continue,

@@ -5,7 +5,7 @@
 //! builds the Supervisor again.
 
 use super::on_each;
-use crate::watchdog::{Keeper, ServiceContext, Watchdog};
+use crate::watchdog::{Keeper, ServiceContext, WatchdogQuery};
 use actix::{Actor, AsyncContext, Context, SpawnHandle};
 use std::time::Instant;
 
@@ -13,15 +13,15 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Supervisor {
     context: ServiceContext,
-    watchdog: Watchdog,
+    query: WatchdogQuery,
     timer: Option<SpawnHandle>,
 }
 
 impl Supervisor {
     /// A Supervisor over the register it was itself built from.
-    pub fn new(context: ServiceContext) -> Self {
+    pub const fn new(context: ServiceContext, query: WatchdogQuery) -> Self {
         Self {
-            watchdog: context.watchdog().clone(),
+            query,
             context,
             timer: None,
         }
@@ -32,9 +32,8 @@ impl Supervisor {
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        let now = Instant::now();
-        if let Some(at) = self.watchdog.attend(Keeper::Supervisor, now) {
-            let wait = at.saturating_duration_since(now);
+        if let Some(at) = self.query.attend(Keeper::Supervisor) {
+            let wait = at.saturating_duration_since(Instant::now());
             self.timer = Some(ctx.run_later(wait, |supervisor, ctx| {
                 supervisor.timer = None;
                 supervisor.turn(ctx);
@@ -47,10 +46,10 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let watchdog = self.watchdog.clone();
+        let query = self.query.clone();
         let ring = move || {
-            let watchdog = watchdog.clone();
-            async move { watchdog.bell(Keeper::Supervisor).await }
+            let query = query.clone();
+            async move { query.bell(Keeper::Supervisor).await }
         };
         on_each(ctx, ring, Self::turn);
         // What ended while there was no Supervisor.

@@ -12,10 +12,10 @@ use crate::config::BatchesSettings;
 use crate::flows::batches::{
     Answer, BatchError, BatchUpdater, BatchesOutcome, BatchesReport, Failure, Status, changes_of,
 };
-use crate::messages::{Commit, Flush, Outcome, Report, Settled, SettledWork, Ticket};
+use crate::messages::{Commit, Flush, Outcome, Report, Settled, SettledWork, Ticket, names};
 use crate::store::{BatchChange, BatchWriter, ChangeGroup};
 use crate::time::Timestamp;
-use crate::watchdog::{Envelope, Intercom, ServiceContext, SettingsReader};
+use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle};
 use std::sync::Arc;
@@ -39,10 +39,6 @@ pub struct UpdaterSettings {
 pub struct UpdaterParts {
     /// Writes batches.
     pub batches: BatchWriter,
-    /// Settings.
-    pub settings: SettingsReader<UpdaterSettings>,
-    /// Is told what is settled.
-    pub scheduler: Intercom<Settled>,
     /// Transactions under way at once: 1 on SQLite, which has one writer.
     pub writers: usize,
 }
@@ -51,7 +47,10 @@ pub struct UpdaterParts {
 pub struct Updater {
     context: ServiceContext,
     parts: UpdaterParts,
+    reader: SettingsReader<UpdaterSettings>,
     settings: UpdaterSettings,
+    /// Is told what is settled.
+    scheduler: Intercom<Settled>,
     gathered: Vec<(BatchesOutcome, Ticket)>,
     rows: usize,
     timer: Option<SpawnHandle>,
@@ -77,19 +76,24 @@ struct Item {
 
 impl Updater {
     /// An Updater with nothing gathered.
-    pub fn new(context: ServiceContext, parts: UpdaterParts) -> Self {
-        let settings = parts.settings.current();
-        Self {
+    ///
+    /// # Errors
+    /// The watchdog does not know what it asks for.
+    pub fn new(context: ServiceContext, parts: UpdaterParts) -> Result<Self, LookupError> {
+        let reader = context.settings::<UpdaterSettings>()?;
+        Ok(Self {
+            scheduler: context.intercom(names::SCHEDULER)?,
             context,
             parts,
-            settings,
+            settings: reader.current(),
+            reader,
             gathered: Vec::new(),
             rows: 0,
             timer: None,
             committing: 0,
             failures: 0,
             flushes: Vec::new(),
-        }
+        })
     }
 
     fn gather(&mut self, outcome: BatchesOutcome, ticket: Ticket, ctx: &mut Context<Self>) {
@@ -127,6 +131,11 @@ impl Updater {
 
     fn commit(&mut self, ctx: &mut Context<Self>) {
         if self.committing >= self.parts.writers || self.gathered.is_empty() {
+            return;
+        }
+        if self.context.fence().is_up() {
+            // Another Updater has taken over; these tickets go back.
+            self.gathered.clear();
             return;
         }
         if let Some(timer) = self.timer.take() {
@@ -235,7 +244,7 @@ impl Updater {
         if settled.is_empty() {
             return;
         }
-        let scheduler = self.parts.scheduler.clone();
+        let scheduler = self.scheduler.clone();
         self.context.runtime().spawn(async move {
             if let Err(error) = scheduler.send(Settled(settled), SCHEDULER_PATIENCE).await {
                 tracing::warn!(error = %error, "the Scheduler did not take results; their tickets came back");
@@ -409,7 +418,7 @@ impl Actor for Updater {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let reader = self.parts.settings.clone();
+        let reader = self.reader.clone();
         follow_settings(ctx, &reader, |updater: &mut Self, settings, _| {
             updater.settings = settings;
         });

@@ -20,6 +20,7 @@ pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
     let begun = Instant::now();
     let deadline = begun + engine.shutdown_timeout;
     engine.draining.send_replace(true);
+    engine.query.close();
     if let Err(error) = engine.drain.send(Drain, LAST_WORDS).await {
         tracing::warn!(error = %error, "the Scheduler was not told to drain");
     }
@@ -42,8 +43,8 @@ pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
         // Connections that are open still end with the process.
         drop(timeout(HTTP_LAST_WORDS, engine.http.stop(false)).await);
     }
-    for service in engine.watchdog.status().iter().rev() {
-        engine.watchdog.stop(&service.name)?;
+    for service in engine.query.list().iter().rev() {
+        engine.query.stop(&service.name)?;
     }
     flushed.map_err(|error| AppError::CutShort(format!("outcomes were not written: {error}")))?;
     saved.map_err(|error| AppError::CutShort(format!("states were not saved: {error}")))?;

@@ -5,6 +5,7 @@ mod drain;
 mod error;
 mod lock;
 mod reload;
+mod services;
 mod wiring;
 
 pub use error::AppError;

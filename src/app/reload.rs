@@ -1,22 +1,19 @@
 //! Settings, handed to each service: only what changed for it.
 
 use crate::actors::{LeaseSettings, SchedulerSettings, UpdaterSettings};
-use crate::config::{self, HttpSettings, LedgerSettings, Loaded, RetentionSettings, Settings};
+use crate::config::{self, HttpSettings, Loaded, Settings};
 use crate::leases::batches_lease;
+use crate::messages::names;
 use crate::telemetry;
-use crate::watchdog::SettingsUpdater;
+use crate::watchdog::{LookupError, RestartPolicy, WatchdogLimits, WatchdogQuery};
 use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// One updater per service.
+/// Hands settings to the services that they are of.
 pub(super) struct SettingsFan {
-    pub(super) scheduler: SettingsUpdater<SchedulerSettings>,
-    pub(super) ledgers: SettingsUpdater<Vec<LedgerSettings>>,
-    pub(super) updater: SettingsUpdater<UpdaterSettings>,
-    pub(super) leases: SettingsUpdater<LeaseSettings>,
-    pub(super) retention: SettingsUpdater<RetentionSettings>,
+    query: WatchdogQuery,
 }
 
 /// How much of a reload was applied.
@@ -28,14 +25,21 @@ pub(super) enum Applied {
 }
 
 impl SettingsFan {
-    pub(super) fn new(settings: &Settings) -> Self {
-        Self {
-            scheduler: SettingsUpdater::new(scheduler(settings)),
-            ledgers: SettingsUpdater::new(settings.ledgers.clone()),
-            updater: SettingsUpdater::new(updater(settings)),
-            leases: SettingsUpdater::new(leases(settings)),
-            retention: SettingsUpdater::new(settings.retention.clone()),
-        }
+    pub(super) const fn new(query: WatchdogQuery) -> Self {
+        Self { query }
+    }
+
+    /// Tells each service what changed for it.
+    fn tell(&self, settings: &Settings) -> Result<(), LookupError> {
+        self.query.configure(limits(settings));
+        // Clients first, so that new work finds them.
+        let query = &self.query;
+        query.update_settings(names::FETCHER_POOL, settings.ledgers.clone())?;
+        query.update_settings(names::UPDATER, updater(settings))?;
+        query.update_settings(names::SCHEDULER, scheduler(settings))?;
+        query.update_settings(names::LEASE_KEEPER, leases(settings))?;
+        query.update_settings(names::HOUSEKEEPER, settings.retention.clone())?;
+        Ok(())
     }
 
     /// Applies what can be changed live; the rest keeps its value in force.
@@ -65,12 +69,9 @@ impl SettingsFan {
         if old.log != settings.log {
             telemetry::apply_log_settings(&settings.log);
         }
-        // Clients first, so that new work finds them.
-        self.ledgers.update(settings.ledgers.clone());
-        self.updater.update(updater(&settings));
-        self.scheduler.update(scheduler(&settings));
-        self.leases.update(leases(&settings));
-        self.retention.update(settings.retention.clone());
+        if let Err(error) = self.tell(&settings) {
+            tracing::error!(error = %error, "a service was not told its settings");
+        }
         current.send_replace(Arc::new(settings));
         if restart.is_empty() {
             Applied::Whole
@@ -103,20 +104,36 @@ fn keep_tokens(old: &HttpSettings, new: &mut HttpSettings) -> Vec<String> {
     kept
 }
 
-fn scheduler(settings: &Settings) -> SchedulerSettings {
+/// What the watchdog holds all services to.
+pub(super) fn limits(settings: &Settings) -> WatchdogLimits {
+    let watchdog = &settings.watchdog;
+    WatchdogLimits {
+        restart: RestartPolicy {
+            min: watchdog.restart_backoff.min,
+            max: watchdog.restart_backoff.max,
+            quiet: watchdog.restart_quiet,
+            intensity: watchdog.restart_limit,
+            period: watchdog.restart_period,
+        },
+        deadline: watchdog.deadline,
+        lost_threads: watchdog.lost_threads,
+    }
+}
+
+pub(super) fn scheduler(settings: &Settings) -> SchedulerSettings {
     SchedulerSettings {
         batches: settings.batches.clone(),
         ledgers: settings.ledgers.clone(),
     }
 }
 
-fn updater(settings: &Settings) -> UpdaterSettings {
+pub(super) fn updater(settings: &Settings) -> UpdaterSettings {
     UpdaterSettings {
         batches: settings.batches.clone(),
     }
 }
 
-fn leases(settings: &Settings) -> LeaseSettings {
+pub(super) fn leases(settings: &Settings) -> LeaseSettings {
     LeaseSettings {
         wanted: settings
             .ledgers

@@ -3,42 +3,27 @@
 
 use super::drain::drain;
 use super::lock::DatabaseLock;
-use super::reload::{Applied, SettingsFan};
+use super::reload::{Applied, SettingsFan, limits};
+use super::services::{Parts, register};
 use super::{AppError, Launch, Reloader};
 use crate::actors::{
-    Beating, FetcherPool, FetcherPoolParts, Housekeeper, HousekeeperParts, LeaseKeeper,
-    LeaseKeeperParts, Scheduler, SchedulerParts, StateSaver, StateSaverParts, Supervisor, Updater,
-    UpdaterParts,
+    Beating, HousekeeperParts, LeaseKeeperParts, SchedulerParts, StateSaverParts, UpdaterParts,
 };
 use crate::config::{DatabaseLocation, Settings};
-use crate::flows::batches::{BatchesHealth, BatchesView};
+use crate::flows::batches::BatchesView;
 use crate::http::{self, HttpState, ReloadReport};
 use crate::leases::Holdings;
-use crate::messages::{Commit, Drain, Fetch, Flush, InFlight, SaveStates, Settled, Wake};
+use crate::messages::{Drain, Flush, InFlight, SaveStates, Wake, names};
 use crate::store::{BatchWriter, Store};
 use crate::telemetry;
 use crate::time::Timestamp;
-use crate::watchdog::{self, Intercom, Keeper, Registration, Watchdog};
-use actix::Arbiter;
+use crate::watchdog::{Intercom, Sentinel, WatchdogQuery};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-/// Names of the services, as the watchdog and the pages know them.
-pub(super) mod names {
-    pub(in crate::app) const SUPERVISOR: &str = "supervisor";
-    pub(in crate::app) const SCHEDULER: &str = "scheduler";
-    pub(in crate::app) const FETCHER_POOL: &str = "fetcher_pool";
-    pub(in crate::app) const UPDATER: &str = "updater";
-    pub(in crate::app) const STATE_SAVER: &str = "state_saver";
-    pub(in crate::app) const LEASE_KEEPER: &str = "lease_keeper";
-    pub(in crate::app) const HOUSEKEEPER: &str = "housekeeper";
-}
-
-/// Version of the Scheduler's saved state.
-const HEALTH_VERSION: i32 = 1;
 /// Transactions that the Updater has under way at once on PostgreSQL: while one
 /// waits for its commit the next is prepared. Their rows are never the same.
 const POSTGRES_WRITERS: usize = 2;
@@ -52,8 +37,8 @@ pub struct Ready {
     pub http_addr: SocketAddr,
     /// Stops it.
     pub stop: StopHandle,
-    /// Its services, for tests of supervision.
-    pub watchdog: Watchdog,
+    /// Control over it, for tests of supervision.
+    pub query: WatchdogQuery,
 }
 
 /// Stops a server from inside the process, as SIGTERM would.
@@ -71,7 +56,7 @@ impl StopHandle {
 
 /// What a running server is made of, as the drain needs it.
 pub(super) struct Engine {
-    pub(super) watchdog: Watchdog,
+    pub(super) query: WatchdogQuery,
     pub(super) store: Store,
     pub(super) holder: Arc<str>,
     pub(super) in_flight: InFlight,
@@ -140,101 +125,67 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         )),
     };
     let holder: Arc<str> = holder_name().into();
-    let fan = Arc::new(SettingsFan::new(&settings));
-    let watchdog = Watchdog::new(runtime.clone());
+    let (query, _orders) = WatchdogQuery::new(runtime.clone());
+    let watchdog = query.watchdog().clone();
+    query.configure(limits(&settings));
+    query.remember(
+        saved
+            .into_iter()
+            .map(|state| (state.service, state.version, state.value)),
+    );
+    let fan = Arc::new(SettingsFan::new(query.clone()));
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
     let (draining, draining_reader) = watch::channel(false);
-    let (health, health_copy) = restore_health(&saved);
     let (trouble_sender, lease_trouble) = watch::channel(None);
     let beating = Arc::new(tokio::sync::Mutex::new(Beating::default()));
-
-    let scheduler = Registration::<Scheduler>::new(names::SCHEDULER)
-        .critical()
-        .accepts::<Settled>()
-        .accepts::<Wake>()
-        .accepts::<Drain>();
-    let fetchers = Registration::<FetcherPool>::new(names::FETCHER_POOL)
-        .critical()
-        .accepts::<Fetch>();
-    let updater = Registration::<Updater>::new(names::UPDATER)
-        .critical()
-        .accepts::<Commit>()
-        .accepts::<Flush>();
-    let saver = Registration::<StateSaver>::new(names::STATE_SAVER).accepts::<SaveStates>();
-    let wake = scheduler.intercom::<Wake>()?;
-    let drain_line = scheduler.intercom::<Drain>()?;
-    let flush = updater.intercom::<Flush>()?;
-    let save = saver.intercom::<SaveStates>()?;
-
-    let scheduler_parts = SchedulerParts {
-        store: store.clone(),
-        settings: fan.scheduler.reader(),
-        fetchers: fetchers.intercom::<Fetch>()?,
-        in_flight: in_flight.clone(),
-        holdings: holdings.clone(),
-        health,
-        draining: draining_reader.clone(),
-        view: Arc::new(view_sender),
-    };
-    let fetcher_parts = FetcherPoolParts {
-        settings: fan.ledgers.reader(),
-        updater: updater.intercom::<Commit>()?,
-    };
-    let updater_parts = UpdaterParts {
-        batches: BatchWriter {
-            store: store.clone(),
-            holder: holder.to_string(),
+    register(
+        &query,
+        &settings,
+        Parts {
+            scheduler: SchedulerParts {
+                store: store.clone(),
+                in_flight: in_flight.clone(),
+                holdings: holdings.clone(),
+                draining: draining_reader.clone(),
+                view: Arc::new(view_sender),
+            },
+            updater: UpdaterParts {
+                batches: BatchWriter {
+                    store: store.clone(),
+                    holder: holder.to_string(),
+                },
+                writers: if store.is_sqlite() {
+                    1
+                } else {
+                    POSTGRES_WRITERS
+                },
+            },
+            saver: StateSaverParts {
+                store: store.clone(),
+                states: {
+                    let query = query.clone();
+                    Arc::new(move || query.states())
+                },
+            },
+            leases: LeaseKeeperParts {
+                store: store.clone(),
+                holder: holder.clone(),
+                alone: store.is_sqlite(),
+                holdings: Arc::new(holdings_sender),
+                trouble: Arc::new(trouble_sender),
+                beating: beating.clone(),
+            },
+            house: HousekeeperParts {
+                store: store.clone(),
+            },
         },
-        settings: fan.updater.reader(),
-        scheduler: scheduler.intercom::<Settled>()?,
-        writers: if store.is_sqlite() {
-            1
-        } else {
-            POSTGRES_WRITERS
-        },
-    };
-    let saver_parts = StateSaverParts {
-        store: store.clone(),
-        states: vec![health_copy],
-    };
-    let lease_parts = LeaseKeeperParts {
-        store: store.clone(),
-        holder: holder.clone(),
-        alone: store.is_sqlite(),
-        settings: fan.leases.reader(),
-        holdings: Arc::new(holdings_sender),
-        trouble: Arc::new(trouble_sender),
-        beating: beating.clone(),
-    };
-    let house_parts = HousekeeperParts {
-        store: store.clone(),
-        settings: fan.retention.reader(),
-    };
-
-    // Actors that talk most share a thread: a message costs least there.
-    let engine_arbiter = Arbiter::new();
-    let engine = engine_arbiter.handle();
-    let main = Arbiter::current();
-    let register = Keeper::Supervisor;
-    let build = move |context| StateSaver::new(context, saver_parts.clone());
-    watchdog.register(saver.built_by(build), &engine, register);
-    let build = move |context| Updater::new(context, updater_parts.clone());
-    watchdog.register(updater.built_by(build), &engine, register);
-    let build = move |context| FetcherPool::new(context, fetcher_parts.clone());
-    watchdog.register(fetchers.built_by(build), &engine, register);
-    let build = move |context| Scheduler::new(context, scheduler_parts.clone());
-    watchdog.register(scheduler.built_by(build), &engine, register);
-    let keeper = Registration::<LeaseKeeper>::new(names::LEASE_KEEPER).critical();
-    let build = move |context| LeaseKeeper::new(context, lease_parts.clone());
-    watchdog.register(keeper.built_by(build), &engine, register);
-    let housekeeper = Registration::<Housekeeper>::new(names::HOUSEKEEPER);
-    let build = move |context| Housekeeper::new(context, house_parts.clone());
-    watchdog.register(housekeeper.built_by(build), &engine, register);
-    let supervisor = Registration::<Supervisor>::new(names::SUPERVISOR).critical();
-    watchdog.register(supervisor.built_by(Supervisor::new), &main, Keeper::Root);
-    let root = actix_rt::spawn(keep_supervisor(watchdog.clone()));
+    )?;
+    let wake = watchdog.intercom::<Wake>("http", names::SCHEDULER)?;
+    let drain_line = watchdog.intercom::<Drain>("drain", names::SCHEDULER)?;
+    let flush = watchdog.intercom::<Flush>("drain", names::UPDATER)?;
+    let save = watchdog.intercom::<SaveStates>("drain", names::STATE_SAVER)?;
 
     let listen = settings.http.listen;
     let failed = |source| AppError::Listen { listen, source };
@@ -263,7 +214,8 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         started_at: Timestamp::now(),
         holder: holder.clone(),
     };
-    watchdog.start_all();
+    query.start_all();
+    let sentinel = Sentinel::start(&query);
     let server = http::server(state, listener, HTTP_WORKERS).map_err(failed)?;
     let http = server.handle();
     actix_rt::spawn(server);
@@ -272,12 +224,12 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         on_ready(Ready {
             http_addr,
             stop,
-            watchdog: watchdog.clone(),
+            query: query.clone(),
         });
     }
 
     let engine = Engine {
-        watchdog,
+        query: query.clone(),
         store,
         holder,
         in_flight,
@@ -309,9 +261,9 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         result = drain(&engine) => result,
         () = again => Err(AppError::CutShort("told to stop a second time".to_owned())),
     };
-    root.abort();
+    sentinel.stop();
     engine.store.close();
-    engine_arbiter.stop();
+    query.stop_threads();
     drop(lock);
     tracing::info!("stopped");
     result
@@ -361,18 +313,6 @@ async fn obey(
     }
 }
 
-/// The root of supervision: keeps the Supervisor, which keeps the others.
-async fn keep_supervisor(watchdog: Watchdog) {
-    loop {
-        let next = watchdog.attend(Keeper::Root, Instant::now());
-        let pause = next.map_or(Duration::from_secs(60), |at| {
-            at.saturating_duration_since(Instant::now())
-        });
-        // Either way the register says what is to be done.
-        drop(tokio::time::timeout(pause, watchdog.bell(Keeper::Root)).await);
-    }
-}
-
 async fn open_store(
     settings: &Settings,
     runtime: &tokio::runtime::Handle,
@@ -391,21 +331,6 @@ async fn open_store(
         .await
         .unwrap_or_else(|error| Err(crate::store::StoreError::Internal(error.to_string())));
     opened.map_err(|source| AppError::Store { location, source })
-}
-
-/// The Scheduler's state, as saved, or empty.
-fn restore_health(
-    saved: &[crate::store::SavedState],
-) -> (watchdog::StateHandle<BatchesHealth>, watchdog::StateCopy) {
-    let saved = saved
-        .iter()
-        .find(|state| state.service == names::SCHEDULER)
-        .map(|state| (state.version, state.value.as_str()));
-    let (handle, copy, problem) = watchdog::state(names::SCHEDULER, HEALTH_VERSION, saved);
-    if let Some(problem) = problem {
-        tracing::warn!(service.name = names::SCHEDULER, problem = %problem, "the saved state is not used");
-    }
-    (handle, copy)
 }
 
 /// A name for this server that no other has: host, process, and chance.

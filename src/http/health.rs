@@ -161,7 +161,7 @@ pub(super) async fn ready(http: &Http) -> Verdict {
             full: format!("no lease can be held, so nothing is polled: {trouble}"),
         });
     }
-    let services = (http.state.services)();
+    let services = (http.state.services)().services;
     for service in &services {
         if service.critical && service.state == ServiceState::Failed {
             let why = service.last_error.as_deref().unwrap_or("no error was kept");

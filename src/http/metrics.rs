@@ -30,7 +30,7 @@ pub(super) async fn metrics(http: web::Data<Http>) -> HttpResponse {
     let ready = health::ready(&http).await.ready();
     let mut out = Exposition { text };
     out.ledgers(&overview, Timestamp::now());
-    out.services(&(http.state.services)());
+    out.services(&(http.state.services)().services);
     out.family("highwater_ready", "gauge", "Whether the server is ready.");
     out.sample("highwater_ready", &[], ready);
     out.family(

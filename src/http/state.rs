@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::flows::batches::BatchesView;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
-use crate::watchdog::ServiceStatus;
+use crate::watchdog::WatchdogStatus;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -34,7 +34,7 @@ pub struct HttpState {
     /// The batch flow, as its Scheduler last saw it.
     pub batches: watch::Receiver<Arc<BatchesView>>,
     /// Asks the watchdog how its services are.
-    pub services: Arc<dyn Fn() -> Vec<ServiceStatus> + Send + Sync>,
+    pub services: Arc<dyn Fn() -> WatchdogStatus + Send + Sync>,
     /// Tells the Scheduler that batches of a ledger are due now.
     pub wake: Arc<dyn Fn(&str) + Send + Sync>,
     /// Renders the metrics in Prometheus' text format.

@@ -13,7 +13,7 @@ use crate::flows::batches::{
 use crate::ledgers::LedgerKind;
 use crate::store::Store;
 use crate::time::Timestamp;
-use crate::watchdog::{IntercomStats, ServiceState, ServiceStatus};
+use crate::watchdog::{IntercomStats, ServiceState, ServiceStatus, WatchdogStatus};
 use actix_web::web;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -144,6 +144,7 @@ pub(super) fn service(name: &str, state: ServiceState) -> ServiceStatus {
             messages: 12_345,
             ..IntercomStats::default()
         }],
+        ..ServiceStatus::default()
     }
 }
 
@@ -191,7 +192,11 @@ impl Fixture {
             store: store.clone(),
             settings: settings_reader,
             batches: view_reader,
-            services: Arc::new(move || asked.lock().unwrap().clone()),
+            services: Arc::new(move || WatchdogStatus {
+                services: asked.lock().unwrap().clone(),
+                lost_threads_limit: 4,
+                ..WatchdogStatus::default()
+            }),
             wake: Arc::new(move |ledger| waking.lock().unwrap().push(ledger.to_owned())),
             metrics: Arc::new(|| "# TYPE highwater_x_total counter\nhighwater_x_total 1".into()),
             reload: reload_reader,

@@ -2,6 +2,7 @@
 
 mod fetch;
 mod in_flight;
+pub mod names;
 mod schedule;
 mod state;
 mod update;

@@ -5,9 +5,11 @@
 //! closed and the process lives on. So every service holds an [`ExitGuard`],
 //! whose `Drop` runs while the panic unwinds and reports it.
 
+use super::liveness::Silence;
 use super::stats::lock;
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
@@ -25,6 +27,20 @@ pub enum ExitReason {
     Error(String),
     /// It was told to stop, or stopped by itself without an error.
     Stopped,
+    /// It gave no sign of life for too long, and was given up.
+    Unresponsive(Silence),
+    /// Another service blocked the thread on which it ran.
+    ThreadBlocked {
+        /// The other service.
+        by: String,
+    },
+    /// A service that it depends on ended.
+    Dependency {
+        /// The other service.
+        on: String,
+    },
+    /// An operator had it restarted.
+    Asked,
 }
 
 impl ExitReason {
@@ -34,7 +50,20 @@ impl ExitReason {
             Self::Panic { .. } => "panic",
             Self::Error(_) => "error",
             Self::Stopped => "stopped",
+            Self::Unresponsive(_) => "unresponsive",
+            Self::ThreadBlocked { .. } => "thread_blocked",
+            Self::Dependency { .. } => "dependency",
+            Self::Asked => "asked",
         }
+    }
+
+    /// Whether the end speaks against the service, and so counts towards its
+    /// intensity limit.
+    pub const fn is_own_fault(&self) -> bool {
+        !matches!(
+            self,
+            Self::ThreadBlocked { .. } | Self::Dependency { .. } | Self::Asked
+        )
     }
 }
 
@@ -44,6 +73,10 @@ impl fmt::Display for ExitReason {
             Self::Panic { message, place } => write!(f, "panic at {place}: {message}"),
             Self::Error(error) => write!(f, "{error}"),
             Self::Stopped => f.write_str("stopped"),
+            Self::Unresponsive(silence) => write!(f, "unresponsive: {silence}"),
+            Self::ThreadBlocked { by } => write!(f, "{by} blocked the thread that it ran on"),
+            Self::Dependency { on } => write!(f, "restarted with {on}, which it depends on"),
+            Self::Asked => f.write_str("restarted as asked"),
         }
     }
 }
@@ -87,15 +120,42 @@ impl ExitBox {
     pub(super) fn take(&self) -> Vec<Exit> {
         std::mem::take(&mut lock(&self.exits))
     }
+
+    pub(super) fn put(&self, generation: u64, reason: ExitReason) {
+        lock(&self.exits).push(Exit { generation, reason });
+    }
 }
 
-/// Reports the end of the service that holds it.
+/// Says that a generation of a service was given up: what it still does must
+/// have no effect. A thread that is blocked cannot be killed, and may come back
+/// at any time with the old service on it.
+#[derive(Clone, Debug, Default)]
+pub struct Fence(Arc<AtomicBool>);
+
+impl Fence {
+    /// Whether the generation was given up.
+    pub fn is_up(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(super) fn raise(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Reports the end of the service that holds it, once its last holder is gone.
 #[derive(Debug)]
 pub(super) struct ExitGuard {
     pub(super) generation: u64,
     pub(super) exits: Arc<ExitBox>,
     pub(super) bell: Arc<Notify>,
-    pub(super) error: Option<String>,
+    pub(super) error: Mutex<Option<String>>,
+}
+
+impl ExitGuard {
+    pub(super) fn ends_with(&self, error: String) {
+        *lock(&self.error) = Some(error);
+    }
 }
 
 impl Drop for ExitGuard {
@@ -106,14 +166,11 @@ impl Drop for ExitGuard {
                 .unwrap_or_else(|| ("unknown panic".to_owned(), "unknown place".to_owned()));
             ExitReason::Panic { message, place }
         } else {
-            self.error
+            lock(&self.error)
                 .take()
                 .map_or(ExitReason::Stopped, ExitReason::Error)
         };
-        lock(&self.exits.exits).push(Exit {
-            generation: self.generation,
-            reason,
-        });
+        self.exits.put(self.generation, reason);
         self.bell.notify_one();
     }
 }

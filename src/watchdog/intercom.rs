@@ -5,6 +5,7 @@
 //! new mailbox when the service it leads to was restarted: senders wait,
 //! bounded, and need not know.
 
+use super::exit::Fence;
 use super::stats::Stats;
 use actix::{Message, Recipient};
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub struct Envelope<M> {
     message: Option<M>,
     sent_at: Instant,
     stats: Arc<Stats>,
+    /// Whether the sender waits for the answer, and counts its failure.
+    awaited: bool,
 }
 
 impl<M: Message> Message for Envelope<M> {
@@ -27,12 +30,13 @@ impl<M: Message> Message for Envelope<M> {
 }
 
 impl<M> Envelope<M> {
-    fn new(message: M, stats: Arc<Stats>) -> Self {
+    fn new(message: M, stats: Arc<Stats>, awaited: bool) -> Self {
         stats.sent();
         Self {
             message: Some(message),
             sent_at: Instant::now(),
             stats,
+            awaited,
         }
     }
 
@@ -54,6 +58,9 @@ impl<M> Drop for Envelope<M> {
     fn drop(&mut self) {
         if self.message.is_some() {
             self.stats.lost();
+            if !self.awaited {
+                self.stats.failed();
+            }
         }
     }
 }
@@ -89,19 +96,30 @@ pub enum IntercomError {
         /// Type of the message.
         message: &'static str,
     },
+    /// The sender itself was given up by the watchdog; nothing was sent.
+    #[error("{sender} was given up by its watchdog; its {message} was not sent")]
+    GivenUp {
+        /// Name of the service that the message comes from.
+        sender: Arc<str>,
+        /// Type of the message.
+        message: &'static str,
+    },
 }
 
 pub(super) type Line<M> = watch::Receiver<Option<Recipient<Envelope<M>>>>;
+type Request<M> = actix::dev::RecipientRequest<Envelope<M>>;
 
-/// Handle for messages of type `M` to one service; cheap to clone.
+/// Handle for messages of type `M` from one service to another; cheap to clone.
 pub struct Intercom<M>
 where
     M: Message + Send + 'static,
     M::Result: Send,
 {
+    from: Arc<str>,
     service: Arc<str>,
     line: Line<M>,
     stats: Arc<Stats>,
+    fence: Fence,
 }
 
 impl<M> Clone for Intercom<M>
@@ -110,11 +128,24 @@ where
     M::Result: Send,
 {
     fn clone(&self) -> Self {
+        self.stats.open();
         Self {
+            from: self.from.clone(),
             service: self.service.clone(),
             line: self.line.clone(),
             stats: self.stats.clone(),
+            fence: self.fence.clone(),
         }
+    }
+}
+
+impl<M> Drop for Intercom<M>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    fn drop(&mut self) {
+        self.stats.close();
     }
 }
 
@@ -124,7 +155,13 @@ where
     M::Result: Send,
 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Intercom<{}>({})", short_name::<M>(), self.service)
+        write!(
+            f,
+            "Intercom<{}>({} → {})",
+            short_name::<M>(),
+            self.from,
+            self.service
+        )
     }
 }
 
@@ -133,11 +170,20 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    pub(super) fn new(service: Arc<str>, line: Line<M>, stats: Arc<Stats>) -> Self {
+    pub(super) fn new(
+        from: Arc<str>,
+        service: Arc<str>,
+        line: Line<M>,
+        stats: Arc<Stats>,
+        fence: Fence,
+    ) -> Self {
+        stats.open();
         Self {
+            from,
             service,
             line,
             stats,
+            fence,
         }
     }
 
@@ -147,87 +193,108 @@ where
     /// # Errors
     /// See [`IntercomError`]; in no case is the message delivered twice.
     pub async fn send(&self, message: M, timeout: Duration) -> Result<M::Result, IntercomError> {
+        self.check_fence().inspect_err(|_| self.stats.failed())?;
         let begun = Instant::now();
-        let mut line = self.line.clone();
-        let mut envelope = Some(Envelope::new(message, self.stats.clone()));
-        let talk = async {
-            loop {
-                let request = {
-                    let mailbox = line.borrow_and_update();
-                    match mailbox.as_ref() {
-                        Some(recipient) if recipient.connected() => {
-                            envelope.take().map(|envelope| recipient.send(envelope))
-                        }
-                        _ => None,
-                    }
-                };
-                if let Some(request) = request {
-                    return request.await.map_err(|_closed| IntercomError::Ended {
+        let envelope = Envelope::new(message, self.stats.clone(), true);
+        let request = match self.put(envelope) {
+            Ok(request) => request,
+            Err(envelope) => {
+                let put = self.put_when_back(envelope);
+                let put = tokio::time::timeout(timeout, put).await;
+                let put = put.unwrap_or_else(|_elapsed| {
+                    Err(IntercomError::Away {
                         service: self.service.clone(),
                         message: short_name::<M>(),
-                    });
-                }
-                if line.changed().await.is_err() {
-                    // The watchdog itself is gone: there will be no mailbox.
-                    return Err(IntercomError::Ended {
-                        service: self.service.clone(),
-                        message: short_name::<M>(),
-                    });
-                }
+                        waited: begun.elapsed(),
+                    })
+                });
+                put.inspect_err(|_| self.stats.failed())?
             }
         };
-        let result = match tokio::time::timeout(timeout, talk).await {
-            Ok(result) => result,
-            Err(_elapsed) => {
-                let (service, message) = (self.service.clone(), short_name::<M>());
-                let waited = begun.elapsed();
-                Err(if envelope.is_some() {
-                    IntercomError::Away {
-                        service,
-                        message,
-                        waited,
-                    }
-                } else {
-                    IntercomError::NoAnswer {
-                        service,
-                        message,
-                        waited,
-                    }
-                })
+        let waiting = self.stats.line.wait();
+        let left = timeout.saturating_sub(begun.elapsed());
+        let error = match tokio::time::timeout(left, request).await {
+            Ok(Ok(answer)) => {
+                waiting.answered();
+                return Ok(answer);
             }
+            Ok(Err(_closed)) => self.ended(),
+            Err(_elapsed) => IntercomError::NoAnswer {
+                service: self.service.clone(),
+                message: short_name::<M>(),
+                waited: begun.elapsed(),
+            },
         };
-        if matches!(
-            result,
-            Err(IntercomError::NoAnswer { .. } | IntercomError::Ended { .. })
-        ) {
-            self.stats.failed();
+        self.stats.failed();
+        Err(error)
+    }
+
+    /// Puts an envelope into the mailbox, if there is one.
+    fn put(&self, envelope: Envelope<M>) -> Result<Request<M>, Envelope<M>> {
+        match self.line.borrow().as_ref() {
+            Some(recipient) if recipient.connected() => Ok(recipient.send(envelope)),
+            _ => Err(envelope),
         }
-        result
+    }
+
+    /// The same as soon as there is a mailbox.
+    async fn put_when_back(&self, mut envelope: Envelope<M>) -> Result<Request<M>, IntercomError> {
+        let mut line = self.line.clone();
+        line.mark_changed();
+        loop {
+            // An error says that the service is unregistered, or the watchdog
+            // gone: there will be no mailbox.
+            line.changed().await.map_err(|_gone| self.ended())?;
+            line.borrow_and_update();
+            self.check_fence()?;
+            envelope = match self.put(envelope) {
+                Ok(request) => return Ok(request),
+                Err(back) => back,
+            };
+        }
     }
 
     /// Puts a message into the mailbox and goes on; hands it back when the
-    /// service is not running or its mailbox is full.
+    /// service is not running, its mailbox is full, or the sender was given up.
     ///
     /// # Errors
     /// The message, undelivered.
     pub fn post(&self, message: M) -> Result<(), M> {
         let mailbox = self.line.borrow();
-        let Some(recipient) = mailbox.as_ref() else {
+        let Some(recipient) = mailbox.as_ref().filter(|_| !self.fence.is_up()) else {
             self.stats.failed();
             return Err(message);
         };
-        match recipient.try_send(Envelope::new(message, self.stats.clone())) {
+        match recipient.try_send(Envelope::new(message, self.stats.clone(), false)) {
             Ok(()) => Ok(()),
             Err(
                 actix::prelude::SendError::Full(mut back)
                 | actix::prelude::SendError::Closed(mut back),
             ) => {
                 self.stats.lost();
+                self.stats.failed();
                 match back.message.take() {
                     Some(message) => Err(message),
                     None => Ok(()),
                 }
             }
+        }
+    }
+
+    fn check_fence(&self) -> Result<(), IntercomError> {
+        if self.fence.is_up() {
+            return Err(IntercomError::GivenUp {
+                sender: self.from.clone(),
+                message: short_name::<M>(),
+            });
+        }
+        Ok(())
+    }
+
+    fn ended(&self) -> IntercomError {
+        IntercomError::Ended {
+            service: self.service.clone(),
+            message: short_name::<M>(),
         }
     }
 }

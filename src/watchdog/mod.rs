@@ -1,23 +1,37 @@
 //! The service toolkit: services that are started, watched, restarted and
-//! measured. It knows no flow.
+//! measured. It knows no flow, and is usable by itself: see
+//! `examples/ping_pong.rs`.
+//!
+//! The composition root makes a [`WatchdogQuery`], registers services with it
+//! ([`Registration`]) and starts a [`Sentinel`]. A service is built from a
+//! [`ServiceContext`], which gives it its settings, its state and handles to
+//! other services, and nothing to control them with.
 
+mod entry;
 mod exit;
 mod intercom;
+mod launch;
+mod liveness;
 mod query;
 mod registry;
 mod restart;
+mod sentinel;
 mod service;
 mod settings;
 mod state;
 mod stats;
 mod status;
+mod thread;
 
-pub use exit::{ExitReason, watch_panics};
+pub use exit::{ExitReason, Fence, watch_panics};
 pub use intercom::{Envelope, Intercom, IntercomError};
+pub use launch::Fault;
+pub use liveness::Silence;
 pub use query::{EffectiveSetting, Order, OrderError, Orders, Reloaded, Reply, WatchdogQuery};
-pub use registry::{Keeper, LookupError, Watchdog};
+pub use registry::{Keeper, LookupError, Watchdog, WatchdogLimits};
 pub use restart::{RestartDecision, RestartHistory, RestartPolicy};
+pub use sentinel::Sentinel;
 pub use service::{Registration, Service, ServiceContext};
 pub use settings::{SettingsReader, SettingsUpdater};
 pub use state::{StateCopy, StateHandle, state};
-pub use status::{IntercomStats, ServiceState, ServiceStatus};
+pub use status::{IntercomStats, LostThread, ServiceState, ServiceStatus, WatchdogStatus};

@@ -2,8 +2,12 @@
 //! [`WatchdogQuery`] may change what runs. It is handed out by the composition
 //! root alone; services never get it.
 
-use super::{LookupError, ServiceStatus, Watchdog};
+use super::{
+    Fault, Keeper, LookupError, Service, ServiceStatus, StateCopy, Watchdog, WatchdogLimits,
+};
+use actix::{Actor, Context};
 use std::collections::BTreeMap;
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// Orders that wait to be carried out, at most.
@@ -101,15 +105,52 @@ pub struct WatchdogQuery {
 }
 
 impl WatchdogQuery {
-    /// The capability over this register, and the orders it will give.
-    pub fn new(watchdog: Watchdog) -> (Self, Orders) {
+    /// A watchdog over no services yet, whose network and database work runs on
+    /// `runtime`: the capability over it, and the orders that it will give.
+    pub fn new(runtime: tokio::runtime::Handle) -> (Self, Orders) {
         let (orders, receiver) = mpsc::channel(WAITING_ORDERS);
+        let watchdog = Watchdog::new(runtime);
         (Self { watchdog, orders }, Orders(receiver))
+    }
+
+    /// The register, to look at and to ask for intercoms.
+    pub fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
+    }
+
+    /// Sets what holds for all services, from now on.
+    pub fn configure(&self, limits: WatchdogLimits) {
+        self.watchdog.configure(limits);
+    }
+
+    /// Tells what states were saved before (service, version, JSON): services
+    /// that are registered later begin with them.
+    pub fn remember(&self, saved: impl IntoIterator<Item = (String, i32, String)>) {
+        self.watchdog.remember(saved);
+    }
+
+    /// Registers a service; it is not started yet.
+    ///
+    /// # Errors
+    /// There is one of that name, or everything is being shut down.
+    pub fn register<A>(&self, service: Service<A>, keeper: Keeper) -> Result<(), LookupError>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        self.watchdog.register(service, keeper)
+    }
+
+    /// Stops a service and forgets it once it has ended.
+    ///
+    /// # Errors
+    /// No such service, or it keeps all others.
+    pub fn unregister(&self, service: &str) -> Result<(), LookupError> {
+        self.watchdog.unregister(service)
     }
 
     /// How all services are.
     pub fn list(&self) -> Vec<ServiceStatus> {
-        self.watchdog.status()
+        self.watchdog.status().services
     }
 
     /// How one service is.
@@ -117,26 +158,94 @@ impl WatchdogQuery {
     /// # Errors
     /// No such service.
     pub fn status(&self, service: &str) -> Result<ServiceStatus, LookupError> {
-        self.list()
-            .into_iter()
-            .find(|status| status.name == service)
-            .ok_or_else(|| LookupError::NoService(service.to_owned()))
+        let mut services = self.list();
+        match services.iter().position(|status| status.name == service) {
+            Some(index) => Ok(services.swap_remove(index)),
+            None => Err(LookupError::NoService {
+                service: service.to_owned(),
+                known: services.into_iter().map(|status| status.name).collect(),
+            }),
+        }
     }
 
-    /// Starts a service that is stopped or failed.
+    /// Starts all services that were registered and not started.
+    pub fn start_all(&self) {
+        self.watchdog.start_all();
+    }
+
+    /// Starts a service that is stopped or failed; one that is about to be
+    /// restarted starts now. Its former ends are forgotten.
     ///
     /// # Errors
-    /// No such service.
+    /// No such service, or everything is being shut down.
     pub fn start(&self, service: &str) -> Result<(), LookupError> {
         self.watchdog.start(service)
     }
 
-    /// Stops a service until it is started, or the process ends.
+    /// Stops a service until it is started, or the process ends. One that does
+    /// not listen is cut off at its deadline.
+    ///
+    /// # Errors
+    /// No such service, or it keeps all others.
+    pub fn stop(&self, service: &str) -> Result<(), LookupError> {
+        self.watchdog.stop(service)
+    }
+
+    /// Stops a service and builds it again; its former ends are forgotten.
+    ///
+    /// # Errors
+    /// No such service, or everything is being shut down.
+    pub fn restart(&self, service: &str) -> Result<(), LookupError> {
+        self.watchdog.restart(service)
+    }
+
+    /// Sets a service's live settings (LLR-CFG-3); answers whether they differ
+    /// from those in force.
+    ///
+    /// # Errors
+    /// No such service, settings of another type, or a value that does not pass
+    /// the service's check; nothing was changed.
+    pub fn update_settings<T>(&self, service: &str, value: T) -> Result<bool, LookupError>
+    where
+        T: Clone + PartialEq + Send + Sync + 'static,
+    {
+        self.watchdog.update_settings(service, value)
+    }
+
+    /// The states of all services, for the one that persists them.
+    pub fn states(&self) -> Vec<StateCopy> {
+        self.watchdog.states()
+    }
+
+    /// Makes a service misbehave inside its actor: for tests of supervision.
     ///
     /// # Errors
     /// No such service.
-    pub fn stop(&self, service: &str) -> Result<(), LookupError> {
-        self.watchdog.stop(service)
+    pub fn inject(&self, service: &str, fault: Fault) -> Result<(), LookupError> {
+        self.watchdog.inject(service, fault)
+    }
+
+    /// One turn of a keeper: takes note of ends, builds what is to be built.
+    /// Answers when the next service is to be built; to be called then, and
+    /// whenever [`bell`](Self::bell) rings, on a thread where an actix system
+    /// is known.
+    pub fn attend(&self, keeper: Keeper) -> Option<Instant> {
+        self.watchdog.attend(keeper)
+    }
+
+    /// Waits until there is something for a keeper to do.
+    pub async fn bell(&self, keeper: Keeper) {
+        self.watchdog.keepers_bell(keeper).notified().await;
+    }
+
+    /// From now on nothing is started any more.
+    pub fn close(&self) {
+        self.watchdog.close();
+    }
+
+    /// Ends the threads of all services.
+    pub fn stop_threads(&self) {
+        self.watchdog.stop_threads();
     }
 
     /// Reads the configuration again.

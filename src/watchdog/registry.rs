@@ -1,24 +1,27 @@
 //! The watchdog's register of services: what is known of each, and the turn
-//! in which ends are noticed and services built again.
+//! in which ends are noticed and services built.
 //!
 //! The register outlives every actor, the Supervisor included: a Supervisor
-//! that was itself restarted goes on from here.
+//! that was itself restarted goes on from here. What may be done with it by
+//! whom is [`WatchdogQuery`](super::WatchdogQuery)'s business.
 
-use super::exit::{ExitBox, ExitGuard, ExitReason};
+use super::entry::{Entry, Then, find, find_mut};
+use super::exit::{ExitReason, Fence};
 use super::intercom::Intercom;
-use super::restart::{RestartDecision, RestartHistory, RestartPolicy};
-use super::service::{
-    Command, Launch, LaunchOrder, LineEntry, Progress, Service, ServiceContext, ServiceParts,
-    find_line,
-};
+use super::launch::{Command, Fault};
+use super::restart::RestartPolicy;
+use super::service::{Service, open_line};
+use super::settings::Refused;
+use super::state::StateCopy;
 use super::stats::lock;
-use super::status::{ServiceState, ServiceStatus};
+use super::status::{LostThread, ServiceState, WatchdogStatus};
+use super::thread::Thread;
 use crate::time::Timestamp;
-use actix::{Actor, ArbiterHandle, Context, Message};
+use actix::{Actor, Context, Message};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
-use tokio::sync::{Notify, mpsc};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Who attends to a service's ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +32,31 @@ pub enum Keeper {
     Root,
 }
 
+/// What holds for all services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchdogLimits {
+    /// How services are restarted that have no policy of their own.
+    pub restart: RestartPolicy,
+    /// Within which time a service that shows no life is replaced. Default 10 s.
+    pub deadline: Duration,
+    /// Most threads that may be lost to services that block them. Default 4.
+    pub lost_threads: usize,
+}
+
+impl Default for WatchdogLimits {
+    fn default() -> Self {
+        Self {
+            restart: RestartPolicy::default(),
+            deadline: Duration::from_secs(10),
+            lost_threads: 4,
+        }
+    }
+}
+
 /// The register of services; cheap to clone.
 #[derive(Clone)]
 pub struct Watchdog {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 impl std::fmt::Debug for Watchdog {
@@ -41,41 +65,47 @@ impl std::fmt::Debug for Watchdog {
     }
 }
 
-struct Inner {
+pub(super) struct Inner {
     runtime: tokio::runtime::Handle,
-    services: Mutex<Vec<Entry>>,
+    pub(super) register: Mutex<Register>,
     supervisor_bell: Arc<Notify>,
     root_bell: Arc<Notify>,
 }
 
-struct Entry {
-    name: Arc<str>,
-    keeper: Keeper,
-    critical: bool,
-    policy: RestartPolicy,
-    arbiter: ArbiterHandle,
-    launch: Launch,
-    lines: Vec<LineEntry>,
-    exits: Arc<ExitBox>,
-    progress: Arc<Progress>,
-    progress_at_start: u64,
-    commands: Option<mpsc::UnboundedSender<Command>>,
-    generation: u64,
-    state: ServiceState,
-    since: Timestamp,
-    started: Instant,
-    history: RestartHistory,
-    restart_at: Option<Instant>,
-    restarts: BTreeMap<String, u64>,
-    last_error: Option<String>,
+#[derive(Default)]
+pub(super) struct Register {
+    pub(super) entries: Vec<Entry>,
+    pub(super) threads: BTreeMap<Arc<str>, Thread>,
+    pub(super) lost: Vec<Lost>,
+    pub(super) recovered: u64,
+    pub(super) limits: WatchdogLimits,
+    /// When the sentinel looked last.
+    pub(super) looked_at: Option<Instant>,
+    /// Whether nothing is started any more.
+    closing: bool,
+    saved: BTreeMap<String, (i32, String)>,
+    ids: u64,
 }
 
-/// The watchdog knows no such service, or the service takes no such message.
+/// A thread that is blocked.
+pub(super) struct Lost {
+    pub(super) shown: LostThread,
+    pub(super) thread: Thread,
+    /// Its turns when it was given up.
+    pub(super) turns: u64,
+}
+
+/// What was asked of the watchdog cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
     /// No such service.
-    #[error("there is no service \"{0}\"")]
-    NoService(String),
+    #[error("there is no service \"{service}\"; there are: {}", .known.join(", "))]
+    NoService {
+        /// The name that was asked for.
+        service: String,
+        /// The services there are.
+        known: Vec<String>,
+    },
     /// The service is not open to that message.
     #[error("service \"{service}\" does not accept {message}")]
     NotAccepted {
@@ -84,16 +114,58 @@ pub enum LookupError {
         /// Type of the message.
         message: &'static str,
     },
+    /// The service has no settings of that type.
+    #[error("service \"{service}\" has no settings of type {settings}")]
+    NoSettings {
+        /// Service.
+        service: String,
+        /// Type of the settings.
+        settings: &'static str,
+    },
+    /// The service has no state of that type.
+    #[error("service \"{service}\" has no state of type {state}")]
+    NoState {
+        /// Service.
+        service: String,
+        /// Type of the state.
+        state: &'static str,
+    },
+    /// The settings did not pass the service's check.
+    #[error("settings of service \"{service}\": {problem}")]
+    WrongSettings {
+        /// Service.
+        service: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A service of that name is there already.
+    #[error("there is a service \"{0}\" already")]
+    Exists(String),
+    /// What cannot be done to that service.
+    #[error("service \"{service}\" {why}")]
+    NotAllowed {
+        /// Service.
+        service: String,
+        /// Why, and what to do instead.
+        why: &'static str,
+    },
+    /// Everything is being shut down.
+    #[error("the server is shutting down; nothing was changed")]
+    ShuttingDown,
 }
+
+/// Whoever keeps the others is not stopped alone.
+const KEEPS_THE_OTHERS: &str =
+    "keeps all others and cannot be stopped alone; restart it, or shut the server down";
 
 impl Watchdog {
     /// An empty register. Network and database work of services runs on
     /// `runtime`.
-    pub fn new(runtime: tokio::runtime::Handle) -> Self {
+    pub(super) fn new(runtime: tokio::runtime::Handle) -> Self {
         Self {
             inner: Arc::new(Inner {
                 runtime,
-                services: Mutex::new(Vec::new()),
+                register: Mutex::default(),
                 supervisor_bell: Arc::new(Notify::new()),
                 root_bell: Arc::new(Notify::new()),
             }),
@@ -105,254 +177,335 @@ impl Watchdog {
         &self.inner.runtime
     }
 
-    /// Registers a service, to run on `arbiter`; a service of the same name
-    /// is replaced in the register.
-    pub fn register<A>(&self, service: Service<A>, arbiter: &ArbiterHandle, keeper: Keeper)
-    where
-        A: Actor<Context = Context<A>>,
-    {
-        let ServiceParts {
-            name,
-            critical,
-            policy,
-            launch,
-            lines,
-        } = service.into_parts();
-        let entry = Entry {
-            name,
-            keeper,
-            critical,
-            policy,
-            arbiter: arbiter.clone(),
-            launch,
-            lines,
-            exits: Arc::default(),
-            progress: Arc::default(),
-            progress_at_start: 0,
-            commands: None,
-            generation: 0,
-            state: ServiceState::Registered,
-            since: Timestamp::now(),
-            started: Instant::now(),
-            history: RestartHistory::default(),
-            restart_at: None,
-            restarts: BTreeMap::new(),
-            last_error: None,
-        };
-        let mut services = lock(&self.inner.services);
-        services.retain(|known| known.name != entry.name);
-        services.push(entry);
+    /// How the services are, in the order they were registered.
+    pub fn status(&self) -> WatchdogStatus {
+        let register = lock(&self.inner.register);
+        WatchdogStatus {
+            services: register.entries.iter().map(Entry::status).collect(),
+            lost_threads: register
+                .lost
+                .iter()
+                .map(|lost| lost.shown.clone())
+                .collect(),
+            lost_threads_limit: register.limits.lost_threads,
+            recovered_threads: register.recovered,
+        }
     }
 
-    /// The intercom for messages of type `M` to a service (LLR-IC-2).
+    /// A handle for messages of type `M` to a service (LLR-IC-2), for a sender
+    /// that is not a service itself; its statistics stand under `from`.
     ///
     /// # Errors
     /// No such service, or not open to `M`.
-    pub fn intercom<M>(&self, service: &str) -> Result<Intercom<M>, LookupError>
+    pub fn intercom<M>(&self, from: &str, service: &str) -> Result<Intercom<M>, LookupError>
     where
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let services = lock(&self.inner.services);
-        let entry = find(&services, service)?;
-        find_line(service, &entry.lines)
+        self.open_line(&Arc::from(from), service, Fence::default())
     }
 
-    /// Starts a service that is not running.
-    ///
-    /// # Errors
-    /// No such service.
-    pub fn start(&self, service: &str) -> Result<(), LookupError> {
-        let mut services = lock(&self.inner.services);
-        let entry = find_mut(&mut services, service)?;
-        if matches!(
-            entry.state,
-            ServiceState::Registered | ServiceState::Stopped | ServiceState::Failed
-        ) {
-            entry.history.forget();
-            self.launch(entry);
+    pub(super) fn open_line<M>(
+        &self,
+        from: &Arc<str>,
+        service: &str,
+        fence: Fence,
+    ) -> Result<Intercom<M>, LookupError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let register = lock(&self.inner.register);
+        let entry = find(&register.entries, service)?;
+        open_line(from, service, &entry.lines, fence)
+    }
+
+    pub(super) fn configure(&self, limits: WatchdogLimits) {
+        lock(&self.inner.register).limits = limits;
+    }
+
+    /// What states were saved before, to begin services with.
+    pub(super) fn remember(&self, saved: impl IntoIterator<Item = (String, i32, String)>) {
+        let mut register = lock(&self.inner.register);
+        for (service, version, value) in saved {
+            register.saved.insert(service, (version, value));
+        }
+    }
+
+    pub(super) fn register<A>(&self, service: Service<A>, keeper: Keeper) -> Result<(), LookupError>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        let parts = service.into_parts();
+        let mut register = lock(&self.inner.register);
+        if register.closing {
+            return Err(LookupError::ShuttingDown);
+        }
+        if find(&register.entries, &parts.name).is_ok() {
+            return Err(LookupError::Exists(parts.name.to_string()));
+        }
+        register.ids += 1;
+        let saved = register.saved.get(&*parts.name);
+        let saved = saved.map(|(version, value)| (*version, value.as_str()));
+        let entry = Entry::new(register.ids, parts, keeper, saved);
+        if let Some(problem) = entry.kept.as_ref().and_then(|state| state.problem()) {
+            tracing::warn!(service.name = %entry.name, problem = %problem, "the saved state is not used");
+        }
+        register.entries.push(entry);
+        Ok(())
+    }
+
+    pub(super) fn unregister(&self, service: &str) -> Result<(), LookupError> {
+        self.tell(service, Then::Leave)
+    }
+
+    pub(super) fn start(&self, service: &str) -> Result<(), LookupError> {
+        let mut register = lock(&self.inner.register);
+        if register.closing {
+            return Err(LookupError::ShuttingDown);
+        }
+        let entry = find_mut(&mut register.entries, service)?;
+        match entry.state {
+            ServiceState::Registered
+            | ServiceState::Stopped
+            | ServiceState::Failed
+            | ServiceState::Restarting => entry.start_by_hand(),
+            ServiceState::Stopping if entry.then != Some(Then::Leave) => {
+                entry.then = Some(Then::Restart);
+            }
+            ServiceState::Stopping | ServiceState::Starting | ServiceState::Running => {}
+        }
+        self.ring(entry.keeper);
+        Ok(())
+    }
+
+    pub(super) fn stop(&self, service: &str) -> Result<(), LookupError> {
+        self.tell(service, Then::Stay)
+    }
+
+    pub(super) fn restart(&self, service: &str) -> Result<(), LookupError> {
+        self.tell(service, Then::Restart)
+    }
+
+    fn tell(&self, service: &str, then: Then) -> Result<(), LookupError> {
+        let mut register = lock(&self.inner.register);
+        let closing = register.closing;
+        let entry = find_mut(&mut register.entries, service)?;
+        if then == Then::Restart {
+            if closing {
+                return Err(LookupError::ShuttingDown);
+            }
+            entry.forget_ends();
+        } else if entry.keeper == Keeper::Root && !closing {
+            return Err(LookupError::NotAllowed {
+                service: service.to_owned(),
+                why: KEEPS_THE_OTHERS,
+            });
+        }
+        entry.tell_to_end(then);
+        let (name, keeper) = (entry.name.clone(), entry.keeper);
+        if entry.running.is_none() {
+            register.followers_of(&name);
+        }
+        register.entries.retain(|entry| !entry.has_left());
+        self.ring(keeper);
+        Ok(())
+    }
+
+    pub(super) fn inject(&self, service: &str, fault: Fault) -> Result<(), LookupError> {
+        let register = lock(&self.inner.register);
+        let entry = find(&register.entries, service)?;
+        if let Some(running) = &entry.running {
+            // A service that is ending has nothing to misbehave in.
+            drop(running.commands.send(Command::Fault(fault)));
         }
         Ok(())
     }
 
-    /// Tells a service to end; it is not started again by itself.
-    ///
-    /// # Errors
-    /// No such service.
-    pub fn stop(&self, service: &str) -> Result<(), LookupError> {
-        let mut services = lock(&self.inner.services);
-        let entry = find_mut(&mut services, service)?;
-        if let Some(commands) = &entry.commands
-            && commands.send(Command::Stop).is_ok()
-        {
-            entry.become_(ServiceState::Stopping);
-        } else {
-            entry.restart_at = None;
-            entry.become_(ServiceState::Stopped);
-        }
-        Ok(())
+    pub(super) fn update_settings<T>(&self, service: &str, value: T) -> Result<bool, LookupError>
+    where
+        T: Clone + PartialEq + Send + Sync + 'static,
+    {
+        let settings = {
+            let register = lock(&self.inner.register);
+            find(&register.entries, service)?.settings.clone()
+        };
+        let updated = settings.map_or(Err(Refused::OtherType), |settings| settings.update(value));
+        updated.map_err(|refused| match refused {
+            Refused::OtherType => LookupError::NoSettings {
+                service: service.to_owned(),
+                settings: super::intercom::short_name::<T>(),
+            },
+            Refused::Wrong(problem) => LookupError::WrongSettings {
+                service: service.to_owned(),
+                problem,
+            },
+        })
     }
 
-    /// Makes a service panic inside its actor: for tests of supervision.
-    ///
-    /// # Errors
-    /// No such service.
-    pub fn panic(&self, service: &str, message: &str) -> Result<(), LookupError> {
-        let services = lock(&self.inner.services);
-        let entry = find(&services, service)?;
-        if let Some(commands) = &entry.commands {
-            // A service that is not running has nothing to panic in.
-            drop(commands.send(Command::Panic(message.to_owned())));
-        }
-        Ok(())
-    }
-
-    /// How the services are, in the order they were registered.
-    pub fn status(&self) -> Vec<ServiceStatus> {
-        lock(&self.inner.services)
-            .iter()
-            .map(Entry::status)
+    pub(super) fn states(&self) -> Vec<StateCopy> {
+        let register = lock(&self.inner.register);
+        let entries = register.entries.iter();
+        entries
+            .filter_map(|entry| entry.kept.as_ref())
+            .map(super::state::AnyState::copy)
             .collect()
     }
 
-    /// Starts all services that were registered and not started.
-    pub fn start_all(&self) {
-        let mut services = lock(&self.inner.services);
-        for entry in services
-            .iter_mut()
-            .filter(|entry| entry.state == ServiceState::Registered)
-        {
-            self.launch(entry);
+    pub(super) fn start_all(&self) {
+        let mut register = lock(&self.inner.register);
+        for entry in &mut register.entries {
+            if entry.state == ServiceState::Registered {
+                entry.start_by_hand();
+            }
+        }
+        self.ring(Keeper::Root);
+        self.ring(Keeper::Supervisor);
+    }
+
+    /// From now on nothing is started any more.
+    pub(super) fn close(&self) {
+        lock(&self.inner.register).closing = true;
+    }
+
+    /// Ends all threads, once their services have ended.
+    pub(super) fn stop_threads(&self) {
+        for thread in lock(&self.inner.register).threads.values() {
+            thread.arbiter.stop();
         }
     }
 
-    /// Waits until a service of this keeper has ended.
-    pub async fn bell(&self, keeper: Keeper) {
+    pub(super) fn keepers_bell(&self, keeper: Keeper) -> Arc<Notify> {
         match keeper {
-            Keeper::Supervisor => self.inner.supervisor_bell.notified().await,
-            Keeper::Root => self.inner.root_bell.notified().await,
+            Keeper::Supervisor => self.inner.supervisor_bell.clone(),
+            Keeper::Root => self.inner.root_bell.clone(),
         }
     }
 
-    /// One turn of a keeper: takes note of ends, builds again what is due.
-    /// Answers when the next service is due to be built again.
-    pub fn attend(&self, keeper: Keeper, now: Instant) -> Option<Instant> {
-        let mut services = lock(&self.inner.services);
-        let mut next = None;
-        for entry in services.iter_mut().filter(|entry| entry.keeper == keeper) {
+    pub(super) fn ring(&self, keeper: Keeper) {
+        self.keepers_bell(keeper).notify_one();
+    }
+
+    /// One turn of a keeper: takes note of ends, builds what is to be built.
+    /// Answers when the next service is to be built.
+    pub(super) fn attend(&self, keeper: Keeper) -> Option<Instant> {
+        let mut guard = lock(&self.inner.register);
+        let register = &mut *guard;
+        let mut ended = Vec::new();
+        for entry in register.entries.iter_mut().filter(|e| e.keeper == keeper) {
             for exit in entry.exits.take() {
-                // The end of a generation that was replaced is old news.
-                if exit.generation == entry.generation {
-                    entry.ended(&exit.reason, now);
+                // The end of a generation that was given up is old news.
+                if entry.running.is_some() && exit.generation == entry.generation {
+                    let policy = entry.policy.unwrap_or(register.limits.restart);
+                    entry.ended(&exit.reason, &policy);
+                    ended.push(entry.name.clone());
                 }
             }
-            match entry.restart_at {
-                Some(at) if at <= now => self.launch(entry),
-                Some(at) => next = Some(next.map_or(at, |next: Instant| next.min(at))),
-                None => {}
+        }
+        for name in ended {
+            register.followers_of(&name);
+        }
+        register.entries.retain(|entry| !entry.has_left());
+        self.build_due(register, keeper)
+    }
+
+    fn build_due(&self, register: &mut Register, keeper: Keeper) -> Option<Instant> {
+        if register.closing {
+            return None;
+        }
+        let now = Instant::now();
+        let mut next = None;
+        // As long as one more was built: others may have waited for it.
+        loop {
+            let due = register.entries.iter().position(|entry| {
+                entry.keeper == keeper
+                    && entry.start_at.is_some_and(|at| at <= now)
+                    && entry.running.is_none()
+                    && register.may_start(entry)
+            });
+            let Some(index) = due else { break };
+            let name = register.entries[index].thread.clone();
+            let thread = register
+                .threads
+                .entry(name)
+                .or_insert_with(Thread::start)
+                .clone();
+            register.entries[index].launch(self, &thread);
+        }
+        for entry in register.entries.iter().filter(|e| e.keeper == keeper) {
+            if let Some(at) = entry.start_at.filter(|at| *at > now) {
+                next = Some(next.map_or(at, |next: Instant| next.min(at)));
             }
         }
         next
     }
-
-    fn launch(&self, entry: &mut Entry) {
-        entry.generation += 1;
-        entry.restart_at = None;
-        entry.started = Instant::now();
-        entry.progress_at_start = entry.progress.count();
-        entry.become_(ServiceState::Starting);
-        let (sender, commands) = mpsc::unbounded_channel();
-        entry.commands = Some(sender);
-        let bell = match entry.keeper {
-            Keeper::Supervisor => &self.inner.supervisor_bell,
-            Keeper::Root => &self.inner.root_bell,
-        };
-        let service = ServiceContext {
-            name: entry.name.clone(),
-            guard: ExitGuard {
-                generation: entry.generation,
-                exits: entry.exits.clone(),
-                bell: bell.clone(),
-                error: None,
-            },
-            watchdog: self.clone(),
-            progress: entry.progress.clone(),
-        };
-        let launch = entry.launch.clone();
-        tracing::debug!(service.name = %entry.name, service.generation = entry.generation, "service starts");
-        // Where the arbiter is gone the order is dropped, and its guard reports the end.
-        let _sent: bool = entry
-            .arbiter
-            .spawn_fn(move || launch(LaunchOrder::Start { service, commands }));
-    }
 }
 
-impl Entry {
-    fn become_(&mut self, state: ServiceState) {
-        self.state = state;
-        self.since = Timestamp::now();
+impl Register {
+    /// Whether what a service waits for is there.
+    fn may_start(&self, entry: &Entry) -> bool {
+        entry
+            .depends_on
+            .iter()
+            .filter_map(|name| find(&self.entries, name).ok())
+            .all(|on| on.running.is_some())
+            && entry
+                .waits_for
+                .as_ref()
+                .and_then(|name| find(&self.entries, name).ok())
+                .is_none_or(|on| on.running.is_some())
     }
 
-    fn ended(&mut self, reason: &ExitReason, now: Instant) {
-        (self.launch)(LaunchOrder::Disconnect);
-        self.commands = None;
-        if self.state == ServiceState::Stopping {
-            self.become_(ServiceState::Stopped);
-            tracing::info!(service.name = %self.name, "service stopped");
+    /// Has those that depend on a service that ended end as well.
+    fn followers_of(&mut self, name: &Arc<str>) {
+        let followers = self.entries.iter_mut().filter(|entry| {
+            entry.depends_on.contains(name) && entry.running.is_some() && entry.then.is_none()
+        });
+        for entry in followers {
+            entry.tell_to_end(Then::Follow(name.clone()));
+        }
+    }
+
+    /// Gives a thread up for lost, and every service that ran on it.
+    pub(super) fn lose_thread(&mut self, culprit: usize, reason: ExitReason) {
+        let entry = &self.entries[culprit];
+        let Some(running) = &entry.running else {
             return;
-        }
-        self.last_error = Some(reason.to_string());
-        let ran_for = now.saturating_duration_since(self.started);
-        match self
-            .history
-            .on_exit(&self.policy, now, ran_for, rand::random())
-        {
-            RestartDecision::RestartAfter(delay) => {
-                *self.restarts.entry(reason.word().to_owned()).or_default() += 1;
-                tracing::error!(
-                    service.name = %self.name,
-                    service.exit = %reason,
-                    service.restart_after_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-                    "service ended and is restarted"
-                );
-                self.restart_at = Some(now + delay);
-                self.become_(ServiceState::Restarting);
-            }
-            RestartDecision::Fail => {
-                tracing::error!(service.name = %self.name, service.exit = %reason, "service failed: it ended too often");
-                self.become_(ServiceState::Failed);
-            }
-        }
-    }
-
-    fn status(&self) -> ServiceStatus {
-        let alive = self.progress.count() > self.progress_at_start;
-        let state = match self.state {
-            ServiceState::Starting if alive => ServiceState::Running,
-            state => state,
         };
-        ServiceStatus {
-            name: self.name.to_string(),
-            state,
-            critical: self.critical,
-            since: self.since,
-            restarts: self.restarts.clone(),
-            last_error: self.last_error.clone(),
-            intercoms: self.lines.iter().map(|line| (line.stats)()).collect(),
+        let thread = running.thread.clone();
+        let by = entry.name.clone();
+        let limit = self.limits.lost_threads;
+        self.lost.push(Lost {
+            shown: LostThread {
+                thread: entry.thread.to_string(),
+                service: by.to_string(),
+                since: Timestamp::now(),
+            },
+            turns: thread.turns.count(),
+            thread: thread.clone(),
+        });
+        self.threads
+            .retain(|_, known| !Arc::ptr_eq(&known.turns, &thread.turns));
+        for entry in &mut self.entries {
+            let there = entry
+                .running
+                .as_ref()
+                .is_some_and(|running| Arc::ptr_eq(&running.thread.turns, &thread.turns));
+            if !there {
+                continue;
+            }
+            if entry.name == by {
+                if self.lost.len() > limit {
+                    entry.forbidden = Some(format!(
+                        "{limit} threads are lost already, and no more are risked"
+                    ));
+                }
+                // What blocked once harms nobody else when it blocks again.
+                entry.thread = entry.name.clone();
+                entry.give_up(reason.clone());
+            } else {
+                entry.give_up(ExitReason::ThreadBlocked { by: by.to_string() });
+            }
         }
     }
-}
-
-fn find<'a>(services: &'a [Entry], name: &str) -> Result<&'a Entry, LookupError> {
-    services
-        .iter()
-        .find(|entry| &*entry.name == name)
-        .ok_or_else(|| LookupError::NoService(name.to_owned()))
-}
-
-fn find_mut<'a>(services: &'a mut [Entry], name: &str) -> Result<&'a mut Entry, LookupError> {
-    services
-        .iter_mut()
-        .find(|entry| &*entry.name == name)
-        .ok_or_else(|| LookupError::NoService(name.to_owned()))
 }

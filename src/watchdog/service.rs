@@ -1,40 +1,66 @@
-//! What a service is to the watchdog: a factory, the messages it accepts, and
-//! how it is to be restarted.
+//! What a service is to the watchdog: a factory, the messages it accepts, its
+//! settings and state, and how it is to be watched and restarted.
 
-use super::exit::ExitGuard;
+use super::exit::{ExitGuard, Fence};
 use super::intercom::{Envelope, Intercom, short_name};
+use super::launch::{Launch, launcher};
 use super::registry::{LookupError, Watchdog};
 use super::restart::RestartPolicy;
-use super::stats::Stats;
-use super::status::IntercomStats;
+use super::settings::{AnySettings, SettingsReader, SettingsUpdater};
+use super::state::{AnyState, StateHandle};
+use super::stats::LineStats;
 use actix::dev::ToEnvelope;
-use actix::fut::{ActorStreamExt, wrap_stream};
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, Addr, Context, Handler, Message};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::any::{Any, TypeId};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{mpsc, watch};
+use std::time::Duration;
+use tokio::sync::watch;
 
-/// What the watchdog tells a running service.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// End.
-    Stop,
-    /// Panic, inside the actor: for tests of supervision.
-    Panic(String),
-}
+/// Messages that wait in a service's mailbox, at most, where nothing else is said.
+const MAILBOX: usize = 1024;
 
 /// Signs of life of a service.
 #[derive(Debug, Default)]
-pub(super) struct Progress(AtomicU64);
+pub(super) struct Progress {
+    count: AtomicU64,
+    /// Within how many milliseconds there is to be progress; 0 where the
+    /// service has not said so.
+    within: AtomicU64,
+    /// The newest probe that was answered.
+    probe: AtomicU64,
+}
 
 impl Progress {
     pub(super) fn mark(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn within(&self) -> Option<Duration> {
+        let millis = self.within.load(Ordering::Relaxed);
+        (millis > 0).then(|| Duration::from_millis(millis))
+    }
+
+    pub(super) fn expect(&self, within: Option<Duration>) {
+        let millis = within.map_or(0, |time| {
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+        });
+        self.within.store(millis, Ordering::Relaxed);
+    }
+
+    pub(super) fn answer_probe(&self, probe: u64) {
+        self.probe.store(probe, Ordering::Release);
+    }
+
+    pub(super) fn answered_probe(&self) -> u64 {
+        self.probe.load(Ordering::Acquire)
     }
 }
 
@@ -43,9 +69,12 @@ impl Progress {
 #[derive(Debug)]
 pub struct ServiceContext {
     pub(super) name: Arc<str>,
-    pub(super) guard: ExitGuard,
+    pub(super) guard: Arc<ExitGuard>,
     pub(super) watchdog: Watchdog,
     pub(super) progress: Arc<Progress>,
+    pub(super) fence: Fence,
+    pub(super) settings: Option<AnySettings>,
+    pub(super) state: Option<AnyState>,
 }
 
 impl ServiceContext {
@@ -59,9 +88,48 @@ impl ServiceContext {
         self.guard.generation
     }
 
-    /// The watchdog, to ask it for intercoms (LLR-IC-2).
-    pub fn watchdog(&self) -> &Watchdog {
-        &self.watchdog
+    /// A handle for messages of type `M` to another service (LLR-IC-2).
+    ///
+    /// # Errors
+    /// No such service, or not open to `M`.
+    pub fn intercom<M>(&self, service: &str) -> Result<Intercom<M>, LookupError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        self.watchdog
+            .open_line(&self.name, service, self.fence.clone())
+    }
+
+    /// A reader of the service's live settings (LLR-CFG-2).
+    ///
+    /// # Errors
+    /// The service was registered without settings of type `T`.
+    pub fn settings<T>(&self) -> Result<SettingsReader<T>, LookupError>
+    where
+        T: Clone + PartialEq + Send + Sync + 'static,
+    {
+        self.settings
+            .as_ref()
+            .and_then(AnySettings::reader)
+            .ok_or_else(|| LookupError::NoSettings {
+                service: self.name.to_string(),
+                settings: short_name::<T>(),
+            })
+    }
+
+    /// The service's state, as it was left or saved last (LLR-SS-2).
+    ///
+    /// # Errors
+    /// The service was registered without a state of type `S`.
+    pub fn state<S: 'static>(&self) -> Result<StateHandle<S>, LookupError> {
+        self.state
+            .as_ref()
+            .and_then(AnyState::handle)
+            .ok_or_else(|| LookupError::NoState {
+                service: self.name.to_string(),
+                state: short_name::<S>(),
+            })
     }
 
     /// The runtime on which network and database work runs, off the actors' thread.
@@ -69,50 +137,85 @@ impl ServiceContext {
         self.watchdog.runtime()
     }
 
+    /// Whether this generation of the service was given up: what it still does
+    /// must have no effect. To be asked before an effect, and by tasks that
+    /// outlive a turn.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
     /// Says why the service is about to end; the caller then stops its actor.
-    pub fn ends_with(&mut self, error: impl std::fmt::Display) {
-        self.guard.error = Some(error.to_string());
+    pub fn ends_with(&self, error: impl Display) {
+        self.guard.ends_with(error.to_string());
     }
 
     /// Marks progress that no message shows.
     pub fn progress(&self) {
         self.progress.mark();
     }
+
+    /// Promises progress at least so often from now on, or nothing any more. A
+    /// service that breaks its promise is given up and replaced.
+    pub fn expect_progress_within(&self, time: Option<Duration>) {
+        self.progress.mark();
+        self.progress.expect(time);
+    }
 }
 
-type Publish<A> = Box<dyn Fn(Option<&Addr<A>>) + Send + Sync>;
+pub(super) type Publish<A> = Box<dyn Fn(Option<&Addr<A>>) + Send + Sync>;
+
+/// Opens a handle, its type forgotten, for a sender.
+type OpenLine = Box<dyn Fn(&Arc<str>, Fence) -> Box<dyn Any> + Send + Sync>;
 
 /// A line into a service, with its types forgotten.
 pub(super) struct LineEntry {
-    pub(super) message: TypeId,
-    pub(super) intercom: Box<dyn Any + Send + Sync>,
-    pub(super) stats: Box<dyn Fn() -> IntercomStats + Send + Sync>,
+    message: TypeId,
+    open: OpenLine,
+    pub(super) stats: Arc<LineStats>,
 }
 
-/// A service to be registered, whose factory is not known yet: others may
-/// already ask it for intercoms.
+/// Why a factory built nothing.
+pub(super) type BuildError = Box<dyn Display>;
+
+/// Builds a service.
+pub(super) type Build<A> = Arc<dyn Fn(ServiceContext) -> Result<A, BuildError> + Send + Sync>;
+
+/// A service to be registered, whose factory is not known yet.
 pub struct Registration<A: Actor<Context = Context<A>>> {
     name: Arc<str>,
     critical: bool,
-    policy: RestartPolicy,
+    policy: Option<RestartPolicy>,
+    thread: Option<Arc<str>>,
+    depends_on: Vec<Arc<str>>,
     capacity: usize,
+    progress: Arc<Progress>,
     publish: Vec<Publish<A>>,
     lines: Vec<LineEntry>,
+    settings: Option<AnySettings>,
+    state: Option<NewState>,
 }
+
+/// Makes the state of a service from what was saved.
+pub(super) type NewState = Box<dyn FnOnce(&str, Option<(i32, &str)>) -> AnyState + Send>;
 
 /// A service to be registered.
 pub struct Service<A: Actor<Context = Context<A>>> {
     registration: Registration<A>,
-    build: Box<dyn Fn(ServiceContext) -> A + Send + Sync>,
+    build: Build<A>,
 }
 
 /// What the register keeps of a service, with its type forgotten.
 pub(super) struct ServiceParts {
     pub(super) name: Arc<str>,
     pub(super) critical: bool,
-    pub(super) policy: RestartPolicy,
+    pub(super) policy: Option<RestartPolicy>,
+    pub(super) thread: Arc<str>,
+    pub(super) depends_on: Vec<Arc<str>>,
+    pub(super) progress: Arc<Progress>,
     pub(super) launch: Launch,
     pub(super) lines: Vec<LineEntry>,
+    pub(super) settings: Option<AnySettings>,
+    pub(super) state: Option<NewState>,
 }
 
 impl<A: Actor<Context = Context<A>>> Registration<A> {
@@ -121,10 +224,15 @@ impl<A: Actor<Context = Context<A>>> Registration<A> {
         Self {
             name: Arc::from(name),
             critical: false,
-            policy: RestartPolicy::default(),
-            capacity: 1024,
+            policy: None,
+            thread: None,
+            depends_on: Vec::new(),
+            capacity: MAILBOX,
+            progress: Arc::default(),
             publish: Vec::new(),
             lines: Vec::new(),
+            settings: None,
+            state: None,
         }
     }
 
@@ -135,16 +243,99 @@ impl<A: Actor<Context = Context<A>>> Registration<A> {
         self
     }
 
-    /// How it is restarted, where the default does not suit.
+    /// How it is restarted, where the watchdog's own policy does not suit.
     #[must_use]
     pub fn restarted_by(mut self, policy: RestartPolicy) -> Self {
-        self.policy = policy;
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Runs it on the thread of that name, which services may share: a message
+    /// costs least there. Without, it has a thread of its own.
+    #[must_use]
+    pub fn on_thread(mut self, thread: &str) -> Self {
+        self.thread = Some(Arc::from(thread));
+        self
+    }
+
+    /// Restarts it whenever that other service ends, and after it.
+    #[must_use]
+    pub fn depends_on(mut self, service: &str) -> Self {
+        self.depends_on.push(Arc::from(service));
+        self
+    }
+
+    /// Messages that may wait in its mailbox, for each handle. Default 1024.
+    #[must_use]
+    pub fn mailbox(mut self, capacity: usize) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
+    /// Gives it live settings, with their initial value (LLR-CFG-1).
+    #[must_use]
+    pub fn settings<T>(mut self, initial: T) -> Self
+    where
+        T: Clone + PartialEq + Send + Sync + 'static,
+    {
+        self.settings = Some(AnySettings::new(SettingsUpdater::new(initial)));
+        self
+    }
+
+    /// The same, with a check that each later value has to pass.
+    #[must_use]
+    pub fn checked_settings<T>(
+        mut self,
+        initial: T,
+        check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Clone + PartialEq + Send + Sync + 'static,
+    {
+        self.settings = Some(AnySettings::checked(SettingsUpdater::new(initial), check));
+        self
+    }
+
+    /// Gives it a state that is kept across restarts, of that version of its
+    /// shape; the initial value is what was saved, or the default (LLR-SS-1).
+    #[must_use]
+    pub fn state<S>(mut self, version: i32) -> Self
+    where
+        S: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.state = Some(Box::new(move |service, saved| {
+            AnyState::new::<S>(service, version, saved)
+        }));
         self
     }
 
     /// Opens the service to messages of type `M` (LLR-IC-1).
     #[must_use]
-    pub fn accepts<M>(mut self) -> Self
+    pub fn accepts<M>(self) -> Self
+    where
+        A: Handler<Envelope<M>>,
+        A::Context: ToEnvelope<A, Envelope<M>>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        self.open_to::<M>(false)
+    }
+
+    /// The same for messages that are answered at once: a service that answers
+    /// none of them for the watchdog's deadline, while a sender waits, is given
+    /// up and replaced.
+    #[must_use]
+    pub fn answers<M>(self) -> Self
+    where
+        A: Handler<Envelope<M>>,
+        A::Context: ToEnvelope<A, Envelope<M>>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        self.open_to::<M>(true)
+    }
+
+    fn open_to<M>(mut self, prompt: bool) -> Self
     where
         A: Handler<Envelope<M>>,
         A::Context: ToEnvelope<A, Envelope<M>>,
@@ -152,45 +343,54 @@ impl<A: Actor<Context = Context<A>>> Registration<A> {
         M::Result: Send,
     {
         let (sender, line) = watch::channel(None);
-        let stats = Arc::new(Stats::new());
+        let stats = Arc::new(LineStats::new(
+            short_name::<M>(),
+            prompt,
+            self.progress.clone(),
+        ));
         self.publish.push(Box::new(move |addr| {
             sender.send_replace(addr.map(|addr| addr.clone().recipient()));
         }));
+        let (service, pairs) = (self.name.clone(), stats.clone());
         self.lines.push(LineEntry {
             message: TypeId::of::<M>(),
-            intercom: Box::new(Intercom::<M>::new(self.name.clone(), line, stats.clone())),
-            stats: Box::new(move || stats.snapshot(short_name::<M>())),
+            open: Box::new(move |from, fence| {
+                Box::new(Intercom::<M>::new(
+                    from.clone(),
+                    service.clone(),
+                    line.clone(),
+                    pairs.pair(from),
+                    fence,
+                ))
+            }),
+            stats,
         });
         self
     }
 
-    /// The intercom for messages of type `M` to this service.
-    ///
-    /// # Errors
-    /// The service was not opened to `M`.
-    pub fn intercom<M>(&self) -> Result<Intercom<M>, LookupError>
-    where
-        M: Message + Send + 'static,
-        M::Result: Send,
-    {
-        find_line(&self.name, &self.lines)
-    }
-
-    /// Says how the service is built, at its first and at every later start.
+    /// Says how the service is built, at its first and at every later start. A
+    /// factory that fails is an end of the service, and tried again.
     #[must_use]
-    pub fn built_by(
+    pub fn built_by<E: Display + 'static>(
         self,
-        build: impl Fn(ServiceContext) -> A + Send + Sync + 'static,
+        build: impl Fn(ServiceContext) -> Result<A, E> + Send + Sync + 'static,
     ) -> Service<A> {
         Service {
             registration: self,
-            build: Box::new(build),
+            build: Arc::new(move |context| {
+                build(context).map_err(|error| Box::new(error) as BuildError)
+            }),
         }
     }
 }
 
-/// Finds the line for messages of type `M`.
-pub(super) fn find_line<M>(service: &str, lines: &[LineEntry]) -> Result<Intercom<M>, LookupError>
+/// Opens a handle for messages of type `M`, in the name of `from`.
+pub(super) fn open_line<M>(
+    from: &Arc<str>,
+    service: &str,
+    lines: &[LineEntry],
+    fence: Fence,
+) -> Result<Intercom<M>, LookupError>
 where
     M: Message + Send + 'static,
     M::Result: Send,
@@ -198,8 +398,8 @@ where
     lines
         .iter()
         .find(|line| line.message == TypeId::of::<M>())
-        .and_then(|line| line.intercom.downcast_ref::<Intercom<M>>())
-        .cloned()
+        .and_then(|line| (line.open)(from, fence).downcast::<Intercom<M>>().ok())
+        .map(|intercom| *intercom)
         .ok_or_else(|| LookupError::NotAccepted {
             service: service.to_owned(),
             message: short_name::<M>(),
@@ -217,73 +417,26 @@ impl<A: Actor<Context = Context<A>>> Service<A> {
             name,
             critical,
             policy,
+            thread,
+            depends_on,
             capacity,
+            progress,
             publish,
             lines,
+            settings,
+            state,
         } = registration;
-        let build: Arc<dyn Fn(ServiceContext) -> A + Send + Sync> = Arc::from(build);
-        let launch = move |order: LaunchOrder| match order {
-            LaunchOrder::Disconnect => {
-                for publish in &publish {
-                    publish(None);
-                }
-            }
-            LaunchOrder::Start {
-                service,
-                mut commands,
-            } => {
-                let build = build.clone();
-                let progress = service.progress.clone();
-                let addr = A::create(move |ctx| {
-                    ctx.set_mailbox_capacity(capacity);
-                    let mut first = true;
-                    let orders = futures_util::stream::poll_fn(move |cx| {
-                        if std::mem::take(&mut first) {
-                            // The actor's context is being polled: it lives.
-                            progress.mark();
-                        }
-                        commands.poll_recv(cx)
-                    });
-                    let obey =
-                        wrap_stream::<_, A>(orders).map(|command, _, ctx: &mut A::Context| {
-                            match command {
-                                Command::Stop => ctx.stop(),
-                                #[expect(
-                                    clippy::panic,
-                                    reason = "asked for, by a test of supervision"
-                                )]
-                                Command::Panic(message) => panic!("{message}"),
-                            }
-                        });
-                    ctx.spawn(obey.finish());
-                    build(service)
-                });
-                for publish in &publish {
-                    publish(Some(&addr));
-                }
-            }
-        };
         ServiceParts {
+            thread: thread.unwrap_or_else(|| name.clone()),
             name,
             critical,
             policy,
-            launch: Arc::new(launch),
+            depends_on,
+            progress,
+            launch: launcher(build, publish, capacity),
             lines,
+            settings,
+            state,
         }
     }
-}
-
-/// Starts or disconnects a service; runs on the service's arbiter.
-pub(super) type Launch = Arc<dyn Fn(LaunchOrder) + Send + Sync>;
-
-pub(super) enum LaunchOrder {
-    /// Build it and open its lines.
-    Start {
-        /// What the service is handed.
-        service: ServiceContext,
-        /// What the watchdog tells it.
-        commands: mpsc::UnboundedReceiver<Command>,
-    },
-    /// Close its lines: there is no mailbox now.
-    Disconnect,
 }

@@ -118,6 +118,46 @@ where
     (handle, copy, problem)
 }
 
+/// The state of a registered service, its type forgotten.
+#[derive(Clone)]
+pub(super) struct AnyState {
+    handle: Arc<dyn std::any::Any + Send + Sync>,
+    copy: StateCopy,
+    problem: Option<String>,
+}
+
+impl std::fmt::Debug for AnyState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.copy.fmt(f)
+    }
+}
+
+impl AnyState {
+    pub(super) fn new<S>(service: &str, version: i32, saved: Option<(i32, &str)>) -> Self
+    where
+        S: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let (handle, copy, problem) = state::<S>(service, version, saved);
+        Self {
+            handle: Arc::new(handle),
+            copy,
+            problem,
+        }
+    }
+
+    pub(super) fn handle<S: 'static>(&self) -> Option<StateHandle<S>> {
+        self.handle.downcast_ref::<StateHandle<S>>().cloned()
+    }
+
+    pub(super) fn copy(&self) -> StateCopy {
+        self.copy.clone()
+    }
+
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

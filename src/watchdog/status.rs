@@ -41,7 +41,7 @@ impl ServiceState {
 }
 
 /// A service as the watchdog sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ServiceStatus {
     /// Name.
     pub name: String,
@@ -52,6 +52,20 @@ pub struct ServiceStatus {
     /// Since when it is in this state.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
+    /// For how long it has been up, in seconds; null while it is not.
+    pub uptime_seconds: Option<f64>,
+    /// How often it has been built.
+    pub generation: u64,
+    /// Thread that it runs on; services may share one.
+    pub thread: String,
+    /// Services with which it is restarted.
+    pub depends_on: Vec<String>,
+    /// The service that it waits for, to be built after it.
+    pub waits_for: Option<String>,
+    /// Signs of progress so far: messages handled, turns of its own work.
+    pub progress: u64,
+    /// How often its live settings were changed; null when it has none.
+    pub settings_changes: Option<u64>,
     /// How often it was restarted, by exit reason.
     pub restarts: BTreeMap<String, u64>,
     /// How it ended last, unasked.
@@ -60,11 +74,40 @@ pub struct ServiceStatus {
     pub intercoms: Vec<IntercomStats>,
 }
 
-/// Statistics of the messages of one type to one service.
+/// The watchdog itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct WatchdogStatus {
+    /// All services, in the order in which they were registered.
+    pub services: Vec<ServiceStatus>,
+    /// Threads that a service blocks, and that were given up for lost.
+    pub lost_threads: Vec<LostThread>,
+    /// Most threads that may be lost; a service that blocks one more has failed.
+    pub lost_threads_limit: usize,
+    /// Threads that were lost and came back.
+    pub recovered_threads: u64,
+}
+
+/// A thread that is blocked and cannot be killed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct LostThread {
+    /// Its name.
+    pub thread: String,
+    /// The service that blocks it.
+    pub service: String,
+    /// Since when it is given up.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+}
+
+/// Statistics of the messages of one type from one service to another.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct IntercomStats {
+    /// Service that the messages come from.
+    pub from: String,
     /// Type of the message.
     pub message: String,
+    /// Handles open now.
+    pub open_handles: u64,
     /// Messages handed over.
     pub messages: u64,
     /// Messages that found no mailbox, no room or no answer in time.

@@ -83,8 +83,8 @@ impl Stage {
 
 fn services(server: &Server) -> Vec<String> {
     server
-        .watchdog
-        .status()
+        .query
+        .list()
         .into_iter()
         .map(|service| service.name)
         .collect()
@@ -122,7 +122,7 @@ async fn each_service_in_turn(db: Db) {
         })
         .await;
         let message = format!("injected into {service}");
-        server.watchdog.panic(&service, &message).unwrap();
+        server.panic(&service, &message);
         let status = until(&format!("{service} is restarted"), PATIENCE, async || {
             let status = server.service(&service);
             let restarted = status.restarts.get("panic") == Some(&1);
@@ -197,10 +197,10 @@ async fn a_storm(db: Db, seed: u64) {
             }
         })
         .await;
-        server.watchdog.panic(service, "storm").unwrap();
+        server.panic(service, "storm");
     }
     until("every panic is counted", PATIENCE, async || {
-        let status = server.watchdog.status();
+        let status = server.query.list();
         let count: u64 = status
             .iter()
             .filter_map(|service| service.restarts.get("panic"))
@@ -248,13 +248,13 @@ async fn a_service_that_keeps_panicking_fails_and_the_server_says_so() {
         for service in ["updater", "housekeeper"] {
             if server.service(service).state != ServiceState::Failed {
                 all = false;
-                server.watchdog.panic(service, "again and again").unwrap();
+                server.panic(service, "again and again");
             }
         }
         if all {
             Ok(())
         } else {
-            Err(format!("{:?}", server.watchdog.status()))
+            Err(format!("{:?}", server.query.list()))
         }
     })
     .await;
@@ -276,7 +276,7 @@ async fn a_service_that_keeps_panicking_fails_and_the_server_says_so() {
     assert!(page.contains("Service updater has failed"), "{page}");
     // Started by hand it goes on where it was.
     stage.feed(&server, 100, 10).await;
-    server.watchdog.start("updater").unwrap();
+    server.query.start("updater").unwrap();
     stage.assert_all_true(&server).await;
     assert_eq!(server.get("/readyz").await.0, 200);
     server.stop();

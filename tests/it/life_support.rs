@@ -5,7 +5,7 @@ use highwater::app::{self, AppError, Launch, Ready, StopHandle};
 use highwater::config::{self, LoadOptions};
 use highwater::ledgers::LedgerKind;
 use highwater::sim::{LedgerSim, SimHandle, SimOptions, SimStatus};
-use highwater::watchdog::{ServiceStatus, Watchdog};
+use highwater::watchdog::{Fault, ServiceStatus, WatchdogQuery};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
@@ -246,7 +246,7 @@ impl Api {
 /// A server in this process; drained when dropped.
 pub(crate) struct Server {
     pub(crate) api: Api,
-    pub(crate) watchdog: Watchdog,
+    pub(crate) query: WatchdogQuery,
     stop: StopHandle,
     thread: Option<JoinHandle<Result<(), AppError>>>,
 }
@@ -282,18 +282,20 @@ impl Server {
         show_panics();
         Self {
             api: Api::new(format!("http://{}", ready.http_addr)),
-            watchdog: ready.watchdog,
+            query: ready.query,
             stop: ready.stop,
             thread: Some(thread),
         }
     }
 
     pub(crate) fn service(&self, name: &str) -> ServiceStatus {
-        self.watchdog
-            .status()
-            .into_iter()
-            .find(|service| service.name == name)
-            .unwrap()
+        self.query.status(name).unwrap()
+    }
+
+    /// Makes a service panic.
+    pub(crate) fn panic(&self, service: &str, message: &str) {
+        let fault = Fault::Panic(message.to_owned());
+        self.query.inject(service, fault).unwrap();
     }
 
     /// Drains the server.

@@ -5,7 +5,7 @@ use crate::http::state::Http;
 use crate::http::summary::summary;
 use crate::store::ServiceCount;
 use crate::time::Timestamp;
-use crate::watchdog::ServiceStatus;
+use crate::watchdog::{LostThread, ServiceStatus};
 use actix_web::web;
 use serde::Serialize;
 
@@ -38,6 +38,12 @@ pub(crate) struct ServiceList {
     pub items: Vec<ServiceStatus>,
     /// Always null: the list is whole.
     pub next: Option<String>,
+    /// Threads that a service blocks, and that were given up for lost.
+    pub lost_threads: Vec<LostThread>,
+    /// Most threads that may be lost; a service that blocks one more has failed.
+    pub lost_threads_limit: usize,
+    /// Threads that were lost and came back.
+    pub recovered_threads: u64,
 }
 
 /// Ledgers: how they fare and what waits for them.
@@ -63,8 +69,12 @@ pub(in crate::http) async fn list_ledgers(http: web::Data<Http>) -> web::Json<Le
     (status = 200, description = "All services", body = ServiceList),
 ))]
 pub(in crate::http) async fn list_services(http: web::Data<Http>) -> web::Json<ServiceList> {
+    let watchdog = (http.state.services)();
     web::Json(ServiceList {
-        items: (http.state.services)(),
+        items: watchdog.services,
         next: None,
+        lost_threads: watchdog.lost_threads,
+        lost_threads_limit: watchdog.lost_threads_limit,
+        recovered_threads: watchdog.recovered_threads,
     })
 }

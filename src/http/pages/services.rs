@@ -10,15 +10,16 @@ use maud::{Markup, html};
 
 /// The page.
 pub(in crate::http) async fn services(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
-    let services = (http.state.services)();
+    let watchdog = (http.state.services)();
+    let services = &watchdog.services;
     let now = Timestamp::now();
     let live = html! {
         h1 { "Services" }
         p.lead { "Everything that runs inside this server, as its watchdog sees it." }
-        (table(&services, now))
+        (table(services, now))
         h2 { "Intercoms" }
         p.lead { "Messages between services, by the service they go to." }
-        (intercoms(&services))
+        (intercoms(services))
     };
     Page::new("Services", "/services", live).respond(&http, &request)
 }

@@ -23,7 +23,7 @@ const MOST_REASONS: usize = 3;
 pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
     let figures = summary(&http).await;
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
-    let services = (http.state.services)();
+    let services = (http.state.services)().services;
     let now = Timestamp::now();
     let draining = *http.state.draining.borrow();
     let live = html! {

@@ -1,0 +1,17 @@
+//! Names of the services, by which they ask the watchdog for intercoms, and as
+//! pages, API and metrics show them.
+
+/// Starts the others, watches them, and starts them again.
+pub const SUPERVISOR: &str = "supervisor";
+/// Decides what is due.
+pub const SCHEDULER: &str = "scheduler";
+/// Does the network work.
+pub const FETCHER_POOL: &str = "fetcher_pool";
+/// Writes the results.
+pub const UPDATER: &str = "updater";
+/// Persists soft state.
+pub const STATE_SAVER: &str = "state_saver";
+/// Holds this server's share of the work.
+pub const LEASE_KEEPER: &str = "lease_keeper";
+/// Prunes what is past its retention.
+pub const HOUSEKEEPER: &str = "housekeeper";
