@@ -31,6 +31,7 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         log,
         batches,
         retention,
+        watchdog,
         ledgers,
     } = old;
     let mut diff = SettingsDiff::default();
@@ -41,6 +42,7 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         ("log", *log != new.log),
         ("batches", *batches != new.batches),
         ("retention", *retention != new.retention),
+        ("watchdog", *watchdog != new.watchdog),
     ];
     diff.sections = changed(sections);
     diff.restart = changed([

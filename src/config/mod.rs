@@ -27,5 +27,5 @@ pub use reader::Entry;
 pub use settings::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
     LedgerSettings, LogFormat, LogSettings, PostgresUrl, Range, RetentionSettings, ServerSettings,
-    Settings, Synchronous,
+    Settings, Synchronous, WatchdogSettings,
 };

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::section::Section;
 use super::settings::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LogFormat,
-    LogSettings, Range, RetentionSettings, ServerSettings, Settings, Synchronous,
+    LogSettings, Range, RetentionSettings, ServerSettings, Settings, Synchronous, WatchdogSettings,
 };
 use super::tokens::{self, TokenFile};
 use bytesize::ByteSize;
@@ -22,13 +22,14 @@ use std::time::Duration;
 use toml_edit::TableLike;
 
 /// Every section.
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "database",
     "http",
     "server",
     "log",
     "batches",
     "retention",
+    "watchdog",
     "ledgers",
 ];
 
@@ -54,6 +55,7 @@ pub(super) fn settings<'d>(
     let log = reader.section(root, "log", log);
     let batches = reader.section(root, "batches", batches);
     let retention = reader.section(root, "retention", retention);
+    let watchdog = reader.section(root, "watchdog", watchdog);
     let ledgers = ledgers(reader, root, base);
     reader.refuse_unknown(root, &SECTIONS);
     Some(Settings {
@@ -63,6 +65,7 @@ pub(super) fn settings<'d>(
         log: log?,
         batches: batches?,
         retention: retention?,
+        watchdog: watchdog?,
         ledgers: ledgers?,
     })
 }
@@ -187,6 +190,25 @@ fn retention(s: &mut Section<'_, '_>) -> Option<RetentionSettings> {
     let settled_batches = s.get("settled_batches", "30d", duration(kept));
     Some(RetentionSettings {
         settled_batches: settled_batches?,
+    })
+}
+
+fn watchdog(s: &mut Section<'_, '_>) -> Option<WatchdogSettings> {
+    let second = Duration::from_secs(1);
+    let restart_backoff = range(s, "restart_backoff", "50ms", "10s");
+    let restart_quiet = s.get("restart_quiet", "30s", duration(second..=DAY));
+    let restart_limit = s.get("restart_limit", 10, count(0..=1_000_000, ""));
+    let restart_period = s.get("restart_period", "60s", duration(second..=DAY));
+    let answers = Duration::from_millis(100)..=Duration::from_secs(600);
+    let deadline = s.get("deadline", "10s", duration(answers));
+    let lost_threads = s.get("lost_threads", 4, count(0..=64, ""));
+    Some(WatchdogSettings {
+        restart_backoff: restart_backoff?,
+        restart_quiet: restart_quiet?,
+        restart_limit: restart_limit?,
+        restart_period: restart_period?,
+        deadline: deadline?,
+        lost_threads: lost_threads?,
     })
 }
 

@@ -22,6 +22,8 @@ pub struct Settings {
     pub batches: BatchesSettings,
     /// `[retention]`
     pub retention: RetentionSettings,
+    /// `[watchdog]`
+    pub watchdog: WatchdogSettings,
     /// `[[ledgers]]`, names distinct.
     pub ledgers: Vec<LedgerSettings>,
 }
@@ -187,6 +189,23 @@ pub struct GiveUpAfter {
 pub struct RetentionSettings {
     /// Settled batches, from `settled_at` on. Default 30d.
     pub settled_batches: Duration,
+}
+
+/// `[watchdog]`: how services are kept running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchdogSettings {
+    /// How soon a service that ended is built again. Default 50ms growing to 10s.
+    pub restart_backoff: Range,
+    /// A service that ran so long starts again from `restart_backoff.min`. Default 30s.
+    pub restart_quiet: Duration,
+    /// More restarts than this within `restart_period`, and a service is failed. Default 10.
+    pub restart_limit: u32,
+    /// See `restart_limit`. Default 60s.
+    pub restart_period: Duration,
+    /// How long a service may leave its watchdog's probe unanswered. Default 10s.
+    pub deadline: Duration,
+    /// Most threads that may be lost to blocked services. Default 4.
+    pub lost_threads: usize,
 }
 
 /// Whether polling is how a ledger's batches are settled, or a check on another means.

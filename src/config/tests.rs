@@ -160,7 +160,7 @@ token_file = "missing.jwt"
     let told = errors(text, &[]);
     assert!(!told.contains("hunter2"));
     insta::assert_snapshot!(told, @r#"
-    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, retention, ledgers
+    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, retention, watchdog, ledgers
     highwater.toml:6:10: http.listen: "localhost:80" is not an IP address and port; expected e.g. "127.0.0.1:8780", "[::1]:8780"
     highwater.toml:7:1: http.poll_interval: unknown key; did you mean batches.poll_interval?; known here are listen, control_token_file, intake_token_file, read_token_file, max_body_bytes
     highwater.toml:8:1: http.control_token: a secret does not stand in the configuration; put it in a file and name that with control_token_file
@@ -220,7 +220,7 @@ fn wrong_shapes_say_what_shape_is_expected() {
     insta::assert_snapshot!(errors("batches = 5\nledgers = 'x'\nport = 1", &[]), @r#"
     highwater.toml:1:11: batches: 5 is not a table; expected [batches] with keys below it
     highwater.toml:2:11: ledgers: "x" is not a list of tables; expected [[ledgers]], once for each
-    highwater.toml:3:1: port: unknown key; sections are database, http, server, log, batches, retention, ledgers
+    highwater.toml:3:1: port: unknown key; sections are database, http, server, log, batches, retention, watchdog, ledgers
     "#);
     insta::assert_snapshot!(errors("[ledgers]\nname = 'x'\n[[http]]\n", &[]), @r#"
     highwater.toml:1:1: ledgers: a table is not a list of tables; expected [[ledgers]], once for each
@@ -329,6 +329,35 @@ fn a_log_filter_is_checked() {
 }
 
 #[test]
+fn the_watchdogs_settings_have_bounds() {
+    let text = r#"
+[watchdog]
+restart_backoff = { min = "1ms", max = "31d" }
+restart_quiet = "10ms"
+restart_limit = -1
+restart_period = "2d"
+deadline = "99ms"
+lost_threads = 65
+"#;
+    insta::assert_snapshot!(errors(text, &[]), @r#"
+    highwater.toml:3:27: watchdog.restart_backoff.min: "1ms" is too short; expected 10ms to 30days
+    highwater.toml:3:40: watchdog.restart_backoff.max: "31d" is too long; expected 10ms to 30days
+    highwater.toml:4:17: watchdog.restart_quiet: "10ms" is too short; expected 1s to 1day
+    highwater.toml:5:17: watchdog.restart_limit: -1 is out of range; expected 0 to 1000000
+    highwater.toml:6:18: watchdog.restart_period: "2d" is too long; expected 1s to 1day
+    highwater.toml:7:12: watchdog.deadline: "99ms" is too short; expected 100ms to 10m
+    highwater.toml:8:16: watchdog.lost_threads: 65 is out of range; expected 0 to 64
+    "#);
+    let text = "[watchdog]\ndeadline = '10m'\nlost_threads = 0\nrestart_limit = 0";
+    let watchdog = loaded(text, &[]).settings.watchdog;
+    assert_eq!(watchdog.deadline, Duration::from_secs(600));
+    assert_eq!((watchdog.lost_threads, watchdog.restart_limit), (0, 0));
+    let difference = diff(&loaded("", &[]).settings, &loaded(text, &[]).settings);
+    assert_eq!(difference.sections, ["watchdog"]);
+    assert!(difference.restart.is_empty());
+}
+
+#[test]
 fn names_that_share_a_variable_are_told_apart_by_index() {
     let text = format!(
         "{LEDGER}[[ledgers]]\nname='a-b'\nkind='splinter'\nurl='http://h'\n[[ledgers]]\nname='a_b'\nkind='splinter'\nurl='http://h'\n"
@@ -407,6 +436,15 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
 
     [retention]
     settled_batches = "30d" # default
+
+    [watchdog]
+    restart_backoff.min = "50ms" # default
+    restart_backoff.max = "10s" # default
+    restart_quiet = "30s" # default
+    restart_limit = 10 # default
+    restart_period = "60s" # default
+    deadline = "10s" # default
+    lost_threads = 4 # default
 
     [[ledgers]]
     name = "trace" # file line 2

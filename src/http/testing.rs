@@ -5,7 +5,7 @@ use super::state::{Http, HttpState, ReloadReport};
 use crate::config::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
     LedgerSettings, LogFormat, LogSettings, Range, RetentionSettings, ServerSettings, Settings,
-    Synchronous,
+    Synchronous, WatchdogSettings,
 };
 use crate::flows::batches::{
     BatchesView, BreakerPosition, LedgerTotals, LedgerView, ServiceTrouble,
@@ -83,6 +83,14 @@ pub(super) fn settings() -> Settings {
         },
         retention: RetentionSettings {
             settled_batches: Duration::from_secs(30 * 86_400),
+        },
+        watchdog: WatchdogSettings {
+            restart_backoff: range(1, 10),
+            restart_quiet: Duration::from_secs(30),
+            restart_limit: 10,
+            restart_period: Duration::from_secs(60),
+            deadline: Duration::from_secs(10),
+            lost_threads: 4,
         },
         ledgers: vec![
             ledger("trace", LedgerKind::Sawtooth),
