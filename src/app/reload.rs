@@ -1,7 +1,7 @@
 //! Settings, handed to each service: only what changed for it.
 
 use crate::actors::{LeaseSettings, SchedulerSettings, UpdaterSettings};
-use crate::config::{self, HttpSettings, LedgerSettings, Loaded, RetentionSettings, Settings};
+use crate::config::{self, HttpSettings, LedgerSettings, RetentionSettings, Settings};
 use crate::leases::batches_lease;
 use crate::telemetry;
 use crate::watchdog::SettingsUpdater;
@@ -39,8 +39,12 @@ impl SettingsFan {
     }
 
     /// Applies what can be changed live; the rest keeps its value in force.
-    pub(super) fn apply(&self, loaded: Loaded, current: &watch::Sender<Arc<Settings>>) -> Applied {
-        let mut settings = loaded.settings;
+    pub(super) fn apply(
+        &self,
+        settings: &Settings,
+        current: &watch::Sender<Arc<Settings>>,
+    ) -> Applied {
+        let mut settings = settings.clone();
         let old = current.borrow().clone();
         let diff = config::diff(&old, &settings);
         settings.database = old.database.clone();
@@ -51,9 +55,6 @@ impl SettingsFan {
                 // The open address stays until the restart, and so do its tokens.
                 restart.extend(keep_tokens(&old.http, &mut settings.http));
             }
-        }
-        for warning in &loaded.warnings {
-            tracing::warn!(warning = %warning, "configuration");
         }
         tracing::info!(
             ledgers.added = ?diff.ledgers_added,

@@ -38,6 +38,7 @@ fn ledger(
 ) -> Option<LedgerSettings> {
     let name = s.required("name", "a name, e.g. name = \"trace\"", name);
     if let Some(name) = &name {
+        s.named(name);
         if let Some(first) = names.get(name) {
             let message = format!(
                 "\"{name}\" is the name of ledgers[{first}] already; expected a name of its own"

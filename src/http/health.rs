@@ -189,7 +189,14 @@ fn reload_warning(reload: &ReloadReport) -> Option<String> {
         .at
         .map_or_else(String::new, |at| format!(", at {at},"));
     if let Some(problem) = &reload.problem {
-        return Some(format!("the last reload{since} changed nothing: {problem}"));
+        // Before the first of a row there is nothing more to say than its time.
+        let first = reload
+            .failing_since
+            .filter(|first| Some(*first) != reload.at)
+            .map_or_else(String::new, |first| format!(", as all since {first}"));
+        return Some(format!(
+            "the last reload{since} changed nothing{first}: {problem}"
+        ));
     }
     (!reload.needs_restart.is_empty()).then(|| {
         format!(
