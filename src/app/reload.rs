@@ -132,3 +132,67 @@ fn leases(settings: &Settings) -> LeaseSettings {
             .mul_f64(0.9),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LoadOptions, parse};
+    use crate::watchdog::SettingsReader;
+    use futures_util::FutureExt as _;
+    use std::path::Path;
+
+    const BASE: &str = "[[ledgers]]\nname = 'a'\nkind = 'sawtooth'\nurl = 'http://h'\n";
+
+    fn settings(text: &str) -> Settings {
+        let base = Path::new("/base");
+        parse(text, "t.toml", base, [], LoadOptions::default())
+            .unwrap_or_else(|errors| panic!("{errors}"))
+            .settings
+    }
+
+    /// Which services hear of a change from the base.
+    fn told(text: &str) -> Vec<&'static str> {
+        fn heard<T: Clone>(reader: &mut SettingsReader<T>) -> bool {
+            reader.updated().now_or_never().is_some()
+        }
+        let fan = SettingsFan::new(&settings(BASE));
+        let current = watch::Sender::new(Arc::new(settings(BASE)));
+        let mut scheduler = fan.scheduler.reader();
+        let mut ledgers = fan.ledgers.reader();
+        let mut updater = fan.updater.reader();
+        let mut leases = fan.leases.reader();
+        let mut retention = fan.retention.reader();
+        fan.apply(&settings(text), &current);
+        let told = [
+            ("scheduler", heard(&mut scheduler)),
+            ("ledgers", heard(&mut ledgers)),
+            ("updater", heard(&mut updater)),
+            ("leases", heard(&mut leases)),
+            ("retention", heard(&mut retention)),
+        ];
+        told.into_iter()
+            .filter_map(|(name, heard)| heard.then_some(name))
+            .collect()
+    }
+
+    #[test]
+    fn a_reload_hands_each_service_only_what_changed_for_it() {
+        let nobody: [&str; 0] = [];
+        assert_eq!(told(BASE), nobody);
+        let with = |section: &str| told(&format!("{section}\n{BASE}"));
+        // Both work on batches.
+        let batches = with("[batches]\npoll_interval = '2s'");
+        assert_eq!(batches, ["scheduler", "updater"]);
+        assert_eq!(with("[retention]\nsettled_batches = '9d'"), ["retention"]);
+        assert_eq!(with("[server]\nlease = '20s'"), ["leases"]);
+        assert_eq!(with("[server]\nshutdown_timeout = '9s'"), nobody);
+        assert_eq!(with("[log]\nfilter = 'warn'"), nobody);
+        assert_eq!(with("[http]\nmax_body_bytes = '1MiB'"), nobody);
+        assert_eq!(with("[database]\nconnections = 3"), nobody);
+        let added = format!("{BASE}{}", BASE.replace("'a'", "'b'"));
+        assert_eq!(told(&added), ["scheduler", "ledgers", "leases"]);
+        assert_eq!(told(""), ["scheduler", "ledgers", "leases"]);
+        let changed = format!("{BASE}connections = 3");
+        assert_eq!(told(&changed), ["scheduler", "ledgers"]);
+    }
+}

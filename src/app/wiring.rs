@@ -377,10 +377,7 @@ async fn open_store(
     runtime: &tokio::runtime::Handle,
 ) -> Result<(Store, Vec<crate::store::SavedState>), AppError> {
     let database = settings.database.clone();
-    let location = match &database.location {
-        DatabaseLocation::Sqlite(path) => format!("sqlite://{}", path.display()),
-        DatabaseLocation::Postgres(url) => url.to_string(),
-    };
+    let location = database.location.to_string();
     let open = runtime.spawn(async move {
         let store = Store::open(&database).await?;
         let saved = store.saved_states().await?;

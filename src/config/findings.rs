@@ -119,23 +119,42 @@ impl fmt::Display for Finding {
 /// the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(transparent)]
-pub struct ConfigErrors(Vec<ConfigError>);
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+    #[serde(skip)]
+    warnings: Vec<Warning>,
+}
 
 impl ConfigErrors {
     pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
         errors.sort_by_key(Finding::order);
-        Self(errors)
+        Self {
+            errors,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Adds what deserves a look besides.
+    pub(super) fn with_warnings(mut self, mut warnings: Vec<Warning>) -> Self {
+        warnings.sort_by_key(Finding::order);
+        self.warnings = warnings;
+        self
     }
 
     /// The mistakes, in the order of the file.
     pub fn errors(&self) -> &[ConfigError] {
-        &self.0
+        &self.errors
+    }
+
+    /// What deserves a look besides, as far as it was found out; not displayed.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
+        for (index, error) in self.errors.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }

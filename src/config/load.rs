@@ -2,7 +2,7 @@
 
 use super::control::Control;
 use super::environment::{Environment, has_prefix};
-use super::findings::{ConfigError, ConfigErrors, Origin, Warning};
+use super::findings::{ConfigError, ConfigErrors, Finding, Origin, Warning};
 use super::reader::{Entry, Reader};
 use super::settings::Settings;
 use super::tokens::TokenFiles;
@@ -183,11 +183,28 @@ impl Source {
     fn compute(mut self) -> Result<Loaded, ConfigErrors> {
         let document = self.document()?;
         let (mut reader, settings) = self.read(&document);
+        let missing = reader.missing_control_token.take();
+        let create = self.options.create_control_token;
+        if let Some(path) = missing.as_ref().filter(|_| !create) {
+            let message = format!(
+                "{} does not exist; `highwater serve` creates it with a random token",
+                path.display()
+            );
+            let warning = at_control_token(&reader, message);
+            reader.warnings.push(warning);
+        }
         let mut settings = match settings {
             Some(settings) if reader.errors.is_empty() => settings,
-            _ => return Err(ConfigErrors::new(reader.errors)),
+            _ => return Err(ConfigErrors::new(reader.errors).with_warnings(reader.warnings)),
         };
-        let created_control_token = control_token(&mut reader, &mut settings, self.options)?;
+        // Only now: nothing is made for a configuration that has mistakes.
+        let created_control_token = missing.filter(|_| create);
+        if let Some(path) = &created_control_token {
+            let token = tokens::create(path)
+                .map_err(|message| ConfigErrors::new(vec![at_control_token(&reader, message)]))?;
+            reader.tokens.created(path, token.clone());
+            settings.http.control_token = Some(token);
+        }
         reader.warnings.sort_by_key(Warning::order);
         let Reader {
             tokens,
@@ -227,36 +244,10 @@ impl Source {
     }
 }
 
-/// Makes the control token's file when it is named and missing, or says that
-/// a server would.
-fn control_token(
-    reader: &mut Reader<'_>,
-    settings: &mut Settings,
-    options: LoadOptions,
-) -> Result<Option<PathBuf>, ConfigErrors> {
-    let Some(path) = reader.missing_control_token.take() else {
-        return Ok(None);
-    };
+/// A remark on the control token's file.
+fn at_control_token(reader: &Reader<'_>, message: String) -> Finding {
     const KEY: &str = "http.control_token_file";
     let entry = reader.entries.iter().find(|entry| entry.path() == KEY);
     let origin = entry.map_or(Origin::Default, |entry| entry.origin.clone());
-    if !options.create_control_token {
-        let message = format!(
-            "{} does not exist; `highwater serve` creates it with a random token",
-            path.display()
-        );
-        let warning = reader.finding(&origin, KEY, message);
-        reader.warnings.push(warning);
-        return Ok(None);
-    }
-    match tokens::create(&path) {
-        Ok(token) => {
-            reader.tokens.created(&path, token.clone());
-            settings.http.control_token = Some(token);
-            Ok(Some(path))
-        }
-        Err(message) => Err(ConfigErrors::new(vec![
-            reader.finding(&origin, KEY, message),
-        ])),
-    }
+    reader.finding(&origin, KEY, message)
 }
