@@ -189,7 +189,7 @@ fn reload_warning(reload: &ReloadReport) -> Option<String> {
         .at
         .map_or_else(String::new, |at| format!(", at {at},"));
     if let Some(problem) = &reload.problem {
-        // Before the first of a row there is nothing more to say than its time.
+        // The first of a row has one time, which is told already.
         let first = reload
             .failing_since
             .filter(|first| Some(*first) != reload.at)
