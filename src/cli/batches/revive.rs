@@ -6,7 +6,7 @@ use crate::cli::output::{self, OutputArgs, note};
 use crate::cli::{context, progress::Progress};
 use crate::config::Loaded;
 use crate::flows::batches::{BatchKey, Status};
-use crate::store::{BatchFilter, BatchRow, Store};
+use crate::store::{BatchFilter, BatchRow, Store, StoreError};
 use crate::time::Timestamp;
 use clap::Args;
 use serde::Serialize;
@@ -67,6 +67,12 @@ const fn revivable(status: Status) -> bool {
 
 pub(super) async fn run(args: &ReviveArgs, loaded: &Loaded) -> Result<(), Failure> {
     let store = context::open(loaded).await?;
+    let configured = context::ledger(loaded, &args.place.ledger);
+    if let Err(missing) = &configured
+        && !has_batches(&store, &args.place.ledger).await?
+    {
+        return Err(Failure::Usage(missing.clone()));
+    }
     let mut report = Report::default();
     match args.status {
         Some(status) => all(&store, &args.place, status, &mut report).await?,
@@ -74,7 +80,7 @@ pub(super) async fn run(args: &ReviveArgs, loaded: &Loaded) -> Result<(), Failur
     }
     // Rows of a ledger that is gone from the configuration are not polled.
     if report.revived > 0
-        && let Err(missing) = context::ledger(loaded, &args.place.ledger)
+        && let Err(missing) = &configured
     {
         note(&format_args!(
             "warning: {missing}; its batches are not polled"
@@ -96,6 +102,16 @@ pub(super) async fn run(args: &ReviveArgs, loaded: &Loaded) -> Result<(), Failur
     } else {
         Err(Failure::Said)
     }
+}
+
+/// Whether batches of a ledger are tracked, whatever the configuration says now.
+async fn has_batches(store: &Store, ledger: &str) -> Result<bool, StoreError> {
+    let filter = BatchFilter {
+        ledger: Some(ledger.to_owned()),
+        limit: 1,
+        ..BatchFilter::default()
+    };
+    Ok(!store.list_batches(&filter).await?.rows.is_empty())
 }
 
 async fn named(store: &Store, args: &ReviveArgs, report: &mut Report) -> Result<(), Failure> {
