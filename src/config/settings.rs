@@ -187,6 +187,8 @@ pub struct GiveUpAfter {
 pub struct RetentionSettings {
     /// Settled batches, from `settled_at` on. Default 30d.
     pub settled_batches: Duration,
+    /// What operators did, from when they did it. Default 365d.
+    pub audit: Duration,
 }
 
 /// Whether polling is how a ledger's batches are settled, or a check on another means.
