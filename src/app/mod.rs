@@ -5,6 +5,7 @@ mod drain;
 mod error;
 mod lock;
 mod reload;
+mod states;
 mod wiring;
 
 pub use error::AppError;

@@ -4,21 +4,21 @@
 use super::drain::drain;
 use super::lock::DatabaseLock;
 use super::reload::{Applied, SettingsFan};
-use super::{AppError, Launch, Reloader};
+use super::{AppError, Launch, Reloader, states};
 use crate::actors::{
     Beating, FetcherPool, FetcherPoolParts, Housekeeper, HousekeeperParts, LeaseKeeper,
     LeaseKeeperParts, Scheduler, SchedulerParts, StateSaver, StateSaverParts, Supervisor, Updater,
     UpdaterParts,
 };
 use crate::config::{DatabaseLocation, Settings};
-use crate::flows::batches::{BatchesHealth, BatchesView};
+use crate::flows::batches::BatchesView;
 use crate::http::{self, HttpState, ReloadReport};
 use crate::leases::Holdings;
 use crate::messages::{Commit, Drain, Fetch, Flush, InFlight, SaveStates, Settled, Wake};
 use crate::store::{BatchWriter, Store};
 use crate::telemetry;
 use crate::time::Timestamp;
-use crate::watchdog::{self, Intercom, Keeper, Registration, Watchdog};
+use crate::watchdog::{Intercom, Keeper, Registration, StateSource, Watchdog};
 use actix::Arbiter;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -37,8 +37,6 @@ pub(super) mod names {
     pub(in crate::app) const HOUSEKEEPER: &str = "housekeeper";
 }
 
-/// Version of the Scheduler's saved state.
-const HEALTH_VERSION: i32 = 1;
 /// Transactions that the Updater has under way at once on PostgreSQL: while one
 /// waits for its commit the next is prepared. Their rows are never the same.
 const POSTGRES_WRITERS: usize = 2;
@@ -146,7 +144,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
     let (draining, draining_reader) = watch::channel(false);
-    let (health, health_copy) = restore_health(&saved);
+
     let (trouble_sender, lease_trouble) = watch::channel(None);
     let beating = Arc::new(tokio::sync::Mutex::new(Beating::default()));
 
@@ -163,6 +161,9 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         .accepts::<Commit>()
         .accepts::<Flush>();
     let saver = Registration::<StateSaver>::new(names::STATE_SAVER).accepts::<SaveStates>();
+    let (scheduler_state, source) =
+        states::restore(&scheduler, names::SCHEDULER, &store, &saved, &runtime).await;
+    let sources = vec![source];
     let wake = scheduler.intercom::<Wake>()?;
     let drain_line = scheduler.intercom::<Drain>()?;
     let flush = updater.intercom::<Flush>()?;
@@ -174,7 +175,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         fetchers: fetchers.intercom::<Fetch>()?,
         in_flight: in_flight.clone(),
         holdings: holdings.clone(),
-        health,
+        state: scheduler_state.handle(),
         draining: draining_reader.clone(),
         view: Arc::new(view_sender),
     };
@@ -197,7 +198,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     };
     let saver_parts = StateSaverParts {
         store: store.clone(),
-        states: vec![health_copy],
+        states: sources.clone(),
     };
     let lease_parts = LeaseKeeperParts {
         store: store.clone(),
@@ -250,6 +251,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             let watchdog = watchdog.clone();
             Arc::new(move || watchdog.status())
         },
+        states: Arc::new(move || sources.iter().map(StateSource::status).collect()),
         wake: Arc::new(move |ledger| {
             // A Scheduler that is away looks at everything when it is back.
             drop(wake.post(Wake {
@@ -391,21 +393,6 @@ async fn open_store(
         .await
         .unwrap_or_else(|error| Err(crate::store::StoreError::Internal(error.to_string())));
     opened.map_err(|source| AppError::Store { location, source })
-}
-
-/// The Scheduler's state, as saved, or empty.
-fn restore_health(
-    saved: &[crate::store::SavedState],
-) -> (watchdog::StateHandle<BatchesHealth>, watchdog::StateCopy) {
-    let saved = saved
-        .iter()
-        .find(|state| state.service == names::SCHEDULER)
-        .map(|state| (state.version, state.value.as_str()));
-    let (handle, copy, problem) = watchdog::state(names::SCHEDULER, HEALTH_VERSION, saved);
-    if let Some(problem) = problem {
-        tracing::warn!(service.name = names::SCHEDULER, problem = %problem, "the saved state is not used");
-    }
-    (handle, copy)
 }
 
 /// A name for this server that no other has: host, process, and chance.

@@ -17,6 +17,7 @@ mod output;
 mod progress;
 mod serve;
 mod sim;
+mod states;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -76,6 +77,9 @@ enum Command {
     #[command(subcommand)]
     Batches(batches::BatchesCommand),
     Audit(audit::AuditArgs),
+    /// Lists what services keep across restarts; drops what was set aside.
+    #[command(subcommand)]
+    States(states::StatesCommand),
     /// Plays a peer, for trying things out.
     #[command(subcommand)]
     Sim(sim::SimCommand),
@@ -109,6 +113,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Config(command) => config::run(&command, config),
         Command::Batches(command) => batches::run(command, config),
         Command::Audit(args) => audit::run(&args, config),
+        Command::States(command) => states::run(command, config),
         Command::Sim(command) => sim::run(command),
         Command::Completions(args) => completions::run(&args),
     }

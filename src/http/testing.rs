@@ -13,7 +13,7 @@ use crate::flows::batches::{
 use crate::ledgers::LedgerKind;
 use crate::store::Store;
 use crate::time::Timestamp;
-use crate::watchdog::{IntercomStats, ServiceState, ServiceStatus};
+use crate::watchdog::{IntercomStats, ServiceState, ServiceStatus, StateStatus};
 use actix_web::web;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -140,6 +140,19 @@ pub(super) fn service(name: &str, state: ServiceState) -> ServiceStatus {
     }
 }
 
+/// A state that is saved.
+pub(super) fn state_status() -> StateStatus {
+    StateStatus {
+        service: "scheduler".into(),
+        version: 1,
+        saved_at: Some(Timestamp::now()),
+        bytes: Some(1234),
+        unsaved: false,
+        failures: 0,
+        problem: None,
+    }
+}
+
 /// A state with handles to change what handlers see.
 pub(super) struct Fixture {
     pub(super) http: web::Data<Http>,
@@ -148,6 +161,7 @@ pub(super) struct Fixture {
     pub(super) reload: watch::Sender<ReloadReport>,
     pub(super) draining: watch::Sender<bool>,
     pub(super) services: Arc<Mutex<Vec<ServiceStatus>>>,
+    pub(super) states: Arc<Mutex<Vec<StateStatus>>>,
     pub(super) woken: Arc<Mutex<Vec<String>>>,
     pub(super) store: Store,
     pub(super) state: HttpState,
@@ -179,12 +193,15 @@ impl Fixture {
             ServiceState::Running,
         )]));
         let woken = Arc::new(Mutex::new(Vec::new()));
+        let states = Arc::new(Mutex::new(vec![state_status()]));
+        let kept = Arc::clone(&states);
         let (asked, waking) = (Arc::clone(&services), Arc::clone(&woken));
         let state = HttpState {
             store: store.clone(),
             settings: settings_reader,
             batches: view_reader,
             services: Arc::new(move || asked.lock().unwrap().clone()),
+            states: Arc::new(move || kept.lock().unwrap().clone()),
             wake: Arc::new(move |ledger| waking.lock().unwrap().push(ledger.to_owned())),
             metrics: Arc::new(|| "# TYPE highwater_x_total counter\nhighwater_x_total 1".into()),
             reload: reload_reader,
@@ -200,6 +217,7 @@ impl Fixture {
             reload,
             draining,
             services,
+            states,
             woken,
             store,
             state,

@@ -23,7 +23,7 @@ pub use batches_read::{
 pub use batches_write::{NewBatch, Tracked};
 pub use error::StoreError;
 pub use leases::{LeaseRow, LeaseStake};
-pub use states::SavedState;
+pub use states::{AsideState, SavedState, StateWrite};
 
 use crate::config::{DatabaseLocation, DatabaseSettings};
 use batches_write::TransactionKey;

@@ -9,6 +9,7 @@ mod restart;
 mod service;
 mod settings;
 mod state;
+mod state_source;
 mod stats;
 mod status;
 
@@ -19,5 +20,6 @@ pub use registry::{Keeper, LookupError, Watchdog};
 pub use restart::{RestartDecision, RestartHistory, RestartPolicy};
 pub use service::{Registration, Service, ServiceContext};
 pub use settings::{SettingsReader, SettingsUpdater};
-pub use state::{StateCopy, StateHandle, state};
+pub use state::{State, StateError, StateHandle, StateSaver};
+pub use state_source::{Rendered, StateSource, StateStatus, Unsaved};
 pub use status::{IntercomStats, ServiceState, ServiceStatus};

@@ -5,6 +5,7 @@ use super::exit::ExitGuard;
 use super::intercom::{Envelope, Intercom, short_name};
 use super::registry::{LookupError, Watchdog};
 use super::restart::RestartPolicy;
+use super::state::{State, StateError, StateSaver};
 use super::stats::Stats;
 use super::status::IntercomStats;
 use actix::dev::ToEnvelope;
@@ -162,6 +163,15 @@ impl<A: Actor<Context = Context<A>>> Registration<A> {
             stats: Box::new(move || stats.snapshot(short_name::<M>())),
         });
         self
+    }
+
+    /// The saver of this service's state (LLR-SS-1), from what was saved
+    /// (version and JSON) or the default; and why what was saved is not used.
+    pub fn state<S: State>(
+        &self,
+        saved: Option<(i32, &str)>,
+    ) -> (StateSaver<S>, Option<StateError>) {
+        StateSaver::restored(&self.name, saved)
     }
 
     /// The intercom for messages of type `M` to this service.

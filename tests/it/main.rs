@@ -25,4 +25,6 @@ mod rude_ledgers;
 mod settle;
 mod sharing;
 mod sql_intake;
+mod states;
+mod states_kept;
 mod support;

@@ -12,6 +12,7 @@ use maud::{Markup, html};
 pub(in crate::http) async fn services(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
     let services = (http.state.services)();
     let now = Timestamp::now();
+    let saved = super::states::section(&http, now).await;
     let live = html! {
         h1 { "Services" }
         p.lead { "Everything that runs inside this server, as its watchdog sees it." }
@@ -19,6 +20,7 @@ pub(in crate::http) async fn services(http: web::Data<Http>, request: HttpReques
         h2 { "Intercoms" }
         p.lead { "Messages between services, by the service they go to." }
         (intercoms(&services))
+        (saved)
     };
     Page::new("Services", "/services", live).respond(&http, &request)
 }
