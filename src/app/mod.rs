@@ -7,6 +7,8 @@ mod live;
 mod lock;
 mod reload;
 mod services;
+
+mod states;
 mod wiring;
 
 pub use error::AppError;

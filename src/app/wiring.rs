@@ -6,7 +6,7 @@ use super::live::Live;
 use super::lock::DatabaseLock;
 use super::reload::limits;
 use super::services::{Parts, register};
-use super::{AppError, Launch};
+use super::{AppError, Launch, states};
 use crate::actors::{
     Beating, HousekeeperParts, LeaseKeeperParts, SchedulerParts, StateSaverParts, UpdaterParts,
 };
@@ -18,7 +18,7 @@ use crate::messages::{Drain, Flush, InFlight, SaveStates, Wake, names};
 use crate::store::{BatchWriter, Store};
 use crate::telemetry;
 use crate::time::Timestamp;
-use crate::watchdog::{Intercom, OrderError, Orders, Reply, Sentinel, WatchdogQuery};
+use crate::watchdog::{Intercom, OrderError, Orders, Reply, Sentinel, StateSource, WatchdogQuery};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,11 +129,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let (query, mut orders) = WatchdogQuery::new(runtime.clone());
     let watchdog = query.watchdog().clone();
     query.configure(limits(&settings));
-    query.remember(
-        saved
-            .into_iter()
-            .map(|state| (state.service, state.version, state.value)),
-    );
+    query.remember(states::remembered(&saved));
     let mut live = Live::new(config, reload, query.clone());
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
@@ -183,6 +179,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             },
         },
     )?;
+    states::set_unusable_aside(&query, saved, &store, &runtime).await;
     let wake = watchdog.intercom::<Wake>("http", names::SCHEDULER)?;
     let drain_line = watchdog.intercom::<Drain>("drain", names::SCHEDULER)?;
     let flush = watchdog.intercom::<Flush>("drain", names::UPDATER)?;
@@ -200,6 +197,10 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         services: {
             let watchdog = watchdog.clone();
             Arc::new(move || watchdog.status())
+        },
+        states: {
+            let query = query.clone();
+            Arc::new(move || query.states().iter().map(StateSource::status).collect())
         },
         wake: Arc::new(move |ledger| {
             // A Scheduler that is away looks at everything when it is back.

@@ -178,6 +178,9 @@ pub(super) async fn ready(http: &Http) -> Verdict {
             warnings.push(format!("service {} has failed", service.name));
         }
     }
+    if database_answers {
+        warnings.extend(super::states::warnings(http, PATIENCE).await);
+    }
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
     warnings.extend(overview.warnings());
     Verdict { reasons, warnings }

@@ -5,9 +5,9 @@ use super::single_flight::SingleFlight;
 use super::summary::{self, Summary};
 use crate::config::Settings;
 use crate::flows::batches::BatchesView;
-use crate::store::{Store, StoreError};
+use crate::store::{AsideState, Store, StoreError};
 use crate::time::Timestamp;
-use crate::watchdog::WatchdogStatus;
+use crate::watchdog::{StateStatus, WatchdogStatus};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -48,6 +48,8 @@ pub struct HttpState {
     pub batches: watch::Receiver<Arc<BatchesView>>,
     /// Asks the watchdog how its services are.
     pub services: Arc<dyn Fn() -> WatchdogStatus + Send + Sync>,
+    /// How the soft state of services is kept.
+    pub states: Arc<dyn Fn() -> Vec<StateStatus> + Send + Sync>,
     /// Tells the Scheduler that batches of a ledger are due now.
     pub wake: Arc<dyn Fn(&str) + Send + Sync>,
     /// Renders the metrics in Prometheus' text format.
@@ -70,6 +72,7 @@ pub(super) struct Http {
     pub(super) summary: Arc<SingleFlight<Summary>>,
     pub(super) readiness: Arc<SingleFlight<Readiness>>,
     pub(super) migrations: Arc<SingleFlight<Option<String>>>,
+    pub(super) aside: Arc<SingleFlight<Result<Vec<AsideState>, String>>>,
     /// Runs database work. A PostgreSQL connection lives on the runtime it was
     /// made on, and the workers' runtimes end before the pools do.
     pub(super) runtime: Handle,
@@ -82,6 +85,7 @@ impl Http {
             summary: summary::cache(),
             readiness: super::health::cache(),
             migrations: super::health::migrations_cache(),
+            aside: super::states::cache(),
             runtime,
         }
     }

@@ -13,7 +13,7 @@ use crate::flows::batches::{
 use crate::ledgers::LedgerKind;
 use crate::store::Store;
 use crate::time::Timestamp;
-use crate::watchdog::{IntercomStats, ServiceState, ServiceStatus, WatchdogStatus};
+use crate::watchdog::{IntercomStats, ServiceState, ServiceStatus, StateStatus, WatchdogStatus};
 use actix_web::web;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -83,6 +83,7 @@ pub(super) fn settings() -> Settings {
         },
         retention: RetentionSettings {
             settled_batches: Duration::from_secs(30 * 86_400),
+            audit: Duration::from_secs(365 * 86_400),
         },
         watchdog: WatchdogSettings {
             restart_backoff: range(1, 10),
@@ -149,6 +150,19 @@ pub(super) fn service(name: &str, state: ServiceState) -> ServiceStatus {
     }
 }
 
+/// A state that is saved.
+pub(super) fn state_status() -> StateStatus {
+    StateStatus {
+        service: "scheduler".into(),
+        version: 1,
+        saved_at: Some(Timestamp::now()),
+        bytes: Some(1234),
+        unsaved: false,
+        failures: 0,
+        problem: None,
+    }
+}
+
 /// A state with handles to change what handlers see.
 pub(super) struct Fixture {
     pub(super) http: web::Data<Http>,
@@ -157,6 +171,7 @@ pub(super) struct Fixture {
     pub(super) reload: watch::Sender<ReloadReport>,
     pub(super) draining: watch::Sender<bool>,
     pub(super) services: Arc<Mutex<Vec<ServiceStatus>>>,
+    pub(super) states: Arc<Mutex<Vec<StateStatus>>>,
     pub(super) woken: Arc<Mutex<Vec<String>>>,
     pub(super) store: Store,
     pub(super) state: HttpState,
@@ -188,6 +203,8 @@ impl Fixture {
             ServiceState::Running,
         )]));
         let woken = Arc::new(Mutex::new(Vec::new()));
+        let states = Arc::new(Mutex::new(vec![state_status()]));
+        let kept = Arc::clone(&states);
         let (asked, waking) = (Arc::clone(&services), Arc::clone(&woken));
         let state = HttpState {
             store: store.clone(),
@@ -198,6 +215,7 @@ impl Fixture {
                 lost_threads_limit: 4,
                 ..WatchdogStatus::default()
             }),
+            states: Arc::new(move || kept.lock().unwrap().clone()),
             wake: Arc::new(move |ledger| waking.lock().unwrap().push(ledger.to_owned())),
             metrics: Arc::new(|| "# TYPE highwater_x_total counter\nhighwater_x_total 1".into()),
             reload: reload_reader,
@@ -213,6 +231,7 @@ impl Fixture {
             reload,
             draining,
             services,
+            states,
             woken,
             store,
             state,

@@ -49,3 +49,30 @@ diesel::table! {
         saved_at -> Timestamp,
     }
 }
+
+diesel::table! {
+    /// What operators changed, or tried to.
+    audit (id) {
+        id -> BigInt,
+        at -> Timestamp,
+        who -> Text,
+        action -> Text,
+        target -> Text,
+        details -> Nullable<Text>,
+        outcome -> Text,
+        problem -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    /// Saved states that could not be read.
+    service_states_aside (id) {
+        id -> BigInt,
+        service -> Text,
+        version -> Integer,
+        value -> Text,
+        saved_at -> Timestamp,
+        set_aside_at -> Timestamp,
+        problem -> Text,
+    }
+}

@@ -5,6 +5,7 @@
     reason = "a panic in a test is its failure message, in helpers too"
 )]
 
+mod audit;
 mod batches_by_hand;
 mod command_line;
 mod control_settings;
@@ -26,6 +27,8 @@ mod rude_ledgers;
 mod settle;
 mod sharing;
 mod sql_intake;
+mod states;
+mod states_kept;
 mod support;
 mod toolkit;
 mod toolkit_liveness;

@@ -87,6 +87,10 @@ impl LedgerPlan {
         &self.health
     }
 
+    pub(super) fn recall(&mut self, health: LedgerHealth) {
+        self.health = health;
+    }
+
     pub(super) fn configure(&mut self, settings: LedgerSettings) {
         if self.settings != settings {
             // It may be another node, or the mistake may be mended: ask afresh.

@@ -7,6 +7,7 @@ mod format;
 mod layout;
 mod login;
 mod services;
+mod states;
 mod status;
 
 pub(super) use batch::batch;

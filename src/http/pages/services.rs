@@ -13,6 +13,7 @@ pub(in crate::http) async fn services(http: web::Data<Http>, request: HttpReques
     let watchdog = (http.state.services)();
     let services = &watchdog.services;
     let now = Timestamp::now();
+    let saved = super::states::section(&http, now).await;
     let live = html! {
         h1 { "Services" }
         p.lead { "Everything that runs inside this server, as its watchdog sees it." }
@@ -21,6 +22,7 @@ pub(in crate::http) async fn services(http: web::Data<Http>, request: HttpReques
         h2 { "Intercoms" }
         p.lead { "Messages between services, by pair. Propagation is the time from sending to handling." }
         (intercoms(services))
+        (saved)
     };
     Page::new("Services", "/services", live).respond(&http, &request)
 }

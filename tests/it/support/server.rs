@@ -41,6 +41,11 @@ impl Installation {
         }
     }
 
+    /// Its configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("highwater.toml")
+    }
+
     /// Starts a server and waits until it is ready.
     pub(crate) async fn serve(&self) -> ServerProcess {
         let mut server = self.start();
