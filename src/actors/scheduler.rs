@@ -1,13 +1,13 @@
 //! The Scheduler: decides what is due now and hands it out against credits.
 //!
 //! In: [`Settled`] from the Updater, [`Wake`] from the API, leases, settings,
-//! returned tickets. Out: [`Fetch`] to the FetcherPool. It holds no rules of a
+//! returned tickets, fetch slots. Out: [`Fetch`] to the FetcherPool. It holds no rules of a
 //! flow: the flow's plan says what is due, in which order, and when next. On
 //! failure: the register of work in flight lives outside, so that the next
 //! Scheduler hands out nothing twice; the health of ledgers was saved.
 
 use super::{follow_settings, on_each};
-use crate::config::{BatchesSettings, LedgerSettings};
+use crate::config::{BatchesSettings, LedgerSettings, owners};
 use crate::flows::batches::{self, BatchError, BatchesHealth, BatchesPlan, BatchesView};
 use crate::leases::Holdings;
 use crate::messages::{
@@ -16,7 +16,9 @@ use crate::messages::{
 };
 use crate::store::Store;
 use crate::time::Timestamp;
-use crate::watchdog::{Envelope, Intercom, ServiceContext, SettingsReader, StateHandle};
+use crate::watchdog::{
+    Demand, Envelope, Intercom, Resource, ServiceContext, SettingsReader, StateHandle,
+};
 use actix::fut::{ActorStreamExt as _, wrap_future, wrap_stream};
 use actix::{Actor, ActorFutureExt as _, AsyncContext, Context, Handler, SpawnHandle};
 use std::sync::Arc;
@@ -52,6 +54,8 @@ pub struct SchedulerParts {
     pub fetchers: Intercom<Fetch>,
     /// All work in flight.
     pub in_flight: InFlight,
+    /// Fetch slots, owned by flows: one for each piece of work on the network.
+    pub fetch_slots: Resource,
     /// Leases held.
     pub holdings: watch::Receiver<Arc<Holdings>>,
     /// Health of ledgers, kept across restarts.
@@ -67,6 +71,8 @@ pub struct Scheduler {
     context: ServiceContext,
     parts: SchedulerParts,
     batches: BatchesPlan,
+    /// What the batch flow wants of the fetch slots.
+    slots: Demand,
     draining: bool,
     /// No work is handed out before then: the FetcherPool is away.
     pause_until: Timestamp,
@@ -95,10 +101,12 @@ impl Scheduler {
             }
         }
         let draining = *parts.draining.borrow();
+        let slots = parts.fetch_slots.owner(owners::BATCHES).demand();
         Self {
             context,
             parts,
             batches: plan,
+            slots,
             draining,
             pause_until: Timestamp::default(),
             timer: None,
@@ -110,12 +118,14 @@ impl Scheduler {
         self.context.progress();
         let now = Timestamp::now();
         self.take_news(now);
+        let mut wanted = 0;
         if !self.draining {
             for query in self.batches.wants(now) {
                 self.read(ctx, Want::Batches(query));
             }
-            self.hand_out(now);
+            wanted = self.hand_out(now);
         }
+        self.slots.want(wanted);
         self.arm(ctx, now);
     }
 
@@ -149,30 +159,40 @@ impl Scheduler {
         }
     }
 
-    /// Whether one more piece of work may go out: bounded by what is on the
+    /// How many more pieces of work may go out: bounded by what is on the
     /// network, and by what waits to be written.
-    fn has_credit(&self) -> bool {
+    fn credit(&self) -> usize {
         let in_flight = &self.parts.in_flight;
-        in_flight.fetching() < self.batches.max_in_flight()
-            && in_flight.rows_writing() < self.batches.most_unwritten()
+        if in_flight.rows_writing() >= self.batches.most_unwritten() {
+            return 0;
+        }
+        let most = self.batches.max_in_flight();
+        most.saturating_sub(in_flight.fetching())
     }
 
-    fn hand_out(&mut self, now: Timestamp) {
+    /// Hands out what there are credits and slots for; answers for how many
+    /// more there were no slots.
+    fn hand_out(&mut self, now: Timestamp) -> usize {
         if now < self.pause_until && self.pause_until <= now.plus(POOL_PAUSE) {
-            return;
+            return 0;
         }
-        while self.has_credit() {
+        while self.credit() > 0 {
+            let Some(slot) = self.slots.try_take() else {
+                let waits = self.batches.has_work(now);
+                return if waits { self.credit() } else { 0 };
+            };
             let Some(work) = self.batches.next_work(now) else {
+                slot.return_unused();
                 break;
             };
-            let ticket = self.parts.in_flight.open(WorkId::Batches {
+            let id = WorkId::Batches {
                 ledger: work.ledger.clone(),
                 service_id: work.service_id.clone(),
                 seqs: work.batches.iter().map(|batch| batch.seq).collect(),
-            });
+            };
             let fetch = Fetch {
                 work: Work::Batches(Arc::new(work)),
-                ticket,
+                ticket: self.parts.in_flight.open(id, slot),
             };
             if self.parts.fetchers.post(fetch).is_err() {
                 // The pool is being restarted; the ticket comes back by itself.
@@ -180,6 +200,7 @@ impl Scheduler {
                 break;
             }
         }
+        0
     }
 
     fn read(&self, ctx: &mut Context<Self>, want: Want) {
@@ -283,6 +304,12 @@ impl Actor for Scheduler {
             async move { in_flight.bell().await }
         };
         on_each(ctx, returned, Self::turn);
+        let bell = self.slots.bell();
+        let slot_free = move || {
+            let bell = bell.clone();
+            async move { bell.notified().await }
+        };
+        on_each(ctx, slot_free, Self::turn);
         let holdings = self.parts.holdings.clone();
         let changes = futures_util::stream::unfold(holdings, |mut holdings| async move {
             holdings.changed().await.ok()?;

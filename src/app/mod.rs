@@ -5,9 +5,11 @@ mod drain;
 mod error;
 mod lock;
 mod reload;
+mod resources;
 mod wiring;
 
 pub use error::AppError;
+pub use resources::Resources;
 pub use wiring::{Ready, StopHandle};
 
 use crate::config::{ConfigErrors, Loaded};

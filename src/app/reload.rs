@@ -1,5 +1,6 @@
 //! Settings, handed to each service: only what changed for it.
 
+use super::resources::Resources;
 use crate::actors::{LeaseSettings, SchedulerSettings, UpdaterSettings};
 use crate::config::{self, HttpSettings, LedgerSettings, Loaded, RetentionSettings, Settings};
 use crate::leases::batches_lease;
@@ -17,6 +18,7 @@ pub(super) struct SettingsFan {
     pub(super) updater: SettingsUpdater<UpdaterSettings>,
     pub(super) leases: SettingsUpdater<LeaseSettings>,
     pub(super) retention: SettingsUpdater<RetentionSettings>,
+    pub(super) resources: Resources,
 }
 
 /// How much of a reload was applied.
@@ -28,13 +30,14 @@ pub(super) enum Applied {
 }
 
 impl SettingsFan {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, resources: Resources) -> Self {
         Self {
             scheduler: SettingsUpdater::new(scheduler(settings)),
             ledgers: SettingsUpdater::new(settings.ledgers.clone()),
             updater: SettingsUpdater::new(updater(settings)),
             leases: SettingsUpdater::new(leases(settings)),
             retention: SettingsUpdater::new(settings.retention.clone()),
+            resources,
         }
     }
 
@@ -65,6 +68,7 @@ impl SettingsFan {
         if old.log != settings.log {
             telemetry::apply_log_settings(&settings.log);
         }
+        self.resources.configure(&settings);
         // Clients first, so that new work finds them.
         self.ledgers.update(settings.ledgers.clone());
         self.updater.update(updater(&settings));

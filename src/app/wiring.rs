@@ -4,13 +4,14 @@
 use super::drain::drain;
 use super::lock::DatabaseLock;
 use super::reload::{Applied, SettingsFan};
+use super::resources::Resources;
 use super::{AppError, Launch, Reloader};
 use crate::actors::{
     Beating, FetcherPool, FetcherPoolParts, Housekeeper, HousekeeperParts, LeaseKeeper,
     LeaseKeeperParts, Scheduler, SchedulerParts, StateSaver, StateSaverParts, Supervisor, Updater,
     UpdaterParts,
 };
-use crate::config::{DatabaseLocation, Settings};
+use crate::config::{DatabaseLocation, Settings, owners};
 use crate::flows::batches::{BatchesHealth, BatchesView};
 use crate::http::{self, HttpState, ReloadReport};
 use crate::leases::Holdings;
@@ -54,6 +55,8 @@ pub struct Ready {
     pub stop: StopHandle,
     /// Its services, for tests of supervision.
     pub watchdog: Watchdog,
+    /// What it shares out, for tests of that.
+    pub resources: Resources,
 }
 
 /// Stops a server from inside the process, as SIGTERM would.
@@ -140,7 +143,9 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         )),
     };
     let holder: Arc<str> = holder_name().into();
-    let fan = Arc::new(SettingsFan::new(&settings));
+    let resources = Resources::new(&settings, &store);
+    let share_of = |owner| store.sharing(&resources.database, owner);
+    let fan = Arc::new(SettingsFan::new(&settings, resources.clone()));
     let watchdog = Watchdog::new(runtime.clone());
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
@@ -169,10 +174,11 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let save = saver.intercom::<SaveStates>()?;
 
     let scheduler_parts = SchedulerParts {
-        store: store.clone(),
+        store: share_of(owners::SCHEDULER),
         settings: fan.scheduler.reader(),
         fetchers: fetchers.intercom::<Fetch>()?,
         in_flight: in_flight.clone(),
+        fetch_slots: resources.fetch.clone(),
         holdings: holdings.clone(),
         health,
         draining: draining_reader.clone(),
@@ -184,7 +190,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     };
     let updater_parts = UpdaterParts {
         batches: BatchWriter {
-            store: store.clone(),
+            store: share_of(owners::UPDATER),
             holder: holder.to_string(),
         },
         settings: fan.updater.reader(),
@@ -196,11 +202,11 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         },
     };
     let saver_parts = StateSaverParts {
-        store: store.clone(),
+        store: share_of(owners::UPKEEP),
         states: vec![health_copy],
     };
     let lease_parts = LeaseKeeperParts {
-        store: store.clone(),
+        store: share_of(owners::LEASES),
         holder: holder.clone(),
         alone: store.is_sqlite(),
         settings: fan.leases.reader(),
@@ -209,7 +215,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         beating: beating.clone(),
     };
     let house_parts = HousekeeperParts {
-        store: store.clone(),
+        store: share_of(owners::UPKEEP),
         settings: fan.retention.reader(),
     };
 
@@ -243,7 +249,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let (settings_sender, settings_reader) = watch::channel(Arc::new(settings));
     let (reload_sender, reload_report) = watch::channel(ReloadReport::default());
     let state = HttpState {
-        store: store.clone(),
+        store: share_of(owners::HTTP),
         settings: settings_reader,
         batches: view,
         services: {
@@ -256,6 +262,10 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                 ledger: Some(ledger.to_owned()),
             }));
         }),
+        resources: {
+            let resources = resources.clone();
+            Arc::new(move || resources.status())
+        },
         metrics: Arc::new(telemetry::render_metrics),
         reload: reload_report,
         draining: draining_reader,
@@ -273,12 +283,13 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             http_addr,
             stop,
             watchdog: watchdog.clone(),
+            resources: resources.clone(),
         });
     }
 
     let engine = Engine {
         watchdog,
-        store,
+        store: store.sharing(&resources.database, owners::LEASES),
         holder,
         in_flight,
         drain: drain_line,

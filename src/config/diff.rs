@@ -30,6 +30,7 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         server,
         log,
         batches,
+        resources,
         retention,
         ledgers,
     } = old;
@@ -40,6 +41,7 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         ("server", *server != new.server),
         ("log", *log != new.log),
         ("batches", *batches != new.batches),
+        ("resources", *resources != new.resources),
         ("retention", *retention != new.retention),
     ];
     diff.sections = changed(sections);

@@ -9,6 +9,7 @@ use super::forms::{
 };
 use super::ledgers::ledgers;
 use super::reader::Reader;
+use super::resources::resources;
 use super::section::Section;
 use super::settings::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LogFormat,
@@ -22,12 +23,13 @@ use std::time::Duration;
 use toml_edit::TableLike;
 
 /// Every section.
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     "database",
     "http",
     "server",
     "log",
     "batches",
+    "resources",
     "retention",
     "ledgers",
 ];
@@ -53,6 +55,9 @@ pub(super) fn settings<'d>(
     let server = reader.section(root, "server", server);
     let log = reader.section(root, "log", log);
     let batches = reader.section(root, "batches", batches);
+    let resources = reader.section(root, "resources", |section| {
+        resources(section, batches.as_ref(), database.as_ref())
+    });
     let retention = reader.section(root, "retention", retention);
     let ledgers = ledgers(reader, root, base);
     reader.refuse_unknown(root, &SECTIONS);
@@ -62,6 +67,7 @@ pub(super) fn settings<'d>(
         server: server?,
         log: log?,
         batches: batches?,
+        resources: resources?,
         retention: retention?,
         ledgers: ledgers?,
     })

@@ -22,6 +22,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         api::intake::revive,
         api::overview::list_ledgers,
         api::overview::list_services,
+        api::resources::list_resources,
         health::livez,
         health::readyz,
         metrics::metrics,

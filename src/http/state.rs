@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::flows::batches::BatchesView;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
-use crate::watchdog::ServiceStatus;
+use crate::watchdog::{ResourceStatus, ServiceStatus};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -35,6 +35,8 @@ pub struct HttpState {
     pub batches: watch::Receiver<Arc<BatchesView>>,
     /// Asks the watchdog how its services are.
     pub services: Arc<dyn Fn() -> Vec<ServiceStatus> + Send + Sync>,
+    /// Asks who has and who waits for how much of what is shared out.
+    pub resources: Arc<dyn Fn() -> Vec<ResourceStatus> + Send + Sync>,
     /// Tells the Scheduler that batches of a ledger are due now.
     pub wake: Arc<dyn Fn(&str) + Send + Sync>,
     /// Renders the metrics in Prometheus' text format.

@@ -10,6 +10,7 @@ mod leases;
 mod migrate;
 mod postgres;
 mod schema;
+mod slots;
 mod states;
 
 pub use batches_due::{
@@ -21,11 +22,13 @@ pub use batches_read::{
 pub use batches_write::{NewBatch, Tracked};
 pub use error::StoreError;
 pub use leases::{LeaseRow, LeaseStake};
+pub use slots::DatabaseSlots;
 pub use states::SavedState;
 
 use crate::config::{DatabaseLocation, DatabaseSettings};
 use batches_write::TransactionKey;
 use connection::{Lent, Pools};
+use slots::Access;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,6 +37,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Store {
     pools: Pools,
     settings: Arc<DatabaseSettings>,
+    /// Where connections are shared out among owners; `None` where there is
+    /// one user only (the command line).
+    access: Option<Access>,
     /// How far the search for transactions without a batch has come.
     orphans_after: Arc<Mutex<TransactionKey>>,
 }
@@ -65,6 +71,7 @@ impl Store {
         Ok(Self {
             pools: Pools::build(settings)?,
             settings: Arc::new(settings.clone()),
+            access: None,
             orphans_after: Arc::default(),
         })
     }
@@ -114,11 +121,19 @@ impl Store {
     }
 
     async fn reader(&self) -> Result<Lent, StoreError> {
-        self.pools.reader().await
+        let slot = match &self.access {
+            Some(access) => Some(access.reader().await?),
+            None => None,
+        };
+        Ok(Lent::new(self.pools.reader().await?, slot))
     }
 
     async fn writer(&self) -> Result<Lent, StoreError> {
-        self.pools.writer().await
+        let slot = match &self.access {
+            Some(access) => Some(access.writer().await?),
+            None => None,
+        };
+        Ok(Lent::new(self.pools.writer().await?, slot))
     }
 
     /// Runs `work` to its end in a task of its own, so that a caller that goes

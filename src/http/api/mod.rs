@@ -4,6 +4,7 @@ pub(super) mod batches;
 mod check;
 pub(super) mod intake;
 pub(super) mod overview;
+pub(super) mod resources;
 
 pub(super) use batches::{
     BatchDetail, ListQuery, OneQuery, detail, parse_filter, read_query, write_cursor,

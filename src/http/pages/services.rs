@@ -2,6 +2,7 @@
 
 use super::format::{Tone, ago, badge, cut, short_span, thousands};
 use super::layout::Page;
+use super::resources;
 use crate::http::state::Http;
 use crate::time::Timestamp;
 use crate::watchdog::{ServiceState, ServiceStatus};
@@ -19,6 +20,7 @@ pub(in crate::http) async fn services(http: web::Data<Http>, request: HttpReques
         h2 { "Intercoms" }
         p.lead { "Messages between services, by the service they go to." }
         (intercoms(&services))
+        (resources::section(&(http.state.resources)()))
     };
     Page::new("Services", "/services", live).respond(&http, &request)
 }

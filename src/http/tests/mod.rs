@@ -4,6 +4,7 @@ mod api;
 mod health;
 mod openapi;
 mod pages;
+mod resources;
 
 use super::server::app;
 use super::testing::Fixture;

@@ -136,10 +136,6 @@ impl Shares {
         self.accounts[owner].used
     }
 
-    pub(super) fn wanted(&self, owner: usize) -> usize {
-        self.accounts[owner].wanted
-    }
-
     /// Free slots that are set aside for an owner by the last [`Self::assign`].
     pub(super) fn reserved(&self, owner: usize) -> usize {
         self.accounts[owner].reserved

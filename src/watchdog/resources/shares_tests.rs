@@ -16,6 +16,10 @@ fn shares(capacity: usize, of: &[(u32, usize, u8)]) -> Shares {
 }
 
 impl Shares {
+    fn wanted(&self, owner: usize) -> usize {
+        self.accounts[owner].wanted
+    }
+
     fn total_used(&self) -> usize {
         self.accounts.iter().map(|account| account.used).sum()
     }
