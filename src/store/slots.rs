@@ -115,3 +115,50 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DatabaseLocation, Synchronous};
+
+    fn slots(connections: usize, is_sqlite: bool) -> DatabaseSlots {
+        let settings = DatabaseSettings {
+            location: DatabaseLocation::Sqlite("unused.db".into()),
+            schema: "highwater".to_owned(),
+            connections,
+            synchronous: Synchronous::Full,
+        };
+        DatabaseSlots::new(&settings, is_sqlite)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_and_says_whose_share_is_too_small() {
+        let slots = slots(1, false);
+        let http = Access::new(slots.clone(), "http");
+        let held = http.writer().await.unwrap();
+        let error = http.reader().await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        insta::assert_snapshot!(error, @"the database is out of reach: no connection was free for http within 10 s; the database is slow, or database.connections and the share in [resources.database] are too small");
+        drop(held);
+        assert!(http.reader().await.is_ok());
+        assert_eq!(slots.status()[0].owners[0].waiting, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_sqlite_who_writes_holds_up_no_reader() {
+        let slots = slots(1, true);
+        slots.configure(&[(
+            "http",
+            Share {
+                minimum: 5,
+                ..Share::default()
+            },
+        )]);
+        let http = Access::new(slots.clone(), "http");
+        let (_reader, _writer) = (http.reader().await.unwrap(), http.writer().await.unwrap());
+        let shown = slots.status();
+        let names: Vec<&str> = shown.iter().map(|status| status.name.as_str()).collect();
+        assert_eq!(names, ["database", "database_writer"]);
+        assert_eq!(shown[1].owners[0].minimum, 1, "its turn, and no more");
+    }
+}

@@ -1,7 +1,7 @@
 //! A server in this process, on a database of its own, for the tests of its life.
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
-use highwater::app::{self, AppError, Launch, Ready, StopHandle};
+use highwater::app::{self, AppError, Launch, Ready, Resources, StopHandle};
 use highwater::config::{self, LoadOptions};
 use highwater::ledgers::LedgerKind;
 use highwater::sim::{LedgerSim, SimHandle, SimOptions, SimStatus};
@@ -247,6 +247,7 @@ impl Api {
 pub(crate) struct Server {
     pub(crate) api: Api,
     pub(crate) watchdog: Watchdog,
+    pub(crate) resources: Resources,
     stop: StopHandle,
     thread: Option<JoinHandle<Result<(), AppError>>>,
 }
@@ -283,6 +284,7 @@ impl Server {
         Self {
             api: Api::new(format!("http://{}", ready.http_addr)),
             watchdog: ready.watchdog,
+            resources: ready.resources,
             stop: ready.stop,
             thread: Some(thread),
         }
