@@ -1,7 +1,7 @@
 //! The Scheduler: decides what is due now and hands it out against credits.
 //!
 //! In: [`Settled`] from the Updater, [`Wake`] from the API, leases, settings,
-//! returned tickets. Out: [`Fetch`] to the FetcherPool. It holds no rules of a
+//! returned tickets, fetch slots. Out: [`Fetch`] to the FetcherPool. It holds no rules of a
 //! flow: the flow's plan says what is due, in which order, and when next. On
 //! failure: the register of work in flight lives outside, so that the next
 //! Scheduler hands out nothing twice; the health of ledgers was saved.
@@ -11,7 +11,7 @@ mod state;
 pub use state::SchedulerState;
 
 use super::{follow_settings, on_each};
-use crate::config::{BatchesSettings, LedgerSettings};
+use crate::config::{BatchesSettings, LedgerSettings, owners};
 use crate::flows::batches::{self, BatchError, BatchesPlan, BatchesView};
 use crate::leases::Holdings;
 use crate::messages::{
@@ -21,7 +21,8 @@ use crate::messages::{
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 use crate::watchdog::{
-    Envelope, Intercom, LookupError, ServiceContext, SettingsReader, State, StateHandle,
+    Demand, Envelope, Intercom, LookupError, Resource, ServiceContext, SettingsReader, State,
+    StateHandle,
 };
 use actix::fut::{ActorStreamExt as _, wrap_future, wrap_stream};
 use actix::{Actor, ActorFutureExt as _, AsyncContext, Context, Handler, SpawnHandle};
@@ -56,6 +57,8 @@ pub struct SchedulerParts {
     pub store: Store,
     /// All work in flight.
     pub in_flight: InFlight,
+    /// Fetch slots, owned by flows: one for each piece of work on the network.
+    pub fetch_slots: Resource,
     /// Leases held.
     pub holdings: watch::Receiver<Arc<Holdings>>,
     /// Whether the server drains, also for a Scheduler built meanwhile.
@@ -74,6 +77,8 @@ pub struct Scheduler {
     /// Health of ledgers, kept across restarts.
     state: StateHandle<SchedulerState>,
     batches: BatchesPlan,
+    /// What the batch flow wants of the fetch slots.
+    slots: Demand,
     draining: bool,
     /// No work is handed out before then: the FetcherPool is away.
     pause_until: Timestamp,
@@ -113,6 +118,7 @@ impl Scheduler {
             }
         }
         let draining = *parts.draining.borrow();
+        let slots = parts.fetch_slots.owner(owners::BATCHES).demand();
         Ok(Self {
             context,
             parts,
@@ -120,6 +126,7 @@ impl Scheduler {
             fetchers,
             state,
             batches: plan,
+            slots,
             draining,
             pause_until: Timestamp::default(),
             timer: None,
@@ -133,12 +140,14 @@ impl Scheduler {
         self.context.progress();
         let now = Timestamp::now();
         self.take_news(now);
+        let mut wanted = 0;
         if !self.draining {
             for query in self.batches.wants(now) {
                 self.read(ctx, Want::Batches(query));
             }
-            self.hand_out(now);
+            wanted = self.hand_out(now);
         }
+        self.slots.want(wanted);
         self.arm(ctx, now);
     }
 
@@ -172,30 +181,40 @@ impl Scheduler {
         }
     }
 
-    /// Whether one more piece of work may go out: bounded by what is on the
+    /// How many more pieces of work may go out: bounded by what is on the
     /// network, and by what waits to be written.
-    fn has_credit(&self) -> bool {
+    fn credit(&self) -> usize {
         let in_flight = &self.parts.in_flight;
-        in_flight.fetching() < self.batches.max_in_flight()
-            && in_flight.rows_writing() < self.batches.most_unwritten()
+        if in_flight.rows_writing() >= self.batches.most_unwritten() {
+            return 0;
+        }
+        let most = self.batches.max_in_flight();
+        most.saturating_sub(in_flight.fetching())
     }
 
-    fn hand_out(&mut self, now: Timestamp) {
+    /// Hands out what there are credits and slots for; answers for how many
+    /// more there were no slots.
+    fn hand_out(&mut self, now: Timestamp) -> usize {
         if now < self.pause_until && self.pause_until <= now.plus(POOL_PAUSE) {
-            return;
+            return 0;
         }
-        while self.has_credit() {
+        while self.credit() > 0 {
+            let Some(slot) = self.slots.try_take() else {
+                let waits = self.batches.has_work(now);
+                return if waits { self.credit() } else { 0 };
+            };
             let Some(work) = self.batches.next_work(now) else {
+                slot.return_unused();
                 break;
             };
-            let ticket = self.parts.in_flight.open(WorkId::Batches {
+            let id = WorkId::Batches {
                 ledger: work.ledger.clone(),
                 service_id: work.service_id.clone(),
                 seqs: work.batches.iter().map(|batch| batch.seq).collect(),
-            });
+            };
             let fetch = Fetch {
                 work: Work::Batches(Arc::new(work)),
-                ticket,
+                ticket: self.parts.in_flight.open(id, slot),
             };
             if self.fetchers.post(fetch).is_err() {
                 // The pool is being restarted; the ticket comes back by itself.
@@ -203,6 +222,7 @@ impl Scheduler {
                 break;
             }
         }
+        0
     }
 
     fn read(&self, ctx: &mut Context<Self>, want: Want) {
@@ -376,6 +396,12 @@ impl Actor for Scheduler {
             async move { in_flight.bell().await }
         };
         on_each(ctx, returned, Self::turn);
+        let bell = self.slots.bell();
+        let slot_free = move || {
+            let bell = bell.clone();
+            async move { bell.notified().await }
+        };
+        on_each(ctx, slot_free, Self::turn);
         let holdings = self.parts.holdings.clone();
         let changes = futures_util::stream::unfold(holdings, |mut holdings| async move {
             holdings.changed().await.ok()?;

@@ -5,12 +5,13 @@ use super::drain::drain;
 use super::live::Live;
 use super::lock::DatabaseLock;
 use super::reload::limits;
+use super::resources::Resources;
 use super::services::{Parts, register};
 use super::{AppError, Launch, states};
 use crate::actors::{
     Beating, HousekeeperParts, LeaseKeeperParts, SchedulerParts, StateSaverParts, UpdaterParts,
 };
-use crate::config::{DatabaseLocation, Settings};
+use crate::config::{DatabaseLocation, Settings, owners};
 use crate::flows::batches::BatchesView;
 use crate::http::{self, HttpState};
 use crate::leases::Holdings;
@@ -40,6 +41,8 @@ pub struct Ready {
     pub stop: StopHandle,
     /// The capability to control it: services, settings, the process.
     pub query: WatchdogQuery,
+    /// What it shares out, for tests of that.
+    pub resources: Resources,
 }
 
 /// Stops a server from inside the process, as SIGTERM would.
@@ -130,7 +133,9 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let watchdog = query.watchdog().clone();
     query.configure(limits(&settings));
     query.remember(states::remembered(&saved));
-    let mut live = Live::new(config, reload, query.clone());
+    let resources = Resources::new(&settings, store.is_sqlite());
+    let share_of = |owner| store.sharing(&resources.database, owner);
+    let mut live = Live::new(config, reload, query.clone(), resources.clone());
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
@@ -142,15 +147,16 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         &settings,
         Parts {
             scheduler: SchedulerParts {
-                store: store.clone(),
+                store: share_of(owners::SCHEDULER),
                 in_flight: in_flight.clone(),
+                fetch_slots: resources.fetch.clone(),
                 holdings: holdings.clone(),
                 draining: draining_reader.clone(),
                 view: Arc::new(view_sender),
             },
             updater: UpdaterParts {
                 batches: BatchWriter {
-                    store: store.clone(),
+                    store: share_of(owners::UPDATER),
                     holder: holder.to_string(),
                 },
                 writers: if store.is_sqlite() {
@@ -160,14 +166,14 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                 },
             },
             saver: StateSaverParts {
-                store: store.clone(),
+                store: share_of(owners::UPKEEP),
                 states: {
                     let query = query.clone();
                     Arc::new(move || query.states())
                 },
             },
             leases: LeaseKeeperParts {
-                store: store.clone(),
+                store: share_of(owners::LEASES),
                 holder: holder.clone(),
                 alone: store.is_sqlite(),
                 holdings: Arc::new(holdings_sender),
@@ -175,7 +181,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                 beating: beating.clone(),
             },
             house: HousekeeperParts {
-                store: store.clone(),
+                store: share_of(owners::UPKEEP),
             },
         },
     )?;
@@ -191,7 +197,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let http_addr = listener.local_addr().map_err(failed)?;
     let settings_reader = live.settings();
     let state = HttpState {
-        store: store.clone(),
+        store: share_of(owners::HTTP),
         settings: settings_reader.clone(),
         batches: view,
         services: {
@@ -208,6 +214,10 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                 ledger: Some(ledger.to_owned()),
             }));
         }),
+        resources: {
+            let resources = resources.clone();
+            Arc::new(move || resources.status())
+        },
         metrics: Arc::new(telemetry::render_metrics),
         reload: live.report(),
         draining: draining_reader,
@@ -226,12 +236,13 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             http_addr,
             stop,
             query: query.clone(),
+            resources: resources.clone(),
         });
     }
 
     let engine = Engine {
         query: query.clone(),
-        store,
+        store: store.sharing(&resources.database, owners::LEASES),
         holder,
         in_flight,
         drain: drain_line,

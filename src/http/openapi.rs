@@ -23,6 +23,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         api::overview::list_ledgers,
         api::overview::list_services,
         api::states::list_states,
+        api::resources::list_resources,
         health::livez,
         health::readyz,
         metrics::metrics,

@@ -40,7 +40,7 @@ const fn post(path: &'static str, access: Access, handler: fn(Route) -> Route) -
 }
 
 /// All routes.
-pub(super) static ENDPOINTS: [Endpoint; 21] = [
+pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/v1/batches", Access::Read, |r| {
         r.to(api::batches::list_batches)
     }),
@@ -62,6 +62,9 @@ pub(super) static ENDPOINTS: [Endpoint; 21] = [
     }),
     get("/v1/states", Access::Read, |r| {
         r.to(api::states::list_states)
+    }),
+    get("/v1/resources", Access::Read, |r| {
+        r.to(api::resources::list_resources)
     }),
     get("/livez", Access::Open, |r| r.to(health::livez)),
     get("/readyz", Access::Open, |r| r.to(health::readyz)),

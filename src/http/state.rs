@@ -7,7 +7,7 @@ use crate::config::Settings;
 use crate::flows::batches::BatchesView;
 use crate::store::{AsideState, Store, StoreError};
 use crate::time::Timestamp;
-use crate::watchdog::{StateStatus, WatchdogStatus};
+use crate::watchdog::{ResourceStatus, StateStatus, WatchdogStatus};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -50,6 +50,8 @@ pub struct HttpState {
     pub services: Arc<dyn Fn() -> WatchdogStatus + Send + Sync>,
     /// How the soft state of services is kept.
     pub states: Arc<dyn Fn() -> Vec<StateStatus> + Send + Sync>,
+    /// Asks who has and who waits for how much of what is shared out.
+    pub resources: Arc<dyn Fn() -> Vec<ResourceStatus> + Send + Sync>,
     /// Tells the Scheduler that batches of a ledger are due now.
     pub wake: Arc<dyn Fn(&str) + Send + Sync>,
     /// Renders the metrics in Prometheus' text format.

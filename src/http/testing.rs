@@ -4,8 +4,8 @@
 use super::state::{Http, HttpState, ReloadReport};
 use crate::config::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
-    LedgerSettings, LogFormat, LogSettings, Range, RetentionSettings, ServerSettings, Settings,
-    Synchronous, WatchdogSettings,
+    LedgerSettings, LogFormat, LogSettings, Range, ResourcesSettings, RetentionSettings,
+    ServerSettings, Settings, Synchronous, WatchdogSettings,
 };
 use crate::flows::batches::{
     BatchesView, BreakerPosition, LedgerTotals, LedgerView, ServiceTrouble,
@@ -13,7 +13,10 @@ use crate::flows::batches::{
 use crate::ledgers::LedgerKind;
 use crate::store::Store;
 use crate::time::Timestamp;
-use crate::watchdog::{IntercomStats, ServiceState, ServiceStatus, StateStatus, WatchdogStatus};
+use crate::watchdog::{
+    IntercomStats, OwnerStatus, ResourceStatus, ServiceState, ServiceStatus, StateStatus,
+    WatchdogStatus,
+};
 use actix_web::web;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -80,6 +83,11 @@ pub(super) fn settings() -> Settings {
             max_in_flight: 64,
             commit_interval: Duration::from_millis(5),
             commit_rows: 5000,
+        },
+        resources: ResourcesSettings {
+            fetch_slots: 256,
+            fetch: Vec::new(),
+            database: Vec::new(),
         },
         retention: RetentionSettings {
             settled_batches: Duration::from_secs(30 * 86_400),
@@ -163,6 +171,29 @@ pub(super) fn state_status() -> StateStatus {
     }
 }
 
+/// A resource that somebody waits for.
+pub(super) fn resource(name: &str) -> ResourceStatus {
+    ResourceStatus {
+        name: name.into(),
+        capacity: 8,
+        used: 8,
+        owners: vec![OwnerStatus {
+            owner: "http".into(),
+            weight: 2,
+            minimum: 1,
+            priority: 0,
+            entitlement: 3,
+            used: 8,
+            lent: 5,
+            waiting: 1234,
+            taken_total: 4000,
+            waits_total: 400,
+            wait_seconds_total: 2.0,
+            wait_longest_seconds: 0.25,
+        }],
+    }
+}
+
 /// A state with handles to change what handlers see.
 pub(super) struct Fixture {
     pub(super) http: web::Data<Http>,
@@ -216,6 +247,7 @@ impl Fixture {
                 ..WatchdogStatus::default()
             }),
             states: Arc::new(move || kept.lock().unwrap().clone()),
+            resources: Arc::new(|| vec![resource("database")]),
             wake: Arc::new(move |ledger| waking.lock().unwrap().push(ledger.to_owned())),
             metrics: Arc::new(|| "# TYPE highwater_x_total counter\nhighwater_x_total 1".into()),
             reload: reload_reader,

@@ -23,6 +23,8 @@ mod poison;
 mod pruning;
 mod recordings;
 mod replay;
+mod resource_database;
+mod resource_fetch;
 mod rude_ledgers;
 mod settle;
 mod sharing;

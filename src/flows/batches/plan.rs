@@ -181,6 +181,11 @@ impl BatchesPlan {
         None
     }
 
+    /// Whether there is a next piece of work.
+    pub fn has_work(&self, now: Timestamp) -> bool {
+        self.ledgers.iter().any(|ledger| ledger.has_work(now))
+    }
+
     /// The network work of a piece of work is over: its connection is free.
     pub fn fetched(&mut self, ledger: &str, service_id: &str) {
         if let Some(ledger) = self.ledger_mut(ledger) {

@@ -6,6 +6,7 @@ mod batches;
 mod format;
 mod layout;
 mod login;
+mod resources;
 mod services;
 mod states;
 mod status;

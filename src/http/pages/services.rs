@@ -2,6 +2,7 @@
 
 use super::format::{Tone, ago, badge, cut, short_span, thousands};
 use super::layout::Page;
+use super::resources;
 use crate::http::state::Http;
 use crate::time::Timestamp;
 use crate::watchdog::{ServiceState, ServiceStatus, WatchdogStatus};
@@ -22,6 +23,7 @@ pub(in crate::http) async fn services(http: web::Data<Http>, request: HttpReques
         h2 { "Intercoms" }
         p.lead { "Messages between services, by pair. Propagation is the time from sending to handling." }
         (intercoms(services))
+        (resources::section(&(http.state.resources)()))
         (saved)
     };
     Page::new("Services", "/services", live).respond(&http, &request)

@@ -4,6 +4,7 @@ mod api;
 mod health;
 mod openapi;
 mod pages;
+mod resources;
 mod states;
 
 use super::server::app;

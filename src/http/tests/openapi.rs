@@ -97,6 +97,7 @@ async fn samples_have_the_documented_fields() {
         ("LedgerList", fixture.get("/v1/ledgers").await.json()),
         ("ServiceList", fixture.get("/v1/services").await.json()),
         ("StateList", states),
+        ("ResourceList", fixture.get("/v1/resources").await.json()),
         ("ReadyBody", fixture.get("/readyz").await.json()),
     ];
     for (schema, sample) in samples {
