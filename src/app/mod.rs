@@ -4,6 +4,7 @@
 mod drain;
 mod error;
 mod lock;
+mod notify;
 mod reload;
 mod states;
 mod wiring;

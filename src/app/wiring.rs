@@ -1,8 +1,9 @@
 //! Builds the parts and wires them: the register of services, who talks to
 //! whom, settings, states, leases and HTTP.
 
-use super::drain::drain;
+use super::drain::{AFTER_FETCHES, drain};
 use super::lock::DatabaseLock;
+use super::notify::Notifier;
 use super::reload::{Applied, SettingsFan};
 use super::{AppError, Launch, Reloader, states};
 use crate::actors::{
@@ -18,7 +19,9 @@ use crate::messages::{Commit, Drain, Fetch, Flush, InFlight, SaveStates, Settled
 use crate::store::{BatchWriter, Store};
 use crate::telemetry;
 use crate::time::Timestamp;
-use crate::watchdog::{Intercom, Keeper, Registration, StateSource, Watchdog};
+use crate::watchdog::{
+    Intercom, Keeper, Registration, ServiceState, ServiceStatus, StateSource, Watchdog,
+};
 use actix::Arbiter;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -127,6 +130,8 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let settings = config.settings;
     let stop = StopHandle::default();
     let mut signals = Signals::watch(stop.clone())?;
+    let notifier = Notifier::from_environment();
+    notifier.status("opening the database");
     let lock = match &settings.database.location {
         DatabaseLocation::Sqlite(path) => Some(DatabaseLock::acquire(path)?),
         DatabaseLocation::Postgres(_) => None,
@@ -270,6 +275,18 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let http = server.handle();
     actix_rt::spawn(server);
     tracing::info!(http.listen = %http_addr, database.location = %store.location(), server.holder = %holder, "ready");
+    let serving = format!("serving http://{http_addr}");
+    notifier.ready(&serving);
+    let alive = {
+        let (notifier, watchdog) = (notifier.clone(), watchdog.clone());
+        let healthy = move || {
+            let failed =
+                |service: &ServiceStatus| service.critical && service.state == ServiceState::Failed;
+            !watchdog.status().iter().any(failed)
+        };
+        // On the main thread: while that is blocked, nothing is fed.
+        actix_rt::spawn(async move { notifier.keep_alive(healthy).await })
+    };
     if let Some(on_ready) = on_ready {
         on_ready(Ready {
             http_addr,
@@ -298,10 +315,13 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         reload.as_ref(),
         &settings_sender,
         &reload_sender,
+        &notifier,
+        &serving,
     )
     .await;
     tracing::info!(signal = told, "draining");
     let shutdown_timeout = settings_sender.borrow().server.shutdown_timeout;
+    notifier.stopping(&format!("draining ({told})"));
     let engine = Engine {
         shutdown_timeout,
         ..engine
@@ -310,7 +330,9 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let result = tokio::select! {
         result = drain(&engine) => result,
         () = again => Err(AppError::CutShort("told to stop a second time".to_owned())),
+        never = notifier.draining(shutdown_timeout + AFTER_FETCHES) => match never {},
     };
+    alive.abort();
     root.abort();
     engine.store.close();
     engine_arbiter.stop();
@@ -331,13 +353,17 @@ async fn obey(
     reload: Option<&Reloader>,
     settings: &watch::Sender<Arc<Settings>>,
     report: &watch::Sender<ReloadReport>,
+    notifier: &Notifier,
+    serving: &str,
 ) -> &'static str {
     loop {
         match signals.next().await {
             Told::Stop(word) => return word,
             Told::Reload => {
+                notifier.reloading();
                 let Some(reload) = reload else {
                     tracing::warn!("SIGHUP is ignored: there is no configuration file");
+                    notifier.ready(serving);
                     continue;
                 };
                 let mut told = ReloadReport {
@@ -356,6 +382,12 @@ async fn obey(
                         tracing::error!(problem = %errors, "the reload changed nothing");
                         told.problem = Some(errors.to_string());
                     }
+                }
+                match &told.problem {
+                    None => notifier.ready(serving),
+                    Some(problem) => notifier.ready(&format!(
+                        "{serving}; the last reload changed nothing: {problem}"
+                    )),
                 }
                 report.send_replace(told);
             }

@@ -28,3 +28,4 @@ mod sql_intake;
 mod states;
 mod states_kept;
 mod support;
+mod systemd;
