@@ -12,7 +12,6 @@ use sd_notify::NotifyState;
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io;
-use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
@@ -158,7 +157,7 @@ fn send(socket: &UnixDatagram, message: &str) {
 /// Sockets connected to that address: a path, or `@` and an abstract name.
 fn connect(address: &OsStr) -> io::Result<Link> {
     let address = match address.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
+        Some(name) => abstract_address(name)?,
         None if Path::new(address).is_absolute() => SocketAddr::from_pathname(address)?,
         None => {
             let expected = "expected an absolute path, or @ and a name";
@@ -174,6 +173,18 @@ fn connect(address: &OsStr) -> io::Result<Link> {
     patient.set_write_timeout(Some(PATIENCE))?;
     prompt.set_nonblocking(true)?;
     Ok(Link { patient, prompt })
+}
+
+#[cfg(target_os = "linux")]
+fn abstract_address(name: &[u8]) -> io::Result<SocketAddr> {
+    use std::os::linux::net::SocketAddrExt as _;
+    SocketAddr::from_abstract_name(name)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn abstract_address(_: &[u8]) -> io::Result<SocketAddr> {
+    let none = "only Linux has abstract sockets";
+    Err(io::Error::new(io::ErrorKind::Unsupported, none))
 }
 
 /// A line break would begin another variable.

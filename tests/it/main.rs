@@ -28,4 +28,5 @@ mod sql_intake;
 mod states;
 mod states_kept;
 mod support;
+#[cfg(target_os = "linux")]
 mod systemd;
