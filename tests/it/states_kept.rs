@@ -64,7 +64,7 @@ async fn a_failing_ledger_is_not_hammered_after_kill_9() {
     let sim = failing_ledger();
     let database = Database::sqlite();
     let sections = format!(
-        "[batches]\npoll_interval = \"100ms\"\nbackoff = {{ min = \"200ms\", max = \"5min\" }}\n{}",
+        "[batches]\npoll_interval = \"100ms\"\nbackoff = {{ min = \"300ms\", max = \"5min\" }}\n{}",
         section("trace", &sim)
     );
     let place = Installation::new(&database, "server", &sections);
@@ -99,7 +99,7 @@ async fn a_failing_ledger_is_not_hammered_after_kill_9() {
 
     // Killed within the second in which what was learnt is not saved yet: the
     // last failure is forgotten and not the ones before. A ledger without a
-    // memory would be asked five times in these three seconds, at least.
+    // memory would be asked four times in these three seconds, at least.
     server.kill9();
     let asked = sim.stats().requests;
     let server = place.serve().await;
