@@ -9,6 +9,7 @@ mod forms;
 mod hint;
 mod ledgers;
 mod load;
+mod log;
 mod reader;
 mod scalar;
 mod section;
@@ -26,6 +27,6 @@ pub use load::{LoadOptions, Loaded, load, parse};
 pub use reader::Entry;
 pub use settings::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
-    LedgerSettings, LogFormat, LogSettings, PostgresUrl, Range, RetentionSettings, ServerSettings,
-    Settings, Synchronous,
+    LedgerSettings, LogFileSettings, LogFormat, LogRotation, LogSettings, PostgresUrl, Range,
+    RetentionSettings, ServerSettings, Settings, Synchronous, TraceSettings,
 };

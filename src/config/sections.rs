@@ -5,14 +5,15 @@
 //! the keys with config/highwater.toml.
 
 use super::forms::{
-    DAY, count, database_url, duration, file, identifier, log_filter, size, socket_address, word,
+    DAY, count, database_url, duration, file, identifier, size, socket_address, word,
 };
 use super::ledgers::ledgers;
+use super::log::log;
 use super::reader::Reader;
 use super::section::Section;
 use super::settings::{
-    BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LogFormat,
-    LogSettings, Range, RetentionSettings, ServerSettings, Settings, Synchronous,
+    BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, Range,
+    RetentionSettings, ServerSettings, Settings, Synchronous,
 };
 use super::tokens::{self, TokenFile};
 use bytesize::ByteSize;
@@ -51,7 +52,7 @@ pub(super) fn settings<'d>(
     let database = reader.section(root, "database", |section| database(section, base));
     let http = reader.section(root, "http", |section| http(section, base));
     let server = reader.section(root, "server", server);
-    let log = reader.section(root, "log", log);
+    let log = reader.section(root, "log", |section| log(section, base));
     let batches = reader.section(root, "batches", batches);
     let retention = reader.section(root, "retention", retention);
     let ledgers = ledgers(reader, root, base);
@@ -137,16 +138,6 @@ fn server(s: &mut Section<'_, '_>) -> Option<ServerSettings> {
     Some(ServerSettings {
         shutdown_timeout: shutdown_timeout?,
         lease: lease?,
-    })
-}
-
-fn log(s: &mut Section<'_, '_>) -> Option<LogSettings> {
-    let filter = s.get("filter", "info", log_filter);
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let format = s.get("format", "text", word(formats));
-    Some(LogSettings {
-        filter: filter?,
-        format: format?,
     })
 }
 
