@@ -15,6 +15,7 @@ use crate::messages::{
     WorkId,
 };
 use crate::store::Store;
+use crate::telemetry::{TRACE_TARGET, as_i64};
 use crate::time::Timestamp;
 use crate::watchdog::{Envelope, Intercom, ServiceContext, SettingsReader, StateHandle};
 use actix::fut::{ActorStreamExt as _, wrap_future, wrap_stream};
@@ -165,6 +166,16 @@ impl Scheduler {
             let Some(work) = self.batches.next_work(now) else {
                 break;
             };
+            let span = tracing::info_span!(
+                target: TRACE_TARGET,
+                parent: None,
+                "work",
+                work.flow = "batches",
+                ledger.name = %work.ledger,
+                service.id = %work.service_id,
+                batches.count = as_i64(work.batches.len()),
+                work.outcome = tracing::field::Empty,
+            );
             let ticket = self.parts.in_flight.open(WorkId::Batches {
                 ledger: work.ledger.clone(),
                 service_id: work.service_id.clone(),
@@ -172,7 +183,7 @@ impl Scheduler {
             });
             let fetch = Fetch {
                 work: Work::Batches(Arc::new(work)),
-                ticket,
+                ticket: ticket.traced(span),
             };
             if self.parts.fetchers.post(fetch).is_err() {
                 // The pool is being restarted; the ticket comes back by itself.

@@ -1,7 +1,9 @@
 //! Settings, handed to each service: only what changed for it.
 
 use crate::actors::{LeaseSettings, SchedulerSettings, UpdaterSettings};
-use crate::config::{self, HttpSettings, LedgerSettings, Loaded, RetentionSettings, Settings};
+use crate::config::{
+    self, HttpSettings, LedgerSettings, Loaded, LogSettings, RetentionSettings, Settings,
+};
 use crate::leases::batches_lease;
 use crate::telemetry;
 use crate::watchdog::SettingsUpdater;
@@ -17,6 +19,7 @@ pub(super) struct SettingsFan {
     pub(super) updater: SettingsUpdater<UpdaterSettings>,
     pub(super) leases: SettingsUpdater<LeaseSettings>,
     pub(super) retention: SettingsUpdater<RetentionSettings>,
+    pub(super) log: SettingsUpdater<LogSettings>,
 }
 
 /// How much of a reload was applied.
@@ -25,6 +28,8 @@ pub(super) enum Applied {
     Whole,
     /// All but these keys, which need a restart.
     Except(Vec<String>),
+    /// Nothing, for this reason: the settings are sound and cannot be put to use.
+    Refused(String),
 }
 
 impl SettingsFan {
@@ -35,6 +40,7 @@ impl SettingsFan {
             updater: SettingsUpdater::new(updater(settings)),
             leases: SettingsUpdater::new(leases(settings)),
             retention: SettingsUpdater::new(settings.retention.clone()),
+            log: SettingsUpdater::new(settings.log.clone()),
         }
     }
 
@@ -42,6 +48,11 @@ impl SettingsFan {
     pub(super) fn apply(&self, loaded: Loaded, current: &watch::Sender<Arc<Settings>>) -> Applied {
         let mut settings = loaded.settings;
         let old = current.borrow().clone();
+        if old.log != settings.log
+            && let Err(error) = telemetry::check_log_settings(&settings.log)
+        {
+            return Applied::Refused(error.to_string());
+        }
         let diff = config::diff(&old, &settings);
         settings.database = old.database.clone();
         let mut restart: Vec<String> = diff.restart.iter().map(ToString::to_string).collect();
@@ -53,7 +64,7 @@ impl SettingsFan {
             }
         }
         for warning in &loaded.warnings {
-            tracing::warn!(warning = %warning, "configuration");
+            tracing::warn!(config.problem = %warning, "the configuration deserves a look");
         }
         tracing::info!(
             ledgers.added = ?diff.ledgers_added,
@@ -62,15 +73,13 @@ impl SettingsFan {
             sections.changed = ?diff.sections,
             "configuration changes"
         );
-        if old.log != settings.log {
-            telemetry::apply_log_settings(&settings.log);
-        }
         // Clients first, so that new work finds them.
         self.ledgers.update(settings.ledgers.clone());
         self.updater.update(updater(&settings));
         self.scheduler.update(scheduler(&settings));
         self.leases.update(leases(&settings));
         self.retention.update(settings.retention.clone());
+        self.log.update(settings.log.clone());
         current.send_replace(Arc::new(settings));
         if restart.is_empty() {
             Applied::Whole

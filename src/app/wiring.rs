@@ -7,8 +7,8 @@ use super::reload::{Applied, SettingsFan};
 use super::{AppError, Launch, Reloader};
 use crate::actors::{
     Beating, FetcherPool, FetcherPoolParts, Housekeeper, HousekeeperParts, LeaseKeeper,
-    LeaseKeeperParts, Scheduler, SchedulerParts, StateSaver, StateSaverParts, Supervisor, Updater,
-    UpdaterParts,
+    LeaseKeeperParts, Logging, LoggingParts, Scheduler, SchedulerParts, StateSaver,
+    StateSaverParts, Supervisor, Updater, UpdaterParts,
 };
 use crate::config::{DatabaseLocation, Settings};
 use crate::flows::batches::{BatchesHealth, BatchesView};
@@ -35,6 +35,7 @@ pub(super) mod names {
     pub(in crate::app) const STATE_SAVER: &str = "state_saver";
     pub(in crate::app) const LEASE_KEEPER: &str = "lease_keeper";
     pub(in crate::app) const HOUSEKEEPER: &str = "housekeeper";
+    pub(in crate::app) const LOGGING: &str = "logging";
 }
 
 /// Version of the Scheduler's saved state.
@@ -212,6 +213,14 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         store: store.clone(),
         settings: fan.retention.reader(),
     };
+    let log_runtime = runtime.clone();
+    let logging_parts = LoggingParts {
+        settings: fan.log.reader(),
+        apply: Arc::new(move |settings| {
+            let applied = telemetry::apply_log_settings(settings, &log_runtime);
+            applied.map_err(|error| error.to_string())
+        }),
+    };
 
     // Actors that talk most share a thread: a message costs least there.
     let engine_arbiter = Arbiter::new();
@@ -232,6 +241,9 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let housekeeper = Registration::<Housekeeper>::new(names::HOUSEKEEPER);
     let build = move |context| Housekeeper::new(context, house_parts.clone());
     watchdog.register(housekeeper.built_by(build), &engine, register);
+    let logging = Registration::<Logging>::new(names::LOGGING);
+    let build = move |context| Logging::new(context, logging_parts.clone());
+    watchdog.register(logging.built_by(build), &engine, register);
     let supervisor = Registration::<Supervisor>::new(names::SUPERVISOR).critical();
     watchdog.register(supervisor.built_by(Supervisor::new), &main, Keeper::Root);
     let root = actix_rt::spawn(keep_supervisor(watchdog.clone()));
@@ -298,7 +310,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         &reload_sender,
     )
     .await;
-    tracing::info!(signal = told, "draining");
+    tracing::info!(process.signal = told, "draining");
     let shutdown_timeout = settings_sender.borrow().server.shutdown_timeout;
     let engine = Engine {
         shutdown_timeout,
@@ -349,9 +361,15 @@ async fn obey(
                             tracing::warn!(config.keys = ?keys, "configuration reloaded, except for what needs a restart");
                             told.needs_restart = keys;
                         }
+                        Applied::Refused(problem) => {
+                            tracing::error!(config.problem = %problem, "the reload changed nothing");
+                            told.problem = Some(problem);
+                        }
                     },
                     Err(errors) => {
-                        tracing::error!(problem = %errors, "the reload changed nothing");
+                        for error in errors.errors() {
+                            tracing::error!(config.problem = %error, "the reload changed nothing");
+                        }
                         told.problem = Some(errors.to_string());
                     }
                 }
@@ -403,7 +421,7 @@ fn restore_health(
         .map(|state| (state.version, state.value.as_str()));
     let (handle, copy, problem) = watchdog::state(names::SCHEDULER, HEALTH_VERSION, saved);
     if let Some(problem) = problem {
-        tracing::warn!(service.name = names::SCHEDULER, problem = %problem, "the saved state is not used");
+        tracing::warn!(service.name = names::SCHEDULER, error = %problem, "the saved state is not used");
     }
     (handle, copy)
 }

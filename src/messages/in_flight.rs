@@ -5,10 +5,14 @@
 //! credit comes back and the Scheduler is rung: no piece of work is ever lost
 //! sight of, and none is handed out twice at once. The register lives outside
 //! the Scheduler, so that a restarted one knows what is still under way.
+//!
+//! A ticket also carries the root of the work's trace, where traces are sent:
+//! the trace ends with the ticket.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
+use tracing::Span;
 
 /// Which work a ticket is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +114,7 @@ impl InFlight {
             number,
             settled: false,
             shared: self.shared.clone(),
+            span: Span::none(),
         }
     }
 
@@ -164,9 +169,23 @@ pub struct Ticket {
     number: u64,
     settled: bool,
     shared: Arc<Shared>,
+    span: Span,
 }
 
 impl Ticket {
+    /// The same with the root of its work's trace.
+    #[must_use]
+    pub fn traced(mut self, span: Span) -> Self {
+        self.span = span;
+        self
+    }
+
+    /// The root of the work's trace, the parent of whatever is done for it;
+    /// disabled while traces are not sent.
+    pub const fn span(&self) -> &Span {
+        &self.span
+    }
+
     /// Tells that the network work is over: its connection is free, while the
     /// ticket travels on with the outcome.
     pub fn fetched(&self) {
@@ -210,6 +229,8 @@ impl Drop for Ticket {
         }
         drop(guard);
         self.shared.bell.notify_one();
+        let outcome = if self.settled { "settled" } else { "returned" };
+        self.span.record("work.outcome", outcome);
     }
 }
 
