@@ -14,6 +14,8 @@ mod life_reload;
 mod life_rude;
 mod life_rules;
 mod life_support;
+mod log_fields;
+mod logging;
 mod one_server;
 mod outage;
 mod poison;
