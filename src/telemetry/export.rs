@@ -44,6 +44,20 @@ pub(super) fn start(
     resource: &Resource,
     runtime: &Handle,
 ) -> Result<(Queue, JoinHandle<()>), LogError> {
+    let mut exporter = exporter(endpoint)?;
+    exporter.set_resource(resource);
+    let (sender, spans) = mpsc::channel(QUEUE);
+    let endpoint = endpoint.to_string();
+    let task = runtime.spawn(async move {
+        let exporter = &exporter;
+        let send = |batch| async move { exporter.export(batch).await };
+        send_all(spans, &endpoint, send).await;
+    });
+    Ok((Queue(sender), task))
+}
+
+/// A client for `endpoint`; sends nothing yet.
+pub(super) fn exporter(endpoint: &Url) -> Result<SpanExporter, LogError> {
     let failed = |detail: String| LogError::Traces {
         endpoint: endpoint.to_string(),
         detail,
@@ -60,23 +74,14 @@ pub(super) fn start(
         client.tls_certs_only([])
     };
     let client = client.build().map_err(|error| failed(error.to_string()))?;
-    let mut exporter = SpanExporter::builder()
+    SpanExporter::builder()
         .with_http()
         .with_http_client(client)
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint.as_str())
         .with_timeout(EXPORT)
         .build()
-        .map_err(|error| failed(error.to_string()))?;
-    exporter.set_resource(resource);
-    let (sender, spans) = mpsc::channel(QUEUE);
-    let endpoint = endpoint.to_string();
-    let task = runtime.spawn(async move {
-        let exporter = &exporter;
-        let send = |batch| async move { exporter.export(batch).await };
-        send_all(spans, &endpoint, send).await;
-    });
-    Ok((Queue(sender), task))
+        .map_err(|error| failed(error.to_string()))
 }
 
 /// Sends what comes until the queue is gone and empty.

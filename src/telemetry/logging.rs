@@ -1,5 +1,6 @@
 //! The log of the process: filter, format, outputs and traces, changed live.
 
+use super::export;
 use super::file::{self, LogFile};
 use super::lines::{Lines, outputs};
 use super::traces::Traces;
@@ -101,6 +102,9 @@ pub fn apply_log_settings(settings: &LogSettings, runtime: &Handle) -> Result<()
 /// Which one cannot.
 pub fn check_log_settings(settings: &LogSettings) -> Result<(), LogError> {
     filter(settings)?;
+    if let Some(traces) = &settings.traces {
+        export::exporter(&traces.endpoint)?;
+    }
     settings.file.as_ref().map_or(Ok(()), file::check)
 }
 
