@@ -4,9 +4,11 @@ use crate::support::{
     Database, Installation, PATIENCE, ServerProcess, batch_id, eventually, tracking,
 };
 use highwater::ledgers::LedgerKind;
-use highwater::sim::{LedgerSim, SimHandle, SimOptions};
+use highwater::sim::{Behaviour, Fault, LedgerSim, SimHandle, SimOptions};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -183,6 +185,22 @@ async fn a_file_that_cannot_be_opened_refuses_the_reload_and_the_start() {
         "{}",
         refused.log()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_fails_leaves_what_it_logged_in_the_file() {
+    let (database, sim) = (Database::sqlite(), sim());
+    let log = "filter = \"info\"\nfile = { path = \"log\", rotation = \"never\" }";
+    let place = Installation::new(&database, "server", &sections(log, &sim));
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken_address = taken.local_addr().unwrap().to_string();
+    let config = place.path().join("highwater.toml");
+    let changed = read(&config).replace("127.0.0.1:0", &taken_address);
+    std::fs::write(&config, changed).unwrap();
+    let mut server = place.start();
+    assert_eq!(server.end().await.code(), Some(1), "{}", server.log());
+    let written = read(&place.path().join("log"));
+    assert!(written.contains("database migrated"), "{written}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -388,6 +406,33 @@ async fn a_unit_of_work_is_one_trace_that_the_ledger_is_told_of() {
         .unwrap();
     assert_tree(spans, &last);
     assert!(!log.contains("fetch.requests"), "spans are no lines: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_request_is_a_failed_span_of_its_trace() {
+    let (database, sim, collector) = (Database::sqlite(), sim(), Collector::start().await);
+    sim.set_behaviour(&Behaviour::always(Fault::Fail));
+    let place = Installation::new(&database, "server", &sections(&collector.config(), &sim));
+    let server = place.serve().await;
+    let body = tracking([("trace".to_owned(), String::new(), batch_id(1))]);
+    server.track(&body).await;
+    eventually(PATIENCE, "the failure is traced", async || {
+        collector.traces().values().any(|spans| spans.len() == 3)
+    })
+    .await;
+    let traces = collector.traces();
+    let spans = traces.values().find(|spans| spans.len() == 3).unwrap();
+    for name in ["fetch", "request"] {
+        let span = spans.iter().find(|span| span.name == name).unwrap();
+        let status = span.status.as_ref().unwrap().code;
+        assert_eq!(status, StatusCode::Error as i32, "{span:?}");
+        assert!(!attribute(span, "error").is_empty());
+    }
+    let request = spans.iter().find(|span| span.name == "request").unwrap();
+    let status = attribute(request, "http.response.status_code");
+    assert_eq!(status, "IntValue(500)");
+    assert_eq!(request.kind, SpanKind::Client as i32);
+    server.terminate().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
