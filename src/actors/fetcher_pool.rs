@@ -10,11 +10,13 @@ use crate::config::LedgerSettings;
 use crate::flows::batches::{self, Answer, BatchesOutcome, BatchesWork};
 use crate::ledgers::{self, Ledger, LedgerError};
 use crate::messages::{Commit, Fetch, Outcome, Ticket, Work, names};
+use crate::telemetry::TRACE_TARGET;
 use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
 use actix::{Actor, Context, Handler};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::{Instrument as _, Span, field};
 
 /// How long an outcome waits for the Updater to come back before it is given
 /// up (its batches are then fetched again).
@@ -89,7 +91,16 @@ impl FetcherPool {
         };
         let updater = self.updater.clone();
         let runtime = self.context.runtime();
-        let fetch = runtime.spawn(batches::fetch(ledger, work.clone()));
+        let span = tracing::info_span!(
+            target: TRACE_TARGET,
+            parent: ticket.span(),
+            "fetch",
+            fetch.requests = field::Empty,
+            error = field::Empty,
+            otel.status_code = field::Empty,
+        );
+        let fetch = batches::fetch(ledger, work.clone()).instrument(span.clone());
+        let fetch = runtime.spawn(fetch);
         runtime.spawn(async move {
             let outcome = match fetch.await {
                 Ok(outcome) => outcome,
@@ -109,6 +120,7 @@ impl FetcherPool {
                 "ledger" => outcome.work.ledger.to_string()
             )
             .record(outcome.took.as_secs_f64());
+            end_span(span, &outcome);
             deliver(&updater, outcome, ticket).await;
         });
     }
@@ -118,6 +130,16 @@ impl FetcherPool {
         self.context
             .runtime()
             .spawn(async move { deliver(&updater, outcome, ticket).await });
+    }
+}
+
+/// Ends the trace's part that is the fetch, with what came of it.
+fn end_span(span: Span, outcome: &BatchesOutcome) {
+    span.record("fetch.requests", i64::from(outcome.requests));
+    let failure = outcome.failure.as_ref().map(ToString::to_string);
+    if let Some(error) = failure.as_ref().or(outcome.panic.as_ref()) {
+        span.record("error", error);
+        span.record("otel.status_code", "ERROR");
     }
 }
 

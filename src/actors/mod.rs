@@ -6,6 +6,7 @@
 mod fetcher_pool;
 mod housekeeper;
 mod lease_keeper;
+mod logging;
 mod scheduler;
 mod state_saver;
 mod supervisor;
@@ -14,6 +15,7 @@ mod updater;
 pub use fetcher_pool::FetcherPool;
 pub use housekeeper::{Housekeeper, HousekeeperParts};
 pub use lease_keeper::{Beating, LeaseKeeper, LeaseKeeperParts, LeaseSettings};
+pub use logging::{ApplyLog, Logging, LoggingParts};
 pub use scheduler::{Scheduler, SchedulerParts, SchedulerSettings, SchedulerState};
 pub use state_saver::{StateSaver, StateSaverParts};
 pub use supervisor::Supervisor;

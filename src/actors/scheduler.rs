@@ -19,6 +19,7 @@ use crate::messages::{
     WorkId, names,
 };
 use crate::store::{Store, StoreError};
+use crate::telemetry::{TRACE_TARGET, as_i64};
 use crate::time::Timestamp;
 use crate::watchdog::{
     Demand, Envelope, Intercom, LookupError, Resource, ServiceContext, SettingsReader, State,
@@ -207,6 +208,16 @@ impl Scheduler {
                 slot.return_unused();
                 break;
             };
+            let span = tracing::info_span!(
+                target: TRACE_TARGET,
+                parent: None,
+                "work",
+                work.flow = "batches",
+                ledger.name = %work.ledger,
+                service.id = %work.service_id,
+                batches.count = as_i64(work.batches.len()),
+                work.outcome = tracing::field::Empty,
+            );
             let id = WorkId::Batches {
                 ledger: work.ledger.clone(),
                 service_id: work.service_id.clone(),
@@ -214,7 +225,7 @@ impl Scheduler {
             };
             let fetch = Fetch {
                 work: Work::Batches(Arc::new(work)),
-                ticket: self.parts.in_flight.open(id, slot),
+                ticket: self.parts.in_flight.open(id, slot).traced(span),
             };
             if self.fetchers.post(fetch).is_err() {
                 // The pool is being restarted; the ticket comes back by itself.

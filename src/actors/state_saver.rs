@@ -102,7 +102,7 @@ async fn save(source: StateSource, store: Store) -> Result<(), Duration> {
             if let Some(problem) = written.unreadable {
                 tracing::error!(
                     service.name = service,
-                    problem = %problem,
+                    error = %problem,
                     "the saved state was not ours to read: it was set aside; see `highwater states list`"
                 );
             }
@@ -112,7 +112,7 @@ async fn save(source: StateSource, store: Store) -> Result<(), Duration> {
         Err(error) => {
             save_failures(service).increment(1);
             let pause = source.failed(&error);
-            tracing::warn!(service.name = service, error = %error, pause = ?pause, "a state was not saved; tried again");
+            tracing::warn!(service.name = service, error = %error, state.retry_after_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "a state was not saved; tried again");
             Err(pause)
         }
     }

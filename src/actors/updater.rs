@@ -14,6 +14,7 @@ use crate::flows::batches::{
 };
 use crate::messages::{Commit, Flush, Outcome, Report, Settled, SettledWork, Ticket, names};
 use crate::store::{BatchChange, BatchWriter, ChangeGroup};
+use crate::telemetry::{TRACE_TARGET, as_i64};
 use crate::time::Timestamp;
 use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
 use actix::fut::wrap_future;
@@ -21,6 +22,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFutur
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+use tracing::{Span, field};
 
 /// First pause after the database was out of reach, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -51,13 +53,21 @@ pub struct Updater {
     settings: UpdaterSettings,
     /// Is told what is settled.
     scheduler: Intercom<Settled>,
-    gathered: Vec<(BatchesOutcome, Ticket)>,
+    gathered: Vec<Gathered>,
     rows: usize,
     timer: Option<SpawnHandle>,
     /// Transactions under way.
     committing: usize,
     failures: u32,
     flushes: Vec<oneshot::Sender<()>>,
+}
+
+/// An outcome that waits to be written.
+struct Gathered {
+    outcome: BatchesOutcome,
+    ticket: Ticket,
+    /// The trace's part from here to the database.
+    span: Span,
 }
 
 /// A group of outcomes on its way into the database.
@@ -72,6 +82,7 @@ struct Item {
     ticket: Ticket,
     changes: Arc<[BatchChange]>,
     stake: crate::store::LeaseStake,
+    span: Span,
 }
 
 impl Updater {
@@ -111,7 +122,21 @@ impl Updater {
             return;
         }
         self.rows += rows;
-        self.gathered.push((outcome, ticket));
+        let span = tracing::info_span!(
+            target: TRACE_TARGET,
+            parent: ticket.span(),
+            "commit",
+            commit.rows = as_i64(rows),
+            commit.units = field::Empty,
+            batches.settled = field::Empty,
+            error = field::Empty,
+            otel.status_code = field::Empty,
+        );
+        self.gathered.push(Gathered {
+            outcome,
+            ticket,
+            span,
+        });
         if self.rows >= self.settings.batches.commit_rows {
             self.commit(ctx);
         } else if self.timer.is_none() && self.committing < self.parts.writers {
@@ -149,13 +174,20 @@ impl Updater {
             let now = Timestamp::now();
             let items = gathered
                 .into_iter()
-                .map(|(outcome, ticket)| Item {
-                    changes: changes_of(&outcome, &settings, now, rand::random()).into(),
-                    report: BatchesReport::of(&outcome),
-                    asked: outcome.work.batches.len(),
-                    stake: outcome.work.stake.clone(),
-                    ticket,
-                })
+                .map(
+                    |Gathered {
+                         outcome,
+                         ticket,
+                         span,
+                     }| Item {
+                        changes: changes_of(&outcome, &settings, now, rand::random()).into(),
+                        report: BatchesReport::of(&outcome),
+                        asked: outcome.work.batches.len(),
+                        stake: outcome.work.stake.clone(),
+                        ticket,
+                        span,
+                    },
+                )
                 .collect();
             write(&writer, Group { items }).await
         });
@@ -163,12 +195,12 @@ impl Updater {
     }
 
     /// The oldest outcomes, as many as one transaction takes.
-    fn take_group(&mut self) -> Vec<(BatchesOutcome, Ticket)> {
+    fn take_group(&mut self) -> Vec<Gathered> {
         let most = self.settings.batches.commit_rows;
         let mut rows = 0;
-        let fits = self.gathered.iter().take_while(|(outcome, _)| {
+        let fits = self.gathered.iter().take_while(|gathered| {
             let first = rows == 0;
-            rows += rows_of(outcome);
+            rows += rows_of(&gathered.outcome);
             first || rows <= most
         });
         let count = fits.count();
@@ -177,7 +209,7 @@ impl Updater {
         self.rows = self
             .gathered
             .iter()
-            .map(|(outcome, _)| rows_of(outcome))
+            .map(|gathered| rows_of(&gathered.outcome))
             .sum();
         group
     }
@@ -275,6 +307,10 @@ struct Written {
 /// one that cannot be written, or is locked by somebody, holds up no other.
 async fn write(writer: &BatchWriter, group: Group) -> Written {
     let begun = Instant::now();
+    for item in &group.items {
+        // A commit is one of many units of work; each has a part of its own.
+        item.span.record("commit.units", as_i64(group.items.len()));
+    }
     let changes = group.items.iter().map(Item::change_group).collect();
     match writer.update_batch_ids(changes).await {
         Ok(applied) => {
@@ -395,6 +431,12 @@ impl Item {
                 }
             }
         }
+        self.span
+            .record("batches.settled", as_i64(self.report.settled));
+        if fenced {
+            self.span.record("error", "the lease was lost");
+            self.span.record("otel.status_code", "ERROR");
+        }
         SettledWork {
             report: Report::Batches(self.report),
             due_at,
@@ -405,6 +447,8 @@ impl Item {
 
     fn refused(mut self, error: &str) -> SettledWork {
         self.report.failure = Some(Failure::Write(error.to_owned()));
+        self.span.record("error", error);
+        self.span.record("otel.status_code", "ERROR");
         SettledWork {
             report: Report::Batches(self.report),
             due_at: None,

@@ -1,6 +1,7 @@
 //! Why a server did not start or did not end well.
 
 use crate::store::StoreError;
+use crate::telemetry::LogError;
 use crate::watchdog::LookupError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,6 +44,9 @@ pub enum AppError {
         /// What went wrong.
         source: std::io::Error,
     },
+    /// An output of the log.
+    #[error("{0}")]
+    Log(#[from] LogError),
     /// The runtime could not be built, or signals not be watched.
     #[error("the runtime could not be started: {0}")]
     Runtime(std::io::Error),

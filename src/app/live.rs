@@ -93,21 +93,18 @@ impl Live {
         };
         let loaded = match read {
             Ok(loaded) => loaded,
-            Err(told) => {
-                let problem = told.join("\n");
-                tracing::error!(%problem, "the reload changed nothing");
-                self.report
-                    .send_modify(|report| report.failed(now, problem));
-                return Err(OrderError::Refused(told));
-            }
+            Err(told) => return Err(self.reload_failed(now, told)),
         };
         for warning in &loaded.warnings {
-            tracing::warn!(warning = %warning, "configuration");
+            tracing::warn!(config.problem = %warning, "the configuration deserves a look");
         }
         let before = self.in_force();
         let diff = config::diff(&self.settings.borrow(), &loaded.settings);
         let changed = config::changed_keys(&before, &loaded, &diff);
-        let needs_restart = self.apply(loaded);
+        let needs_restart = match self.apply(loaded) {
+            Ok(keys) => keys,
+            Err(problem) => return Err(self.reload_failed(now, vec![problem])),
+        };
         if needs_restart.is_empty() {
             tracing::info!(config.changed = ?changed, "configuration reloaded");
         } else {
@@ -122,6 +119,16 @@ impl Live {
             changed,
             needs_restart,
         })
+    }
+
+    fn reload_failed(&self, now: Timestamp, told: Vec<String>) -> OrderError {
+        for problem in &told {
+            tracing::error!(config.problem = %problem, "the reload changed nothing");
+        }
+        let problem = told.join("\n");
+        self.report
+            .send_modify(|report| report.failed(now, problem));
+        OrderError::Refused(told)
     }
 
     /// Sets and forgets values by control, all of them or none. The file is
@@ -154,13 +161,14 @@ impl Live {
         };
         let known = &self.loaded.warnings;
         for warning in loaded.warnings.iter().filter(|new| !known.contains(new)) {
-            tracing::warn!(warning = %warning, "configuration");
+            tracing::warn!(config.problem = %warning, "the configuration deserves a look");
         }
         let before = values(&self.loaded);
         let diff = config::diff(&self.loaded.settings, &loaded.settings);
         let changed = config::changed_keys(&before, &loaded, &diff);
         // What waits for a restart waits since a reload, not for this.
-        drop(self.apply(loaded));
+        self.apply(loaded)
+            .map_err(|problem| refused(vec![problem]))?;
         tracing::info!(config.changed = ?changed, "settings changed by control");
         Ok(Reloaded {
             changed,
@@ -193,10 +201,11 @@ impl Live {
 
     /// Hands new settings to the services; answers the keys that wait for a
     /// restart.
-    fn apply(&mut self, loaded: Loaded) -> Vec<String> {
+    fn apply(&mut self, loaded: Loaded) -> Result<Vec<String>, String> {
         let keys = match self.fan.apply(&loaded.settings, &self.settings) {
             Applied::Whole => Vec::new(),
             Applied::Except(keys) => keys,
+            Applied::Refused(problem) => return Err(problem),
         };
         let in_force = |key: &String| {
             let waited = self.waiting.get(key).cloned();
@@ -209,7 +218,7 @@ impl Live {
         };
         self.waiting = keys.iter().filter_map(in_force).collect();
         self.loaded = loaded;
-        keys
+        Ok(keys)
     }
 
     /// Values in force by key, as TOML.
@@ -233,6 +242,8 @@ fn sentences(errors: &ConfigErrors) -> Vec<String> {
 }
 
 fn refused(told: Vec<String>) -> OrderError {
-    tracing::warn!(problem = %told.join("\n"), "control changed no setting");
+    for problem in &told {
+        tracing::warn!(config.problem = %problem, "control changed no setting");
+    }
     OrderError::Refused(told)
 }

@@ -38,7 +38,6 @@ pub struct Launch {
 /// # Errors
 /// The server could not start, or could not drain in time.
 pub fn run(launch: Launch) -> Result<(), AppError> {
-    telemetry::init_logging(&launch.config.settings.log);
     telemetry::install_metrics();
     watch_panics();
     let settings = &launch.config.settings;
@@ -55,6 +54,12 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
         .build()
         .map_err(AppError::Runtime)?;
     let handle = runtime.handle().clone();
+    telemetry::init_logging(&settings.log, &handle)?;
     let system = actix::System::with_tokio_rt(move || runtime);
-    system.block_on(wiring::serve(launch, handle))
+    system.block_on(async {
+        let result = wiring::serve(launch, handle).await;
+        // Also after a start that failed.
+        telemetry::finish_logging().await;
+        result
+    })
 }

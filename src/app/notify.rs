@@ -126,7 +126,10 @@ impl Notifier {
                 if healthy {
                     tracing::info!("systemd's watchdog is fed again");
                 } else {
-                    tracing::error!(watchdog.within = ?within, "systemd's watchdog is not fed: a service that is needed makes no progress");
+                    tracing::error!(
+                        watchdog.within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+                        "systemd's watchdog is not fed: a service that is needed makes no progress"
+                    );
                 }
             }
         }

@@ -24,6 +24,8 @@ pub(super) enum Applied {
     Whole,
     /// All but these keys, which need a restart.
     Except(Vec<String>),
+    /// Nothing, for this reason: the settings are sound and cannot be put to use.
+    Refused(String),
 }
 
 impl SettingsFan {
@@ -42,6 +44,7 @@ impl SettingsFan {
         query.update_settings(names::SCHEDULER, scheduler(settings))?;
         query.update_settings(names::LEASE_KEEPER, leases(settings))?;
         query.update_settings(names::HOUSEKEEPER, settings.retention.clone())?;
+        query.update_settings(names::LOGGING, settings.log.clone())?;
         Ok(())
     }
 
@@ -53,6 +56,11 @@ impl SettingsFan {
     ) -> Applied {
         let mut settings = settings.clone();
         let old = current.borrow().clone();
+        if old.log != settings.log
+            && let Err(error) = telemetry::check_log_settings(&settings.log)
+        {
+            return Applied::Refused(error.to_string());
+        }
         let diff = config::diff(&old, &settings);
         settings.database = old.database.clone();
         let mut restart: Vec<String> = diff.restart.iter().map(ToString::to_string).collect();
@@ -70,9 +78,6 @@ impl SettingsFan {
             sections.changed = ?diff.sections,
             "configuration changes"
         );
-        if old.log != settings.log {
-            telemetry::apply_log_settings(&settings.log);
-        }
         if let Err(error) = self.tell(&settings) {
             tracing::error!(error = %error, "a service was not told its settings");
         }
@@ -194,6 +199,7 @@ mod tests {
         idle(Registration::new(names::UPDATER).settings(updater(&base)));
         idle(Registration::new(names::LEASE_KEEPER).settings(leases(&base)));
         idle(Registration::new(names::HOUSEKEEPER).settings(base.retention.clone()));
+        idle(Registration::new(names::LOGGING).settings(base.log.clone()));
         let current = watch::Sender::new(Arc::new(base));
         let resources = Resources::new(&settings(BASE), true);
         SettingsFan::new(query.clone(), resources).apply(&settings(text), &current);
@@ -215,7 +221,7 @@ mod tests {
         assert_eq!(with("[retention]\nsettled_batches = '9d'"), ["housekeeper"]);
         assert_eq!(with("[server]\nlease = '20s'"), ["lease_keeper"]);
         assert_eq!(with("[server]\nshutdown_timeout = '9s'"), nobody);
-        assert_eq!(with("[log]\nfilter = 'warn'"), nobody);
+        assert_eq!(with("[log]\nfilter = 'warn'"), ["logging"]);
         assert_eq!(with("[http]\nmax_body_bytes = '1MiB'"), nobody);
         assert_eq!(with("[database]\nconnections = 3"), nobody);
         let added = format!("{BASE}{}", BASE.replace("'a'", "'b'"));

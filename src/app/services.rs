@@ -2,8 +2,9 @@
 
 use super::reload::{leases, scheduler, updater};
 use crate::actors::{
-    FetcherPool, Housekeeper, HousekeeperParts, LeaseKeeper, LeaseKeeperParts, Scheduler,
-    SchedulerParts, SchedulerState, StateSaver, StateSaverParts, Supervisor, Updater, UpdaterParts,
+    FetcherPool, Housekeeper, HousekeeperParts, LeaseKeeper, LeaseKeeperParts, Logging,
+    LoggingParts, Scheduler, SchedulerParts, SchedulerState, StateSaver, StateSaverParts,
+    Supervisor, Updater, UpdaterParts,
 };
 use crate::config::Settings;
 use crate::messages::{Commit, Drain, Fetch, Flush, SaveStates, Settled, Wake, names};
@@ -20,6 +21,7 @@ pub(super) struct Parts {
     pub(super) saver: StateSaverParts,
     pub(super) leases: LeaseKeeperParts,
     pub(super) house: HousekeeperParts,
+    pub(super) logging: LoggingParts,
 }
 
 /// Registers all services, with their settings as they are now; those that
@@ -73,6 +75,13 @@ pub(super) fn register(
         .settings(settings.retention.clone())
         .built_by(move |context| Housekeeper::new(context, parts.house.clone()));
     query.register(housekeeper, keeper)?;
+    let logging = Registration::<Logging>::new(names::LOGGING)
+        .on_thread(ENGINE)
+        .checked_settings(settings.log.clone(), |log| {
+            crate::telemetry::check_log_settings(log).map_err(|error| error.to_string())
+        })
+        .built_by(move |context| Logging::new(context, parts.logging.clone()));
+    query.register(logging, keeper)?;
     let capability = query.clone();
     let supervisor = Registration::<Supervisor>::new(names::SUPERVISOR)
         .critical()

@@ -40,7 +40,7 @@ async fn set_aside(
     let service = saved.service.clone();
     tracing::error!(
         service.name = %service,
-        problem = %problem,
+        error = %problem,
         "the saved state is not used: it is set aside, and the service begins afresh; see `highwater states list`"
     );
     let store = store.clone();

@@ -10,7 +10,8 @@ use super::resources::Resources;
 use super::services::{Parts, register};
 use super::{AppError, Launch, states};
 use crate::actors::{
-    Beating, HousekeeperParts, LeaseKeeperParts, SchedulerParts, StateSaverParts, UpdaterParts,
+    Beating, HousekeeperParts, LeaseKeeperParts, LoggingParts, SchedulerParts, StateSaverParts,
+    UpdaterParts,
 };
 use crate::config::{DatabaseLocation, Settings, owners};
 use crate::flows::batches::BatchesView;
@@ -189,6 +190,15 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             house: HousekeeperParts {
                 store: share_of(owners::UPKEEP),
             },
+            logging: LoggingParts {
+                apply: {
+                    let runtime = runtime.clone();
+                    Arc::new(move |settings| {
+                        let applied = telemetry::apply_log_settings(settings, &runtime);
+                        applied.map_err(|error| error.to_string())
+                    })
+                },
+            },
         },
     )?;
     states::set_unusable_aside(&query, saved, &store, &runtime).await;
@@ -277,7 +287,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         serving: &serving,
     };
     let (told, asked) = obey(&mut signals, &mut orders, &mut live, &systemd).await;
-    tracing::info!(signal = told, "draining");
+    tracing::info!(process.signal = told, "draining");
     engine.draining.send_replace(true);
     if let Some(asked) = asked {
         drop(asked.send(Ok(())));

@@ -119,6 +119,28 @@ pub(super) fn word<T: Copy, const N: usize>(
     }
 }
 
+/// Yes or no.
+pub(super) fn flag(written: &Scalar) -> Parsed<bool> {
+    match written {
+        Scalar::Boolean(flag) => Ok(*flag),
+        _ => Err(format!("{written} is neither; expected true or false")),
+    }
+}
+
+/// A share, from 0 (none) to 1 (all).
+pub(super) fn share(written: &Scalar) -> Parsed<f64> {
+    let number = match written {
+        Scalar::Integer(number) => number.to_string().parse().ok(),
+        Scalar::Text(text) | Scalar::Other(text) => text.trim().parse::<f64>().ok(),
+        Scalar::Boolean(_) => None,
+    };
+    number
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| {
+            format!("{written} is not a share; expected 0.0 (none) to 1.0 (all), e.g. 0.1")
+        })
+}
+
 /// A path, relative to the configuration's folder.
 pub(super) fn file(base: &Path) -> impl Fn(&Scalar) -> Parsed<PathBuf> {
     move |written| match written {
@@ -193,14 +215,26 @@ pub(super) fn log_filter(written: &Scalar) -> Parsed<String> {
         .map_err(|error| format!("{written} is not a log filter ({error}); {example}"))
 }
 
-/// Base address of a ledger. What holds an `@` may hold a password and is not
-/// repeated.
+/// Base address of a ledger.
 pub(super) fn ledger_url(written: &Scalar) -> Parsed<Url> {
+    let example = "expected e.g. \"http://127.0.0.1:8008\"";
+    let instead = "put the ledger's token in a file and name that with token_file";
+    http_url(written, instead, example)
+}
+
+/// Address that traces are posted to.
+pub(super) fn otlp_url(written: &Scalar) -> Parsed<Url> {
+    let example = "expected e.g. \"http://127.0.0.1:4318/v1/traces\"";
+    let instead = "a token is sent by the variable OTEL_EXPORTER_OTLP_TRACES_HEADERS";
+    http_url(written, instead, example)
+}
+
+/// An http address. What holds an `@` may hold a password and is not repeated.
+fn http_url(written: &Scalar, instead: &str, example: &str) -> Parsed<Url> {
     let shown = match written {
         Scalar::Text(text) if text.contains('@') => "\"***\"".to_owned(),
         other => other.to_string(),
     };
-    let example = "expected e.g. \"http://127.0.0.1:8008\"";
     let Scalar::Text(text) = written else {
         return Err(format!("{shown} is not an address; {example}"));
     };
@@ -211,7 +245,7 @@ pub(super) fn ledger_url(written: &Scalar) -> Parsed<Url> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(format!(
-            "the address holds a user or password; put the ledger's token in a file and name that with token_file; {example}"
+            "the address holds a user or password; {instead}; {example}"
         ));
     }
     if url.query().is_some() || url.fragment().is_some() {

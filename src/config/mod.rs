@@ -13,6 +13,7 @@ mod forms;
 mod hint;
 mod ledgers;
 mod load;
+mod log;
 mod reader;
 mod resources;
 mod scalar;
@@ -33,6 +34,6 @@ pub use reader::Entry;
 pub use resources::{OwnerShare, ResourcesSettings, owners};
 pub use settings::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
-    LedgerSettings, LogFormat, LogSettings, PostgresUrl, Range, RetentionSettings, ServerSettings,
-    Settings, Synchronous, WatchdogSettings,
+    LedgerSettings, LogFileSettings, LogFormat, LogRotation, LogSettings, PostgresUrl, Range,
+    RetentionSettings, ServerSettings, Settings, Synchronous, TraceSettings, WatchdogSettings,
 };

@@ -94,3 +94,9 @@ impl From<bool> for Scalar {
         Self::Boolean(flag)
     }
 }
+
+impl From<f64> for Scalar {
+    fn from(number: f64) -> Self {
+        Self::Other(format!("{number:?}"))
+    }
+}

@@ -6,15 +6,16 @@
 
 use super::control::{NEEDS_RESTART, SECRET_FILE};
 use super::forms::{
-    DAY, count, database_url, duration, file, identifier, log_filter, size, socket_address, word,
+    DAY, count, database_url, duration, file, identifier, size, socket_address, word,
 };
 use super::ledgers::ledgers;
+use super::log::log;
 use super::reader::Reader;
 use super::resources::resources;
 use super::section::Section;
 use super::settings::{
-    BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LogFormat,
-    LogSettings, Range, RetentionSettings, ServerSettings, Settings, Synchronous, WatchdogSettings,
+    BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, Range,
+    RetentionSettings, ServerSettings, Settings, Synchronous, WatchdogSettings,
 };
 use super::tokens::{self, TokenFile};
 use bytesize::ByteSize;
@@ -55,7 +56,7 @@ pub(super) fn settings<'d>(
     let database = reader.section(root, "database", |section| database(section, base));
     let http = reader.section(root, "http", |section| http(section, base));
     let server = reader.section(root, "server", server);
-    let log = reader.section(root, "log", log);
+    let log = reader.section(root, "log", |section| log(section, base));
     let batches = reader.section(root, "batches", batches);
     let resources = reader.section(root, "resources", |section| {
         resources(section, batches.as_ref(), database.as_ref())
@@ -151,16 +152,6 @@ fn server(s: &mut Section<'_, '_>) -> Option<ServerSettings> {
     Some(ServerSettings {
         shutdown_timeout: shutdown_timeout?,
         lease: lease?,
-    })
-}
-
-fn log(s: &mut Section<'_, '_>) -> Option<LogSettings> {
-    let filter = s.get("filter", "info", log_filter);
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let format = s.get("format", "text", word(formats));
-    Some(LogSettings {
-        filter: filter?,
-        format: format?,
     })
 }
 

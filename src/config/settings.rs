@@ -137,13 +137,50 @@ pub struct ServerSettings {
     pub lease: Duration,
 }
 
-/// `[log]`: what is logged and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `[log]`: what is logged, how, and where to.
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogSettings {
-    /// Filter directives as of `tracing`. Default `info`.
+    /// Filter directives as of `tracing`. Default `info,actix_server=warn`.
     pub filter: String,
     /// Shape of a line. Default `text`.
     pub format: LogFormat,
+    /// Whether lines go to standard error. Default yes.
+    pub stderr: bool,
+    /// The file that lines go to as well. Default none.
+    pub file: Option<LogFileSettings>,
+    /// Where traces are sent. Default nowhere.
+    pub traces: Option<TraceSettings>,
+}
+
+/// `[log] file`: a log file that is begun anew from time to time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFileSettings {
+    /// Its path; where it rotates, each file has the date behind that.
+    pub path: PathBuf,
+    /// When a new one is begun. Default daily.
+    pub rotation: LogRotation,
+    /// How many files are kept, the one in use among them. Default 7.
+    pub keep: usize,
+}
+
+/// When a log file is begun anew, by UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogRotation {
+    /// Each day.
+    Daily,
+    /// Each hour.
+    Hourly,
+    /// Never: one file, which somebody else looks after.
+    Never,
+}
+
+/// `[log] traces`: OpenTelemetry traces, by OTLP over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceSettings {
+    /// Where they are posted; no user or password in it.
+    pub endpoint: Url,
+    /// Share of the units of work that are traced, 0 to 1. Default 1.
+    pub sample: f64,
 }
 
 /// Shape of a log line.

@@ -437,8 +437,14 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     lease = "10s" # default
 
     [log]
-    filter = "info" # default
+    filter = "info,actix_server=warn" # default
     format = "text" # default
+    stderr = true # default
+    # file.path is not set
+    file.rotation = "daily" # default
+    file.keep = 7 # default
+    # traces.endpoint is not set
+    traces.sample = 1.0 # default
 
     [batches]
     poll_interval = "9s" # file line 7
@@ -558,6 +564,58 @@ fn the_shipped_file_holds_every_key_at_its_default() {
     let keys =
         |loaded: &Loaded| -> BTreeSet<String> { loaded.entries.iter().map(Entry::path).collect() };
     assert_eq!(keys(&full), keys(&defaults));
+}
+
+#[test]
+fn log_outputs_are_read_and_their_mistakes_told() {
+    let log = |keys: &str| loaded(&format!("[log]\n{keys}"), &[]);
+    let file = log("file = { path = 'a.log', rotation = 'hourly', keep = 3 }")
+        .settings
+        .log
+        .file;
+    let expected = LogFileSettings {
+        path: PathBuf::from("/nonexistent/base/a.log"),
+        rotation: LogRotation::Hourly,
+        keep: 3,
+    };
+    assert_eq!(file, Some(expected));
+    let traces = |keys: &str| log(keys).settings.log.traces.unwrap();
+    assert_eq!(
+        traces("traces = { endpoint = 'http://h/v1', sample = 0.25 }").sample,
+        0.25
+    );
+    assert_eq!(
+        traces("traces = { endpoint = 'http://h/v1', sample = 1 }").sample,
+        1.0
+    );
+    let by_variable = loaded(
+        "log.traces.endpoint = 'https://h'",
+        &[
+            ("HIGHWATER_LOG__TRACES__SAMPLE", "0.5"),
+            ("HIGHWATER_LOG__STDERR", "false"),
+        ],
+    );
+    assert_eq!(by_variable.settings.log.traces.unwrap().sample, 0.5);
+    assert!(!by_variable.settings.log.stderr);
+
+    let warning = |loaded: Loaded| format!("{:?}", loaded.warnings);
+    assert!(warning(log("stderr = false")).contains("nothing is logged"));
+    assert!(warning(log("file.keep = 3")).contains("no file is named"));
+
+    let wrong = "[log]\nstderr = 'no'\nfile = { path = '/tmp', keep = 0, rotation = 'weekly' }\n\
+                 traces = { endpoint = 'http://me:hunter2@h', sample = 1.5 }";
+    let told = errors(wrong, &[]);
+    for part in [
+        "log.stderr: \"no\" is neither; expected true or false",
+        "log.file.rotation: \"weekly\" is not known; expected \"daily\" or \"hourly\" or \"never\"",
+        "log.file.keep: 0 is out of range; expected 1 to 1000",
+        "log.file.path: names a folder",
+        "log.traces.endpoint: the address holds a user or password",
+        "log.traces.sample: 1.5 is not a share; expected 0.0 (none) to 1.0 (all)",
+    ] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    assert!(!told.contains("hunter2"), "{told}");
 }
 
 #[test]

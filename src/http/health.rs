@@ -217,7 +217,7 @@ async fn database_problem(http: &Http) -> Option<String> {
         match tokio::time::timeout(PING, store.ping()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the database does not answer a probe");
+                tracing::warn!(error = %error, "the database does not answer a probe");
                 Some("the database is out of reach".to_owned())
             }
             Err(_) => Some(slow()),

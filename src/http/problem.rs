@@ -302,7 +302,7 @@ impl Problem {
 
 impl From<StoreError> for Box<Problem> {
     fn from(error: StoreError) -> Self {
-        tracing::warn!(%error, "a request could not be answered by the database");
+        tracing::warn!(error = %error, "a request could not be answered by the database");
         match error {
             StoreError::Internal(_) => Problem::internal(),
             // The driver's words may hold statements or addresses: they are for the log.

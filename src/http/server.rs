@@ -91,10 +91,10 @@ async fn log_access(
         Err(error) => error.as_response_error().status_code(),
     };
     tracing::debug!(
-        http.method = %method,
-        http.path = %path,
-        http.status = status.as_u16(),
-        elapsed_us = started.elapsed().as_micros() as u64,
+        http.request.method = %method,
+        url.path = %path,
+        http.response.status_code = status.as_u16(),
+        http.elapsed_us = started.elapsed().as_micros() as u64,
         "answered"
     );
     answer

@@ -102,7 +102,7 @@ async fn refresh(store: Store, settings: Arc<Settings>, before: Option<Arc<Summa
     match read(&store, &settings).await {
         Ok(summary) => summary,
         Err(error) => {
-            tracing::warn!(%error, "the figures of the status page could not be read");
+            tracing::warn!(error = %error, "the figures of the status page could not be read");
             let problem = if error.is_transient() {
                 "the database is out of reach"
             } else {

@@ -69,6 +69,9 @@ pub(super) fn settings() -> Settings {
         log: LogSettings {
             filter: "info".into(),
             format: LogFormat::Text,
+            stderr: true,
+            file: None,
+            traces: None,
         },
         batches: BatchesSettings {
             poll_interval: Duration::from_secs(5),

@@ -61,10 +61,10 @@ pub(super) fn reports<E: Entry>(
         });
     }
     tracing::warn!(
-        ledger,
-        batch_id,
-        word,
-        left_out = entries.len() - reports.len(),
+        ledger.name = ledger,
+        batch.id = batch_id,
+        ledger.status_word = word,
+        ledger.entries_left_out = entries.len() - reports.len(),
         "the ledger answered with a status word that is none of its protocol's; \
          such entries are left out and their batches asked for again"
     );

@@ -4,6 +4,7 @@
 use super::refusal::{Refusal, clean};
 use super::{ConnectError, LedgerError, LedgerKind};
 use crate::config::LedgerSettings;
+use crate::telemetry::{TRACE_TARGET, trace_headers};
 use crate::time::Timestamp;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -14,6 +15,7 @@ use std::error::Error;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span, field};
 
 /// Longest whole address that can be sent at all, by the `http` crate; also
 /// the longest target that Splinter accepts.
@@ -141,11 +143,42 @@ impl Transport {
                 ),
             });
         }
+        let method = if body.is_some() { "POST" } else { "GET" };
+        let span = tracing::info_span!(
+            target: TRACE_TARGET,
+            "request",
+            otel.kind = "client",
+            http.request.method = method,
+            // Without its query, which may hold hundreds of ids.
+            url.full = url.split('?').next(),
+            http.response.status_code = field::Empty,
+            error = field::Empty,
+            otel.status_code = field::Empty,
+        );
+        let result = self
+            .exchange(&url, route, body, &span)
+            .instrument(span.clone())
+            .await;
+        if let Err(error) = &result {
+            span.record("error", field::display(error));
+            span.record("otel.status_code", "ERROR");
+        }
+        result
+    }
+
+    async fn exchange(
+        &self,
+        url: &str,
+        route: &str,
+        body: Option<Bytes>,
+        span: &Span,
+    ) -> Result<Vec<u8>, LedgerError> {
         let deadline = Instant::now() + self.timeout;
-        let mut response = timeout_at(deadline, self.send(&url, body))
+        let mut response = timeout_at(deadline, self.send(url, body, &trace_headers(span)))
             .await
             .map_err(|_| self.timed_out())??;
         let status = response.status();
+        span.record("http.response.status_code", i64::from(status.as_u16()));
         let mut read = Vec::new();
         if status == StatusCode::OK {
             timeout_at(deadline, self.read_answer(&mut response, &mut read))
@@ -159,7 +192,11 @@ impl Transport {
             read_within(&mut response, &mut read, MAX_REFUSAL_BODY),
         );
         if !matches!(whole.await, Ok(Ok(true))) {
-            tracing::debug!(ledger = self.ledger, %status, "the words of a refusal were cut off");
+            tracing::debug!(
+                ledger.name = self.ledger,
+                http.response.status_code = status.as_u16(),
+                "the words of a refusal were cut off"
+            );
         }
         Err(Refusal {
             status,
@@ -174,16 +211,21 @@ impl Transport {
     /// before an answer: that is how a ledger that drops idle connections looks
     /// when it does so just then, and no failure of the ledger. Status requests
     /// change nothing, so that asking twice does no harm.
-    async fn send(&self, url: &str, body: Option<Bytes>) -> Result<Response, LedgerError> {
-        match attempt(&self.pooled, url, body.clone()).await {
+    async fn send(
+        &self,
+        url: &str,
+        body: Option<Bytes>,
+        headers: &HeaderMap,
+    ) -> Result<Response, LedgerError> {
+        match attempt(&self.pooled, url, body.clone(), headers).await {
             Ok(response) => Ok(response),
             Err(error) if ended_early(&error) => {
                 tracing::debug!(
-                    ledger = self.ledger,
+                    ledger.name = self.ledger,
                     error = causes(&error),
                     "connection ended before an answer; asking again on a new one"
                 );
-                attempt(self.unpooled(), url, body)
+                attempt(self.unpooled(), url, body, headers)
                     .await
                     .map_err(|error| self.failed_to_send(&error))
             }
@@ -195,7 +237,7 @@ impl Transport {
         self.unpooled.get_or_init(|| {
             self.client.build(0).unwrap_or_else(|error| {
                 tracing::warn!(
-                    ledger = self.ledger,
+                    ledger.name = self.ledger,
                     error = causes(&error),
                     "no client without kept connections; using the one with them"
                 );
@@ -294,7 +336,12 @@ impl ClientSettings {
     }
 }
 
-async fn attempt(client: &Client, url: &str, body: Option<Bytes>) -> reqwest::Result<Response> {
+async fn attempt(
+    client: &Client,
+    url: &str,
+    body: Option<Bytes>,
+    headers: &HeaderMap,
+) -> reqwest::Result<Response> {
     let request = match body {
         None => client.request(Method::GET, url),
         Some(body) => client
@@ -303,7 +350,7 @@ async fn attempt(client: &Client, url: &str, body: Option<Bytes>) -> reqwest::Re
             .header(CONTENT_TYPE, "application/json")
             .body(body),
     };
-    request.send().await
+    request.headers(headers.clone()).send().await
 }
 
 /// Reads to the end; `false` when there is more than `most`.

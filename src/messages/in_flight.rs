@@ -7,12 +7,14 @@
 //! the Scheduler, so that a restarted one knows what is still under way.
 //!
 //! With the ticket travels the fetch slot: given back once the work is off the
-//! network, and with the ticket at the latest.
+//! network, and with the ticket at the latest. A ticket also carries the root of
+//! the work's trace, where traces are sent: the trace ends with the ticket.
 
 use crate::watchdog::Slot;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
+use tracing::Span;
 
 /// Which work a ticket is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +119,7 @@ impl InFlight {
             number,
             settled: false,
             shared: self.shared.clone(),
+            span: Span::none(),
         }
     }
 
@@ -171,9 +174,23 @@ pub struct Ticket {
     number: u64,
     settled: bool,
     shared: Arc<Shared>,
+    span: Span,
 }
 
 impl Ticket {
+    /// The same with the root of its work's trace.
+    #[must_use]
+    pub fn traced(mut self, span: Span) -> Self {
+        self.span = span;
+        self
+    }
+
+    /// The root of the work's trace, the parent of whatever is done for it;
+    /// disabled while traces are not sent.
+    pub const fn span(&self) -> &Span {
+        &self.span
+    }
+
     /// Gives the fetch slot back: the network work is over, whatever came of it.
     pub fn give_slot_back(&self) {
         let mut state = self.shared.lock();
@@ -238,6 +255,8 @@ impl Drop for Ticket {
         drop(guard);
         drop(held);
         self.shared.bell.notify_one();
+        let outcome = if self.settled { "settled" } else { "returned" };
+        self.span.record("work.outcome", outcome);
     }
 }
 

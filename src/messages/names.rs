@@ -13,5 +13,7 @@ pub const UPDATER: &str = "updater";
 pub const STATE_SAVER: &str = "state_saver";
 /// Holds this server's share of the work.
 pub const LEASE_KEEPER: &str = "lease_keeper";
+/// Keeps the process's log.
+pub const LOGGING: &str = "logging";
 /// Prunes what is past its retention.
 pub const HOUSEKEEPER: &str = "housekeeper";

@@ -76,6 +76,8 @@ pub struct SimStats {
     pub in_flight: usize,
     /// The most that ever were at once.
     pub max_in_flight: usize,
+    /// Header `traceparent` of the last request for statuses that had one.
+    pub last_traceparent: Option<String>,
 }
 
 /// One id of a request and what is answered for it.

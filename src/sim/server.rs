@@ -80,7 +80,7 @@ fn serve(shared: &web::Data<Shared>, report: &mpsc::Sender<Started>) {
         if report.send(Ok((addr, server.handle()))).is_ok()
             && let Err(error) = server.await
         {
-            tracing::warn!(%addr, %error, "simulated ledger ended with an error");
+            tracing::warn!(server.address = %addr, error = %error, "simulated ledger ended with an error");
         }
     });
 }
@@ -94,6 +94,7 @@ async fn handle(
         return control::handle(&req, payload, &shared).await;
     }
     let _in_flight = shared.begin();
+    shared.note_trace(&req);
     match shared.options.kind {
         LedgerKind::Sawtooth => sawtooth::handle(&req, payload, &shared).await,
         LedgerKind::Splinter => splinter::handle(&req, &shared).await,
@@ -199,7 +200,7 @@ impl SimHandle {
         // The command is sent here; its outcome is the end of the thread.
         drop(self.server.stop(false));
         if thread.join().is_err() {
-            tracing::warn!(addr = %self.addr, "simulated ledger panicked");
+            tracing::warn!(server.address = %self.addr, "simulated ledger panicked");
         }
     }
 }

@@ -52,6 +52,7 @@ pub(super) struct Shared {
     rolls: AtomicU64,
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
+    last_traceparent: Mutex<Option<String>>,
 }
 
 /// What a request meets: how long it takes and what goes wrong.
@@ -82,6 +83,7 @@ impl Shared {
             rolls: AtomicU64::new(options.seed),
             in_flight: AtomicUsize::new(0),
             max_in_flight: AtomicUsize::new(0),
+            last_traceparent: Mutex::default(),
             options,
         }
     }
@@ -131,6 +133,10 @@ impl Shared {
         let mut stats = self.ledger().stats();
         stats.in_flight = self.in_flight.load(Ordering::Relaxed);
         stats.max_in_flight = self.max_in_flight.load(Ordering::Relaxed);
+        let last = self.last_traceparent.lock();
+        stats
+            .last_traceparent
+            .clone_from(&last.unwrap_or_else(PoisonError::into_inner));
         stats
     }
 
@@ -148,6 +154,18 @@ impl Shared {
         let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         self.max_in_flight.fetch_max(now, Ordering::Relaxed);
         InFlight(self)
+    }
+
+    /// Remembers of which trace a request says it is part.
+    pub(super) fn note_trace(&self, req: &HttpRequest) {
+        let parent = req.headers().get("traceparent");
+        if let Some(parent) = parent.and_then(|parent| parent.to_str().ok()) {
+            let mut last = self
+                .last_traceparent
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *last = Some(parent.to_owned());
+        }
     }
 
     /// Counts a request that is well formed, and draws what it meets.

@@ -154,7 +154,7 @@ where
             harness
                 .run_migration(migration.as_ref())
                 .map_err(|error| StoreError::Migration(format!("{name}: {error}")))?;
-            tracing::info!(migration = %name, "database migrated");
+            tracing::info!(database.migration = %name, "database migrated");
         }
     }
     Ok(names)

@@ -22,6 +22,7 @@ pub fn install_metrics() {
                 // Shown from the start, so that a rate can be taken.
                 metrics::counter!("highwater_commit_failures_total").increment(0);
                 metrics::counter!("highwater_commit_rows_total").increment(0);
+                metrics::counter!("highwater_trace_spans_lost_total").increment(0);
                 Some(handle)
             }
             Err(error) => {
@@ -36,6 +37,7 @@ pub fn install_metrics() {
 pub fn render_metrics() -> String {
     match HANDLE.get() {
         Some(Some(handle)) => {
+            metrics::counter!("highwater_log_lines_lost_total").absolute(super::file::lost_lines());
             handle.run_upkeep();
             handle.render()
         }
@@ -64,6 +66,14 @@ fn describe() {
     describe_counter!(
         "highwater_state_save_failures_total",
         "Writes of a service's soft state that failed and were tried again."
+    );
+    describe_counter!(
+        "highwater_log_lines_lost_total",
+        "Lines that did not get into the log file."
+    );
+    describe_counter!(
+        "highwater_trace_spans_lost_total",
+        "Spans of traces that were not sent."
     );
     describe_histogram!("highwater_commit_seconds", "Time of one group commit.");
     describe_histogram!(

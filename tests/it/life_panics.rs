@@ -107,7 +107,7 @@ async fn each_service_in_turn(db: Db) {
     let mut stage = Stage::new();
     let server = Server::start(&place, &stage.sections());
     let services = services(&server);
-    assert_eq!(services.len(), 7, "{services:?}");
+    assert_eq!(services.len(), 8, "{services:?}");
     for service in services {
         is_running(&server, &service).await;
         let before = stage.asked_after_final();

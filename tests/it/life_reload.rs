@@ -205,7 +205,7 @@ async fn a_reload_changes_ledgers_intervals_and_logs_without_a_restart() {
     .await;
 
     let lives = process.lives().await;
-    let log = "[log]\nfilter = \"warn,highwater::app=info\"\nformat = \"json\"\n";
+    let log = "[log]\nfilter = \"warn,highwater=info\"\nformat = \"json\"\n";
     let batches = BATCHES.replace("100ms", "1h");
     let whole = format!(
         "{log}{batches}{}{}",
@@ -213,9 +213,7 @@ async fn a_reload_changes_ledgers_intervals_and_logs_without_a_restart() {
         trace("comes", &comes)
     );
     process.reload(&whole);
-    process
-        .logged("\"message\":\"configuration reloaded\"")
-        .await;
+    process.logged("\"message\":\"log settings applied\"").await;
     submit(&api, "comes", &comes, "", &new_ids(100)).await;
     api.all_settle("stays").await;
     api.all_settle("comes").await;

@@ -17,6 +17,8 @@ mod life_rude;
 mod life_rules;
 mod life_support;
 mod life_unresponsive;
+mod log_fields;
+mod logging;
 mod one_server;
 mod outage;
 mod poison;

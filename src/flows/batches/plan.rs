@@ -308,7 +308,7 @@ pub(in crate::flows::batches) fn log_failure(
     tracing::warn!(
         ledger.name = %report.ledger,
         service.id = %report.service_id,
-        ledger.error = %failure,
+        error = %failure,
         ledger.closed = matches!(admission, Admission::ClosedUntil(_)),
         "a ledger request failed"
     );

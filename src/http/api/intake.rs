@@ -220,7 +220,7 @@ pub(in crate::http) async fn revive(
     let revived = http
         .database(|store| async move { store.revive_batches(&keys, Timestamp::now()).await })
         .await?;
-    tracing::info!(revived, "batches revived by an operator");
+    tracing::info!(batches.revived = revived, "batches revived by an operator");
     wake(&http, &ledgers);
     Ok(web::Json(RevivedBody { revived }))
 }

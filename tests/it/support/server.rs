@@ -4,7 +4,7 @@ use super::{Database, PATIENCE, eventually};
 use reqwest::StatusCode;
 use serde_json::Value;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -28,17 +28,27 @@ impl Installation {
     /// With these sections beside `[database]` and `[http]`. PostgreSQL knows
     /// the server's sessions by `name` (see [`Database::session_name`]).
     pub(crate) fn new(database: &Database, name: &str, sections: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let place = Self {
+            name: name.to_owned(),
+            folder: tempfile::tempdir().unwrap(),
+            starts: AtomicU32::new(0),
+        };
+        place.reconfigure(database, name, sections);
+        place
+    }
+
+    /// Writes another configuration, for the next start or reload.
+    pub(crate) fn reconfigure(&self, database: &Database, name: &str, sections: &str) {
         let config = format!(
             "{}\n[http]\nlisten = \"127.0.0.1:0\"\n\n{sections}",
             database.section(name)
         );
-        std::fs::write(folder.path().join("highwater.toml"), config).unwrap();
-        Self {
-            name: name.to_owned(),
-            folder,
-            starts: AtomicU32::new(0),
-        }
+        std::fs::write(self.path().join("highwater.toml"), config).unwrap();
+    }
+
+    /// The folder of the configuration, where servers run.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Its configuration.
