@@ -3,7 +3,7 @@
 //! In: a timer. Out: the store. On failure: tried again at the next turn.
 
 use crate::config::RetentionSettings;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 use crate::watchdog::{LookupError, ServiceContext, SettingsReader};
 use actix::fut::wrap_future;
@@ -50,19 +50,17 @@ impl Housekeeper {
     fn arm(ctx: &mut Context<Self>, pause: Duration) {
         ctx.run_later(pause, |keeper, ctx| {
             keeper.context.expect_progress_within(Some(STEP_TIME));
-            let before = Timestamp::now().minus(keeper.settings.current().settled_batches);
+            let kept = keeper.settings.current();
             let store = keeper.parts.store.clone();
-            let task = keeper
-                .context
-                .runtime()
-                .spawn(async move { store.prune_batches(before, STEP).await });
+            let task = keeper.context.runtime().spawn(prune(store, kept));
             ctx.spawn(wrap_future::<_, Self>(task).map(|result, _, ctx| {
                 let pause = match result {
-                    Ok(Ok(0)) => IDLE,
-                    Ok(Ok(pruned)) => {
+                    Ok(Ok((0, 0))) => IDLE,
+                    Ok(Ok((batches, audit))) => {
                         tracing::debug!(
-                            batches.pruned = pruned,
-                            "settled batches past their retention were pruned"
+                            batches.pruned = batches,
+                            audit.pruned = audit,
+                            "rows past their retention were pruned"
                         );
                         BUSY
                     }
@@ -79,6 +77,21 @@ impl Housekeeper {
             }));
         });
     }
+}
+
+/// One step of each; answers how many settled batches and how many rows of the
+/// audit are gone.
+async fn prune(store: Store, kept: RetentionSettings) -> Result<(usize, usize), StoreError> {
+    let RetentionSettings {
+        settled_batches,
+        audit,
+    } = kept;
+    let now = Timestamp::now();
+    let batches = store
+        .prune_batches(now.minus(settled_batches), STEP)
+        .await?;
+    let audit = store.prune_audit(now.minus(audit), STEP).await?;
+    Ok((batches, audit))
 }
 
 impl Actor for Housekeeper {

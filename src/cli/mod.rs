@@ -4,6 +4,7 @@
 //! standard output; everything else (progress, warnings, what went wrong) to
 //! standard error.
 
+mod audit;
 mod batches;
 mod check;
 mod completions;
@@ -74,6 +75,7 @@ enum Command {
     /// Tracks, lists, shows and revives batches, directly in the database.
     #[command(subcommand)]
     Batches(batches::BatchesCommand),
+    Audit(audit::AuditArgs),
     /// Plays a peer, for trying things out.
     #[command(subcommand)]
     Sim(sim::SimCommand),
@@ -106,6 +108,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Migrate(args) => migrate::run(&args, config),
         Command::Config(command) => config::run(&command, config),
         Command::Batches(command) => batches::run(command, config),
+        Command::Audit(args) => audit::run(&args, config),
         Command::Sim(command) => sim::run(command),
         Command::Completions(args) => completions::run(&args),
     }

@@ -187,9 +187,11 @@ fn batches(s: &mut Section<'_, '_>) -> Option<BatchesSettings> {
 
 fn retention(s: &mut Section<'_, '_>) -> Option<RetentionSettings> {
     let kept = Duration::from_secs(60)..=DAY * 36_500;
-    let settled_batches = s.get("settled_batches", "30d", duration(kept));
+    let settled_batches = s.get("settled_batches", "30d", duration(kept.clone()));
+    let audit = s.get("audit", "365d", duration(kept));
     Some(RetentionSettings {
         settled_batches: settled_batches?,
+        audit: audit?,
     })
 }
 

@@ -189,6 +189,8 @@ pub struct GiveUpAfter {
 pub struct RetentionSettings {
     /// Settled batches, from `settled_at` on. Default 30d.
     pub settled_batches: Duration,
+    /// What operators did, from when they did it. Default 365d.
+    pub audit: Duration,
 }
 
 /// `[watchdog]`: how services are kept running.

@@ -436,6 +436,7 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
 
     [retention]
     settled_batches = "30d" # default
+    audit = "365d" # default
 
     [watchdog]
     restart_backoff.min = "50ms" # default

@@ -83,6 +83,7 @@ pub(super) fn settings() -> Settings {
         },
         retention: RetentionSettings {
             settled_batches: Duration::from_secs(30 * 86_400),
+            audit: Duration::from_secs(365 * 86_400),
         },
         watchdog: WatchdogSettings {
             restart_backoff: range(1, 10),

@@ -1,6 +1,7 @@
 //! The store: pools, transactions and, one file per aggregate, the queries,
 //! written once for SQLite and PostgreSQL.
 
+mod audit;
 mod batches_due;
 mod batches_read;
 mod batches_write;
@@ -12,6 +13,7 @@ mod postgres;
 mod schema;
 mod states;
 
+pub use audit::{AuditFilter, AuditOutcome, AuditPage, AuditRow, NewAudit};
 pub use batches_due::{
     Applied, BatchChange, BatchWriter, ChangeGroup, DueCursor, DueQuery, PendingBatch,
 };

@@ -49,3 +49,17 @@ diesel::table! {
         saved_at -> Timestamp,
     }
 }
+
+diesel::table! {
+    /// What operators changed, or tried to.
+    audit (id) {
+        id -> BigInt,
+        at -> Timestamp,
+        who -> Text,
+        action -> Text,
+        target -> Text,
+        details -> Nullable<Text>,
+        outcome -> Text,
+        problem -> Nullable<Text>,
+    }
+}

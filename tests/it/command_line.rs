@@ -97,6 +97,7 @@ fn every_subcommand_has_help_with_examples() {
         &["batches", "list"],
         &["batches", "show"],
         &["batches", "revive"],
+        &["audit"],
         &["sim", "ledger"],
         &["completions"],
         &[],

@@ -5,6 +5,7 @@
     reason = "a panic in a test is its failure message, in helpers too"
 )]
 
+mod audit;
 mod batches_by_hand;
 mod command_line;
 mod imports;

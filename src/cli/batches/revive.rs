@@ -1,15 +1,17 @@
 //! `highwater batches revive`: takes up again what was given up.
 
 use super::{PlaceArgs, list, lookup};
+use crate::cli::audit;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, OutputArgs, note};
 use crate::cli::{context, progress::Progress};
 use crate::config::Loaded;
 use crate::flows::batches::{BatchKey, Status};
-use crate::store::{BatchFilter, BatchRow, Store};
+use crate::store::{AuditOutcome, BatchFilter, BatchRow, NewAudit, Store};
 use crate::time::Timestamp;
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
 /// Batches revived in one statement.
 const CHUNK: i64 = 1000;
@@ -68,10 +70,13 @@ const fn revivable(status: Status) -> bool {
 pub(super) async fn run(args: &ReviveArgs, loaded: &Loaded) -> Result<(), Failure> {
     let store = context::open(loaded).await?;
     let mut report = Report::default();
-    match args.status {
-        Some(status) => all(&store, &args.place, status, &mut report).await?,
-        None => named(&store, args, &mut report).await?,
-    }
+    let ended = match args.status {
+        Some(status) => all(&store, &args.place, status, &mut report).await,
+        None => named(&store, args, &mut report).await,
+    };
+    let problem = ended.as_ref().err().map(ToString::to_string);
+    audit::record(&store, recorded(args, &report, problem)).await;
+    ended?;
     // Rows of a ledger that is gone from the configuration are not polled.
     if report.revived > 0
         && let Err(missing) = context::ledger(loaded, &args.place.ledger)
@@ -95,6 +100,29 @@ pub(super) async fn run(args: &ReviveArgs, loaded: &Loaded) -> Result<(), Failur
         Ok(())
     } else {
         Err(Failure::Said)
+    }
+}
+
+/// The row of the audit: what was asked for, and what came of it.
+fn recorded(args: &ReviveArgs, report: &Report, failure: Option<String>) -> NewAudit {
+    let outcome = match failure {
+        Some(_) => AuditOutcome::Failed,
+        None if report.revived == 0 && !report.errors.is_empty() => AuditOutcome::Refused,
+        None => AuditOutcome::Done,
+    };
+    let refused = (!report.errors.is_empty()).then(|| report.errors.join("; "));
+    NewAudit {
+        who: audit::operator(),
+        action: "batches.revive".to_owned(),
+        target: args.place.ledger.clone(),
+        details: Some(json!({
+            "service_id": args.place.service,
+            "batch_ids": args.ids,
+            "status": args.status.map(Status::as_str),
+            "revived": report.revived,
+        })),
+        outcome,
+        problem: failure.or(refused),
     }
 }
 
