@@ -201,6 +201,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             let watchdog = watchdog.clone();
             Arc::new(move || watchdog.status())
         },
+        control: query.clone(),
         wake: Arc::new(move |ledger| {
             // A Scheduler that is away looks at everything when it is back.
             drop(wake.post(Wake {

@@ -22,6 +22,16 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         api::intake::revive,
         api::overview::list_ledgers,
         api::overview::list_services,
+        api::control::services::list,
+        api::control::services::show,
+        api::control::services::start,
+        api::control::services::stop,
+        api::control::services::restart,
+        api::control::settings::list_settings,
+        api::control::settings::change_settings,
+        api::control::process::reload,
+        api::control::process::shutdown,
+        api::control::audit::list_audit,
         health::livez,
         health::readyz,
         metrics::metrics,
@@ -30,6 +40,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
     tags(
         (name = "batches", description = "What applications submitted to ledgers"),
         (name = "status", description = "What is going on"),
+        (name = "control", description = "What an operator with the control token may do"),
         (name = "health", description = "For probes and monitoring"),
     )
 )]

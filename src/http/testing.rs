@@ -13,7 +13,9 @@ use crate::flows::batches::{
 use crate::ledgers::LedgerKind;
 use crate::store::Store;
 use crate::time::Timestamp;
-use crate::watchdog::{IntercomStats, ServiceState, ServiceStatus, WatchdogStatus};
+use crate::watchdog::{
+    IntercomStats, Orders, ServiceState, ServiceStatus, WatchdogQuery, WatchdogStatus,
+};
 use actix_web::web;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -159,6 +161,9 @@ pub(super) struct Fixture {
     pub(super) services: Arc<Mutex<Vec<ServiceStatus>>>,
     pub(super) woken: Arc<Mutex<Vec<String>>>,
     pub(super) store: Store,
+    /// What control asks of the application; carried out by nobody until a
+    /// test takes it.
+    pub(super) orders: Mutex<Option<Orders>>,
     pub(super) state: HttpState,
     _folder: tempfile::TempDir,
 }
@@ -189,7 +194,9 @@ impl Fixture {
         )]));
         let woken = Arc::new(Mutex::new(Vec::new()));
         let (asked, waking) = (Arc::clone(&services), Arc::clone(&woken));
+        let (control, orders) = WatchdogQuery::new(tokio::runtime::Handle::current());
         let state = HttpState {
+            control,
             store: store.clone(),
             settings: settings_reader,
             batches: view_reader,
@@ -215,6 +222,7 @@ impl Fixture {
             services,
             woken,
             store,
+            orders: Mutex::new(Some(orders)),
             state,
             _folder: folder,
         }

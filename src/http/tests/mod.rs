@@ -1,6 +1,7 @@
 //! The whole application against a real SQLite file: what clients see.
 
 mod api;
+mod control;
 mod health;
 mod openapi;
 mod pages;
