@@ -3,6 +3,7 @@
 
 mod drain;
 mod error;
+mod live;
 mod lock;
 mod reload;
 mod services;
@@ -22,7 +23,7 @@ pub type Reloader = Box<dyn Fn() -> Result<Loaded, ConfigErrors> + Send + Sync>;
 pub struct Launch {
     /// The configuration.
     pub config: Loaded,
-    /// How it is read again on SIGHUP; without, SIGHUP is ignored.
+    /// How it is read again on SIGHUP or by control; without, that is refused.
     pub reload: Option<Reloader>,
     /// Called once, when the server is ready.
     pub on_ready: Option<Box<dyn FnOnce(Ready) + Send>>,

@@ -1,7 +1,7 @@
 //! Settings, handed to each service: only what changed for it.
 
 use crate::actors::{LeaseSettings, SchedulerSettings, UpdaterSettings};
-use crate::config::{self, HttpSettings, Loaded, Settings};
+use crate::config::{self, HttpSettings, Settings};
 use crate::leases::batches_lease;
 use crate::messages::names;
 use crate::telemetry;
@@ -43,8 +43,12 @@ impl SettingsFan {
     }
 
     /// Applies what can be changed live; the rest keeps its value in force.
-    pub(super) fn apply(&self, loaded: Loaded, current: &watch::Sender<Arc<Settings>>) -> Applied {
-        let mut settings = loaded.settings;
+    pub(super) fn apply(
+        &self,
+        settings: &Settings,
+        current: &watch::Sender<Arc<Settings>>,
+    ) -> Applied {
+        let mut settings = settings.clone();
         let old = current.borrow().clone();
         let diff = config::diff(&old, &settings);
         settings.database = old.database.clone();
@@ -55,9 +59,6 @@ impl SettingsFan {
                 // The open address stays until the restart, and so do its tokens.
                 restart.extend(keep_tokens(&old.http, &mut settings.http));
             }
-        }
-        for warning in &loaded.warnings {
-            tracing::warn!(warning = %warning, "configuration");
         }
         tracing::info!(
             ledgers.added = ?diff.ledgers_added,
@@ -146,5 +147,77 @@ pub(super) fn leases(settings: &Settings) -> LeaseSettings {
             .lease
             .max(Duration::from_secs(1))
             .mul_f64(0.9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LoadOptions, parse};
+    use crate::watchdog::{Keeper, Registration, ServiceContext};
+    use actix::{Actor, Context};
+    use std::convert::Infallible;
+    use std::path::Path;
+
+    const BASE: &str = "[[ledgers]]\nname = 'a'\nkind = 'sawtooth'\nurl = 'http://h'\n";
+
+    fn settings(text: &str) -> Settings {
+        let base = Path::new("/base");
+        parse(text, "t.toml", base, [], LoadOptions::default())
+            .unwrap_or_else(|errors| panic!("{errors}"))
+            .settings
+    }
+
+    /// Stands for each service.
+    struct Idle(#[expect(dead_code, reason = "kept as services keep it")] ServiceContext);
+
+    impl Actor for Idle {
+        type Context = Context<Self>;
+    }
+
+    /// Which services hear of a change from the base.
+    fn told(text: &str) -> Vec<String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let (query, _orders) = WatchdogQuery::new(runtime.handle().clone());
+        let base = settings(BASE);
+        let idle = |service: Registration<Idle>| {
+            let service = service.built_by(|context| Ok::<_, Infallible>(Idle(context)));
+            query.register(service, Keeper::Supervisor).unwrap();
+        };
+        idle(Registration::new(names::SCHEDULER).settings(scheduler(&base)));
+        idle(Registration::new(names::FETCHER_POOL).settings(base.ledgers.clone()));
+        idle(Registration::new(names::UPDATER).settings(updater(&base)));
+        idle(Registration::new(names::LEASE_KEEPER).settings(leases(&base)));
+        idle(Registration::new(names::HOUSEKEEPER).settings(base.retention.clone()));
+        let current = watch::Sender::new(Arc::new(base));
+        SettingsFan::new(query.clone()).apply(&settings(text), &current);
+        let services = query.list().into_iter();
+        services
+            .filter(|service| service.settings_changes == Some(1))
+            .map(|service| service.name)
+            .collect()
+    }
+
+    #[test]
+    fn a_reload_hands_each_service_only_what_changed_for_it() {
+        let nobody: [&str; 0] = [];
+        assert_eq!(told(BASE), nobody);
+        let with = |section: &str| told(&format!("{section}\n{BASE}"));
+        // Both work on batches.
+        let batches = with("[batches]\npoll_interval = '2s'");
+        assert_eq!(batches, ["scheduler", "updater"]);
+        assert_eq!(with("[retention]\nsettled_batches = '9d'"), ["housekeeper"]);
+        assert_eq!(with("[server]\nlease = '20s'"), ["lease_keeper"]);
+        assert_eq!(with("[server]\nshutdown_timeout = '9s'"), nobody);
+        assert_eq!(with("[log]\nfilter = 'warn'"), nobody);
+        assert_eq!(with("[http]\nmax_body_bytes = '1MiB'"), nobody);
+        assert_eq!(with("[database]\nconnections = 3"), nobody);
+        let added = format!("{BASE}{}", BASE.replace("'a'", "'b'"));
+        assert_eq!(told(&added), ["scheduler", "fetcher_pool", "lease_keeper"]);
+        assert_eq!(told(""), ["scheduler", "fetcher_pool", "lease_keeper"]);
+        let changed = format!("{BASE}connections = 3");
+        assert_eq!(told(&changed), ["scheduler", "fetcher_pool"]);
     }
 }

@@ -2,22 +2,23 @@
 //! whom, settings, states, leases and HTTP.
 
 use super::drain::drain;
+use super::live::Live;
 use super::lock::DatabaseLock;
-use super::reload::{Applied, SettingsFan, limits};
+use super::reload::limits;
 use super::services::{Parts, register};
-use super::{AppError, Launch, Reloader};
+use super::{AppError, Launch};
 use crate::actors::{
     Beating, HousekeeperParts, LeaseKeeperParts, SchedulerParts, StateSaverParts, UpdaterParts,
 };
 use crate::config::{DatabaseLocation, Settings};
 use crate::flows::batches::BatchesView;
-use crate::http::{self, HttpState, ReloadReport};
+use crate::http::{self, HttpState};
 use crate::leases::Holdings;
 use crate::messages::{Drain, Flush, InFlight, SaveStates, Wake, names};
 use crate::store::{BatchWriter, Store};
 use crate::telemetry;
 use crate::time::Timestamp;
-use crate::watchdog::{Intercom, Sentinel, WatchdogQuery};
+use crate::watchdog::{Intercom, OrderError, Orders, Reply, Sentinel, WatchdogQuery};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub struct Ready {
     pub http_addr: SocketAddr,
     /// Stops it.
     pub stop: StopHandle,
-    /// Control over it, for tests of supervision.
+    /// The capability to control it: services, settings, the process.
     pub query: WatchdogQuery,
 }
 
@@ -111,7 +112,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         reload,
         on_ready,
     } = launch;
-    let settings = config.settings;
+    let settings = config.settings.clone();
     let stop = StopHandle::default();
     let mut signals = Signals::watch(stop.clone())?;
     let lock = match &settings.database.location {
@@ -125,7 +126,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         )),
     };
     let holder: Arc<str> = holder_name().into();
-    let (query, _orders) = WatchdogQuery::new(runtime.clone());
+    let (query, mut orders) = WatchdogQuery::new(runtime.clone());
     let watchdog = query.watchdog().clone();
     query.configure(limits(&settings));
     query.remember(
@@ -133,7 +134,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             .into_iter()
             .map(|state| (state.service, state.version, state.value)),
     );
-    let fan = Arc::new(SettingsFan::new(query.clone()));
+    let mut live = Live::new(config, reload, query.clone());
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
@@ -191,11 +192,10 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let failed = |source| AppError::Listen { listen, source };
     let listener = TcpListener::bind(listen).map_err(failed)?;
     let http_addr = listener.local_addr().map_err(failed)?;
-    let (settings_sender, settings_reader) = watch::channel(Arc::new(settings));
-    let (reload_sender, reload_report) = watch::channel(ReloadReport::default());
+    let settings_reader = live.settings();
     let state = HttpState {
         store: store.clone(),
-        settings: settings_reader,
+        settings: settings_reader.clone(),
         batches: view,
         services: {
             let watchdog = watchdog.clone();
@@ -209,7 +209,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             }));
         }),
         metrics: Arc::new(telemetry::render_metrics),
-        reload: reload_report,
+        reload: live.report(),
         draining: draining_reader,
         lease_trouble,
         started_at: Timestamp::now(),
@@ -243,21 +243,18 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         http,
         shutdown_timeout: Duration::ZERO,
     };
-    let told = obey(
-        &mut signals,
-        &fan,
-        reload.as_ref(),
-        &settings_sender,
-        &reload_sender,
-    )
-    .await;
+    let (told, asked) = obey(&mut signals, &mut orders, &mut live).await;
     tracing::info!(signal = told, "draining");
-    let shutdown_timeout = settings_sender.borrow().server.shutdown_timeout;
+    engine.draining.send_replace(true);
+    if let Some(asked) = asked {
+        drop(asked.send(Ok(())));
+    }
+    let shutdown_timeout = settings_reader.borrow().server.shutdown_timeout;
     let engine = Engine {
         shutdown_timeout,
         ..engine
     };
-    let again = async { while !matches!(signals.next().await, Told::Stop(_)) {} };
+    let again = told_to_stop_again(&mut signals, &mut orders);
     let result = tokio::select! {
         result = drain(&engine) => result,
         () = again => Err(AppError::CutShort("told to stop a second time".to_owned())),
@@ -275,41 +272,37 @@ async fn told_to_stop(signals: &mut Signals) {
     while !matches!(signals.next().await, Told::Stop(_)) {}
 }
 
-/// Reloads when told to, until told to stop.
+/// Does what signals and control say, until told to stop: by which, and who
+/// is to hear that the drain begins.
 async fn obey(
     signals: &mut Signals,
-    fan: &Arc<SettingsFan>,
-    reload: Option<&Reloader>,
-    settings: &watch::Sender<Arc<Settings>>,
-    report: &watch::Sender<ReloadReport>,
-) -> &'static str {
+    orders: &mut Orders,
+    live: &mut Live,
+) -> (&'static str, Option<Reply<()>>) {
     loop {
-        match signals.next().await {
-            Told::Stop(word) => return word,
-            Told::Reload => {
-                let Some(reload) = reload else {
-                    tracing::warn!("SIGHUP is ignored: there is no configuration file");
-                    continue;
-                };
-                let mut told = ReloadReport {
-                    at: Some(Timestamp::now()),
-                    ..ReloadReport::default()
-                };
-                match reload() {
-                    Ok(loaded) => match fan.apply(loaded, settings) {
-                        Applied::Whole => tracing::info!("configuration reloaded"),
-                        Applied::Except(keys) => {
-                            tracing::warn!(config.keys = ?keys, "configuration reloaded, except for what needs a restart");
-                            told.needs_restart = keys;
-                        }
-                    },
-                    Err(errors) => {
-                        tracing::error!(problem = %errors, "the reload changed nothing");
-                        told.problem = Some(errors.to_string());
-                    }
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop(word) => return (word, None),
+                // The log and the report say what became of it.
+                Told::Reload => drop(live.reload(false)),
+            },
+            Some(order) = orders.next() => {
+                if let Some(asked) = live.carry_out(order) {
+                    return ("control", Some(asked));
                 }
-                report.send_replace(told);
             }
+        }
+    }
+}
+
+/// Waits until told to stop once more; whatever else is asked is refused.
+async fn told_to_stop_again(signals: &mut Signals, orders: &mut Orders) {
+    loop {
+        tokio::select! {
+            told = signals.next() => if matches!(told, Told::Stop(_)) {
+                return;
+            },
+            Some(order) = orders.next() => order.refuse(OrderError::ShuttingDown),
         }
     }
 }
@@ -319,10 +312,7 @@ async fn open_store(
     runtime: &tokio::runtime::Handle,
 ) -> Result<(Store, Vec<crate::store::SavedState>), AppError> {
     let database = settings.database.clone();
-    let location = match &database.location {
-        DatabaseLocation::Sqlite(path) => format!("sqlite://{}", path.display()),
-        DatabaseLocation::Postgres(url) => url.to_string(),
-    };
+    let location = database.location.to_string();
     let open = runtime.spawn(async move {
         let store = Store::open(&database).await?;
         let saved = store.saved_states().await?;

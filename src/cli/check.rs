@@ -37,7 +37,7 @@ pub(super) fn run(args: &CheckArgs, named: Option<&Path>) -> Result<(), Failure>
     let result = config::load(&file, config::environment(), LoadOptions::default());
     let (errors, warnings) = match &result {
         Ok(loaded) => (&[][..], loaded.warnings.as_slice()),
-        Err(errors) => (errors.errors(), &[][..]),
+        Err(errors) => (errors.errors(), errors.warnings()),
     };
     if args.output.is_json() {
         output::print_json(&Report {
@@ -65,7 +65,7 @@ pub(super) fn run(args: &CheckArgs, named: Option<&Path>) -> Result<(), Failure>
 
 fn summary(settings: &Settings) -> String {
     let database = match &settings.database.location {
-        DatabaseLocation::Sqlite(path) => format!("sqlite://{}", path.display()),
+        location @ DatabaseLocation::Sqlite(_) => location.to_string(),
         DatabaseLocation::Postgres(url) => format!("{url}, schema {}", settings.database.schema),
     };
     let mut table = output::table(&["ledger", "kind", "url", "role", "token"]);

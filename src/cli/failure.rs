@@ -1,7 +1,7 @@
 //! How a command fails, and the exit code that follows.
 
 use crate::app::AppError;
-use crate::config::ConfigErrors;
+use crate::config::{ConfigErrors, DatabaseSettings};
 use crate::store::StoreError;
 use std::io;
 use std::process::ExitCode;
@@ -18,6 +18,14 @@ pub(super) enum Failure {
     /// The database did not do what was asked: exit 1.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The same, of a database that is named: exit 1.
+    #[error("{location}: {source}")]
+    Database {
+        /// Where it is, without its password.
+        location: String,
+        /// What went wrong.
+        source: StoreError,
+    },
     /// The server did not start, or ended badly: exit 1.
     #[error(transparent)]
     App(#[from] AppError),
@@ -37,12 +45,28 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Names the database that a failure is about.
+    pub(super) fn of_database(self, database: &DatabaseSettings) -> Self {
+        match self {
+            Self::Store(source) => Self::Database {
+                location: database.location.to_string(),
+                source,
+            },
+            other => other,
+        }
+    }
+
     /// Says what went wrong, and gives the exit code.
     pub(super) fn report(self) -> ExitCode {
         let code = match &self {
             Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Usage(_) | Self::Config(_) | Self::SaidWrong => 2,
-            Self::Store(_) | Self::App(_) | Self::Io(_) | Self::Failed(_) | Self::Said => 1,
+            Self::Store(_)
+            | Self::Database { .. }
+            | Self::App(_)
+            | Self::Io(_)
+            | Self::Failed(_)
+            | Self::Said => 1,
         };
         let silent = code == 0 || matches!(self, Self::Said | Self::SaidWrong);
         if !silent {

@@ -34,7 +34,7 @@ struct Report {
 
 pub(super) fn run(args: &MigrateArgs, named: Option<&Path>) -> Result<(), Failure> {
     let loaded = context::load(named)?;
-    context::block_on(async {
+    let done = context::block_on(async {
         let database = &loaded.settings.database;
         let migrations = Store::wanted_migrations(database).await?;
         if !args.dry_run {
@@ -53,5 +53,6 @@ pub(super) fn run(args: &MigrateArgs, named: Option<&Path>) -> Result<(), Failur
         let verb = if args.dry_run { "would run" } else { "ran" };
         let named = output::count(migrations.len(), "migration", "migrations");
         output::print(format_args!("{verb} {named}: {}", migrations.join(", ")))
-    })
+    });
+    done.map_err(|failure| failure.of_database(&loaded.settings.database))
 }

@@ -17,6 +17,8 @@ pub struct SettingsDiff {
     pub ledgers_changed: Vec<String>,
     /// Sections in which something changed, `ledgers` aside.
     pub sections: Vec<&'static str>,
+    /// Secrets that changed: `http.control_token`, `ledgers.trace.token`.
+    pub secrets: Vec<String>,
     /// Keys that changed and take effect only when the process starts again.
     pub restart: Vec<&'static str>,
 }
@@ -58,10 +60,16 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         ),
         ("http.listen", http.listen != new.http.listen),
     ]);
+    diff.secrets = changed_http_secrets(http, &new.http);
     for ledger in ledgers {
         match find(&new.ledgers, &ledger.name) {
             None => diff.ledgers_removed.push(ledger.name.clone()),
-            Some(now) if now != ledger => diff.ledgers_changed.push(ledger.name.clone()),
+            Some(now) if now != ledger => {
+                if !same_secret(ledger.token.as_ref(), now.token.as_ref()) {
+                    diff.secrets.push(format!("ledgers.{}.token", ledger.name));
+                }
+                diff.ledgers_changed.push(ledger.name.clone());
+            }
             Some(_) => {}
         }
     }
@@ -96,6 +104,24 @@ fn same_http(old: &HttpSettings, new: &HttpSettings) -> bool {
         && same_secret(intake_token.as_ref(), new.intake_token.as_ref())
         && same_secret(read_token.as_ref(), new.read_token.as_ref())
         && *max_body_bytes == new.max_body_bytes
+}
+
+fn changed_http_secrets(old: &HttpSettings, new: &HttpSettings) -> Vec<String> {
+    let changed = changed([
+        (
+            "http.control_token",
+            !same_secret(old.control_token.as_ref(), new.control_token.as_ref()),
+        ),
+        (
+            "http.intake_token",
+            !same_secret(old.intake_token.as_ref(), new.intake_token.as_ref()),
+        ),
+        (
+            "http.read_token",
+            !same_secret(old.read_token.as_ref(), new.read_token.as_ref()),
+        ),
+    ]);
+    changed.into_iter().map(str::to_owned).collect()
 }
 
 /// Compares two configured secrets; both are ours, so time tells nobody anything.

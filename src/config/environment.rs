@@ -19,7 +19,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-fn has_prefix(name: &str) -> bool {
+pub(super) fn has_prefix(name: &str) -> bool {
     name.get(..PREFIX.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }

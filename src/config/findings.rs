@@ -20,6 +20,20 @@ pub enum Origin {
         /// Its name as set.
         variable: String,
     },
+    /// The control channel of the running server, which wins over all others.
+    Control,
+}
+
+impl Origin {
+    /// The kind of place in a word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::File { .. } => "file",
+            Self::Environment { .. } => "environment",
+            Self::Control => "control",
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -28,6 +42,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File { line, .. } => write!(f, "file line {line}"),
             Self::Environment { variable } => f.write_str(variable),
+            Self::Control => f.write_str("control"),
         }
     }
 }
@@ -50,7 +65,11 @@ pub struct Finding {
     /// The environment variable to blame.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variable: Option<String>,
-    /// Path of the key (`batches.repoll.min`, `ledgers[1].url`; lists count from 0).
+    /// Whether a value set by control is to blame.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub control: bool,
+    /// Path of the key (`batches.repoll.min`, `ledgers[1].url`; lists count from 0,
+    /// and go by name where control is to blame: `ledgers.trace.url`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// What is wrong and what is expected.
@@ -64,16 +83,20 @@ pub type ConfigError = Finding;
 pub type Warning = Finding;
 
 impl Finding {
-    /// Order of reading: by place in the file, then what is in the environment.
-    pub(super) fn order(&self) -> (bool, Option<usize>, Option<usize>) {
-        (self.variable.is_some(), self.line, self.column)
+    /// Order of reading: by place in the file, then what is in the environment,
+    /// then what was set by control.
+    pub(super) fn order(&self) -> (bool, bool, Option<usize>, Option<usize>) {
+        let environment = self.variable.is_some();
+        (self.control, environment, self.line, self.column)
     }
 }
 
 /// `highwater.toml:12:17: batches.poll_interval: "5 parsecs" is not …`
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(variable) = &self.variable {
+        if self.control {
+            f.write_str("control: ")?;
+        } else if let Some(variable) = &self.variable {
             write!(f, "{variable}: ")?;
         } else if let Some(file) = &self.file {
             f.write_str(file)?;
@@ -96,23 +119,42 @@ impl fmt::Display for Finding {
 /// the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(transparent)]
-pub struct ConfigErrors(Vec<ConfigError>);
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+    #[serde(skip)]
+    warnings: Vec<Warning>,
+}
 
 impl ConfigErrors {
     pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
         errors.sort_by_key(Finding::order);
-        Self(errors)
+        Self {
+            errors,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Adds what deserves a look besides.
+    pub(super) fn with_warnings(mut self, mut warnings: Vec<Warning>) -> Self {
+        warnings.sort_by_key(Finding::order);
+        self.warnings = warnings;
+        self
     }
 
     /// The mistakes, in the order of the file.
     pub fn errors(&self) -> &[ConfigError] {
-        &self.0
+        &self.errors
+    }
+
+    /// What deserves a look besides, as far as it was found out; not displayed.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
+        for (index, error) in self.errors.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
@@ -175,6 +217,7 @@ mod tests {
             line: Some(2),
             column: None,
             variable: None,
+            control: false,
             key: None,
             message: "no".to_owned(),
         };

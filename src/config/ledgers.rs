@@ -1,5 +1,6 @@
 //! The keys of `[[ledgers]]`.
 
+use super::findings::Origin;
 use super::forms::{count, duration, ledger_url, name, size, word};
 use super::reader::Reader;
 use super::section::Section;
@@ -9,7 +10,7 @@ use crate::ledgers::LedgerKind;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
-use toml_edit::TableLike;
+use toml_edit::{Item, TableLike};
 
 /// Longest that one request may take.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
@@ -21,6 +22,17 @@ pub(super) fn ledgers<'d>(
     base: &Path,
 ) -> Option<Vec<LedgerSettings>> {
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    let none = |item: &Item| {
+        item.as_array().is_some_and(toml_edit::Array::is_empty)
+            || item
+                .as_array_of_tables()
+                .is_some_and(toml_edit::ArrayOfTables::is_empty)
+    };
+    if root.get("ledgers").is_none_or(none) {
+        let message = "no ledger is configured, so nothing is polled; add one with [[ledgers]]";
+        let warning = reader.finding(&Origin::Default, "ledgers", message.to_owned());
+        reader.warnings.push(warning);
+    }
     let mut index = 0;
     let ledgers = reader.list(root, "ledgers", |section| {
         let ledger = ledger(section, base, index, &mut names);
@@ -38,6 +50,7 @@ fn ledger(
 ) -> Option<LedgerSettings> {
     let name = s.required("name", "a name, e.g. name = \"trace\"", name);
     if let Some(name) = &name {
+        s.named(name);
         if let Some(first) = names.get(name) {
             let message = format!(
                 "\"{name}\" is the name of ledgers[{first}] already; expected a name of its own"

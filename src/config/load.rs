@@ -1,11 +1,15 @@
 //! From a file and the environment to settings, or to every mistake at once.
 
-use super::environment::Environment;
-use super::findings::{ConfigErrors, Origin, Warning};
+use super::control::Control;
+use super::environment::{Environment, has_prefix};
+use super::findings::{ConfigError, ConfigErrors, Finding, Origin, Warning};
 use super::reader::{Entry, Reader};
 use super::settings::Settings;
+use super::tokens::TokenFiles;
 use super::{sections, tokens};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use toml_edit::Document;
 
 /// How to load.
@@ -29,6 +33,85 @@ pub struct Loaded {
     pub entries: Vec<Entry>,
     /// The control token file that this load made.
     pub created_control_token: Option<PathBuf>,
+    source: Source,
+}
+
+/// What settings are computed from.
+#[derive(Clone)]
+struct Source {
+    text: Arc<str>,
+    file_name: String,
+    base: PathBuf,
+    environment: Vec<(String, String)>,
+    options: LoadOptions,
+    tokens: TokenFiles,
+    control: BTreeMap<String, String>,
+}
+
+/// There may be secrets in the file and in the environment.
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("file_name", &self.file_name)
+            .field("control", &self.control)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Loaded {
+    /// The same configuration with other values set by control: key path
+    /// (`batches.poll_interval`, `ledgers.trace.url`) → value as written in
+    /// the environment (`2s`). They win over environment, file and default.
+    ///
+    /// File, environment and token files are those that were read, whatever
+    /// became of them since: a change by control applies nothing else.
+    ///
+    /// # Errors
+    /// Every mistake; secrets, and what takes effect only at a start, are
+    /// refused.
+    pub fn with_control(&self, control: BTreeMap<String, String>) -> Result<Self, ConfigErrors> {
+        let source = Source {
+            control,
+            ..self.source.clone()
+        };
+        source.compute()
+    }
+
+    /// The values set by control.
+    pub fn control(&self) -> &BTreeMap<String, String> {
+        &self.source.control
+    }
+
+    /// Every key with its entry, as control names it: tables of a list go by
+    /// name (`ledgers.trace.url`).
+    pub fn keys(&self) -> impl Iterator<Item = (String, &Entry)> {
+        let mut table = String::new();
+        self.entries.iter().map(move |entry| {
+            if let Some((list, _)) = entry.section.split_once('[') {
+                // It comes first in each table, and holds no quotes.
+                if entry.key == "name" {
+                    let name = entry.value.as_deref().unwrap_or_default();
+                    table = format!("{list}.{}", name.trim_matches('"'));
+                }
+            } else {
+                table.clone_from(&entry.section);
+            }
+            (format!("{table}.{}", entry.key), entry)
+        })
+    }
+
+    /// What is wrong with a key for control; `None` when it may be set.
+    pub fn closed_to_control(&self, key: &str) -> Option<ConfigError> {
+        let document = self.source.document().ok()?;
+        let (reader, _) = self.source.read(&document);
+        let problem = reader.control.problem_with(key)?;
+        Some(reader.finding(&Origin::Control, key, problem))
+    }
+
+    /// Name of the file, as the caller of [`load`] or [`parse`] gave it.
+    pub fn file_name(&self) -> &str {
+        &self.source.file_name
+    }
 }
 
 /// Loads a configuration file, with overrides from the environment, e.g.
@@ -81,58 +164,90 @@ pub fn parse(
     environment: impl IntoIterator<Item = (String, String)>,
     options: LoadOptions,
 ) -> Result<Loaded, ConfigErrors> {
-    let document = Document::parse(text).map_err(|error| {
-        let reader = Reader::new(file_name, text, Environment::default());
-        let start = error.span().map(|span| span.start);
-        let origin = start.map_or(Origin::Default, |start| reader.at(start));
-        let message = format!("not TOML: {}", error.message().trim());
-        ConfigErrors::new(vec![reader.finding(&origin, "", message)])
-    })?;
-    let mut reader = Reader::new(file_name, text, Environment::new(environment));
-    let settings = sections::settings(&mut reader, document.as_table(), base);
-    let mut settings = match settings {
-        Some(settings) if reader.errors.is_empty() => settings,
-        _ => return Err(ConfigErrors::new(reader.errors)),
+    let source = Source {
+        text: text.into(),
+        file_name: file_name.to_owned(),
+        base: base.to_path_buf(),
+        environment: environment
+            .into_iter()
+            .filter(|(name, _)| has_prefix(name))
+            .collect(),
+        options,
+        tokens: TokenFiles::default(),
+        control: BTreeMap::new(),
     };
-    let created_control_token = control_token(&mut reader, &mut settings, options)?;
-    reader.warnings.sort_by_key(Warning::order);
-    Ok(Loaded {
-        settings,
-        warnings: reader.warnings,
-        entries: reader.entries,
-        created_control_token,
-    })
+    source.compute()
 }
 
-/// Makes the control token's file when it is named and missing, or says that
-/// a server would.
-fn control_token(
-    reader: &mut Reader<'_>,
-    settings: &mut Settings,
-    options: LoadOptions,
-) -> Result<Option<PathBuf>, ConfigErrors> {
-    let Some(path) = reader.missing_control_token.take() else {
-        return Ok(None);
-    };
+impl Source {
+    fn compute(mut self) -> Result<Loaded, ConfigErrors> {
+        let document = self.document()?;
+        let (mut reader, settings) = self.read(&document);
+        let missing = reader.missing_control_token.take();
+        let create = self.options.create_control_token;
+        if let Some(path) = missing.as_ref().filter(|_| !create) {
+            let message = format!(
+                "{} does not exist; `highwater serve` creates it with a random token",
+                path.display()
+            );
+            let warning = at_control_token(&reader, message);
+            reader.warnings.push(warning);
+        }
+        let mut settings = match settings {
+            Some(settings) if reader.errors.is_empty() => settings,
+            _ => return Err(ConfigErrors::new(reader.errors).with_warnings(reader.warnings)),
+        };
+        // Only now: nothing is made for a configuration that has mistakes.
+        let created_control_token = missing.filter(|_| create);
+        if let Some(path) = &created_control_token {
+            let token = tokens::create(path)
+                .map_err(|message| ConfigErrors::new(vec![at_control_token(&reader, message)]))?;
+            reader.tokens.created(path, token.clone());
+            settings.http.control_token = Some(token);
+        }
+        reader.warnings.sort_by_key(Warning::order);
+        let Reader {
+            tokens,
+            entries,
+            warnings,
+            ..
+        } = reader;
+        self.tokens = tokens;
+        Ok(Loaded {
+            settings,
+            warnings,
+            entries,
+            created_control_token,
+            source: self,
+        })
+    }
+
+    fn document(&self) -> Result<Document<&str>, ConfigErrors> {
+        let (file_name, text) = (self.file_name.as_str(), &*self.text);
+        Document::parse(text).map_err(|error| {
+            let reader = Reader::new(file_name, text, Environment::default());
+            let start = error.span().map(|span| span.start);
+            let origin = start.map_or(Origin::Default, |start| reader.at(start));
+            let message = format!("not TOML: {}", error.message().trim());
+            ConfigErrors::new(vec![reader.finding(&origin, "", message)])
+        })
+    }
+
+    /// Reads all keys; what is wrong is in the reader then.
+    fn read<'d>(&'d self, document: &'d Document<&'d str>) -> (Reader<'d>, Option<Settings>) {
+        let environment = Environment::new(self.environment.iter().cloned());
+        let mut reader = Reader::new(&self.file_name, &self.text, environment);
+        reader.control = Control::new(self.control.clone());
+        reader.tokens = self.tokens.clone();
+        let settings = sections::settings(&mut reader, document.as_table(), &self.base);
+        (reader, settings)
+    }
+}
+
+/// A remark on the control token's file.
+fn at_control_token(reader: &Reader<'_>, message: String) -> Finding {
     const KEY: &str = "http.control_token_file";
     let entry = reader.entries.iter().find(|entry| entry.path() == KEY);
     let origin = entry.map_or(Origin::Default, |entry| entry.origin.clone());
-    if !options.create_control_token {
-        let message = format!(
-            "{} does not exist; `highwater serve` creates it with a random token",
-            path.display()
-        );
-        let warning = reader.finding(&origin, KEY, message);
-        reader.warnings.push(warning);
-        return Ok(None);
-    }
-    match tokens::create(&path) {
-        Ok(token) => {
-            settings.http.control_token = Some(token);
-            Ok(Some(path))
-        }
-        Err(message) => Err(ConfigErrors::new(vec![
-            reader.finding(&origin, KEY, message),
-        ])),
-    }
+    reader.finding(&origin, KEY, message)
 }

@@ -1,6 +1,10 @@
 //! Configuration: TOML and environment → validated settings, or every
 //! mistake at once with its place; and what a reload changes.
 
+mod changes;
+mod control;
+#[cfg(test)]
+mod control_tests;
 mod diff;
 mod dump;
 mod environment;
@@ -18,6 +22,7 @@ mod settings;
 mod tests;
 mod tokens;
 
+pub use changes::changed_keys;
 pub use diff::{SettingsDiff, diff};
 pub use dump::dump;
 pub use environment::environment;

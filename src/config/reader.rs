@@ -5,11 +5,13 @@
 //! dump, the origins and the refusal of unknown keys follow from that: what
 //! nobody asked for is unknown.
 
+use super::control::Control;
 use super::environment::{Environment, variable_part};
 use super::findings::{Finding, Lines, Origin};
 use super::hint::nearest;
 use super::scalar::Scalar;
 use super::section::Section;
+use super::tokens::TokenFiles;
 use std::path::PathBuf;
 use toml_edit::{Item, Key, TableLike};
 
@@ -31,6 +33,15 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The effective value as written, without TOML's quotes; secrets are `***`.
+    pub fn plain(&self) -> Option<String> {
+        let literal = self.value.as_deref()?;
+        match literal.parse() {
+            Ok(toml_edit::Value::String(text)) => Some(text.into_value()),
+            _ => Some(literal.to_owned()),
+        }
+    }
+
     /// The whole path: `ledgers[1].url`.
     pub fn path(&self) -> String {
         format!("{}.{}", self.section, self.key)
@@ -52,6 +63,8 @@ pub(super) struct Reader<'d> {
     file: String,
     lines: Lines<'d>,
     pub(super) environment: Environment,
+    pub(super) control: Control,
+    pub(super) tokens: TokenFiles,
     pub(super) unknown: Vec<Unknown>,
     pub(super) entries: Vec<Entry>,
     pub(super) errors: Vec<Finding>,
@@ -66,6 +79,8 @@ impl<'d> Reader<'d> {
             file: file.to_owned(),
             lines: Lines::of(text),
             environment,
+            control: Control::default(),
+            tokens: TokenFiles::default(),
             unknown: Vec::new(),
             entries: Vec::new(),
             errors: Vec::new(),
@@ -81,6 +96,7 @@ impl<'d> Reader<'d> {
             line: None,
             column: None,
             variable: None,
+            control: false,
             key: (!key.is_empty()).then(|| key.to_owned()),
             message,
         };
@@ -93,6 +109,10 @@ impl<'d> Reader<'d> {
             Origin::Environment { variable } => {
                 finding.file = None;
                 finding.variable = Some(variable.clone());
+            }
+            Origin::Control => {
+                finding.file = None;
+                finding.control = true;
             }
         }
         finding
@@ -124,7 +144,8 @@ impl<'d> Reader<'d> {
             self.errors.push(self.finding(&origin, name, message));
         }
         let variables = vec![format!("{}__", variable_part(name))];
-        self.table(table, name.to_owned(), variables, origin, read)
+        let control = Some(format!("{name}."));
+        self.table(table, name.to_owned(), variables, control, origin, read)
     }
 
     /// Reads a section that is a list, `[[name]]`, one table after the other.
@@ -168,7 +189,8 @@ impl<'d> Reader<'d> {
             }
             let origin = start.map_or(Origin::Default, |start| self.at(start));
             let path = format!("{name}[{index}]");
-            values.push(self.table(Some(*table), path, variables, origin, &mut read));
+            let value = self.table(Some(*table), path, variables, None, origin, &mut read);
+            values.push(value);
         }
         values
     }
@@ -178,6 +200,7 @@ impl<'d> Reader<'d> {
         table: Option<&'d dyn TableLike>,
         name: String,
         variables: Vec<String>,
+        control: Option<String>,
         origin: Origin,
         read: impl FnOnce(&mut Section<'_, 'd>) -> T,
     ) -> T {
@@ -187,6 +210,7 @@ impl<'d> Reader<'d> {
             name,
             group: String::new(),
             variables,
+            control,
             origin,
             known: Vec::new(),
             secrets: Vec::new(),
@@ -236,6 +260,10 @@ impl<'d> Reader<'d> {
             let message = format!("no setting has this environment variable{hint}");
             let origin = Origin::Environment { variable };
             self.errors.push(self.finding(&origin, "", message));
+        }
+        for (key, message) in self.control.refused() {
+            let finding = self.finding(&Origin::Control, &key, message);
+            self.errors.push(finding);
         }
     }
 

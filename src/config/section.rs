@@ -1,6 +1,7 @@
-//! Reads the keys of one table, one by one: the environment wins over the
-//! file, the file over the default.
+//! Reads the keys of one table, one by one: control wins over the environment,
+//! the environment over the file, the file over the default.
 
+use super::control;
 use super::environment::variable_part;
 use super::findings::{Finding, Origin};
 use super::forms::Parsed;
@@ -17,6 +18,9 @@ pub(super) struct Section<'r, 'd> {
     pub(super) group: String,
     /// What variables of this table begin with, after `HIGHWATER_`.
     pub(super) variables: Vec<String>,
+    /// What control's keys of this table begin with; `None` for a table of a
+    /// list until its name is known.
+    pub(super) control: Option<String>,
     pub(super) origin: Origin,
     pub(super) known: Vec<&'static str>,
     pub(super) secrets: Vec<&'static str>,
@@ -90,6 +94,7 @@ impl<'d> Section<'_, 'd> {
                 .iter()
                 .map(|start| format!("{start}{}__", variable_part(key)))
                 .collect(),
+            control: self.control.clone(),
             origin,
             known: Vec::new(),
             secrets: Vec::new(),
@@ -102,6 +107,7 @@ impl<'d> Section<'_, 'd> {
     /// Reads a secret, which comes by the environment and never stands in the file.
     pub(super) fn secret_variable(&mut self, key: &'static str) -> Option<String> {
         self.secrets.push(key);
+        self.not_by_control(key, control::SECRET);
         let (variable, text) = self.variable(key)?;
         self.note(
             key,
@@ -113,6 +119,22 @@ impl<'d> Section<'_, 'd> {
             entry.secret = true;
         }
         Some(text)
+    }
+
+    /// Says that control may not set a key, and why; to be called before the
+    /// key is read.
+    pub(super) fn not_by_control(&mut self, key: &str, why: &'static str) {
+        if let Some(path) = self.control_path(key) {
+            self.reader.control.close(path, why);
+        }
+    }
+
+    /// Makes a table of a list known to control by its name.
+    pub(super) fn named(&mut self, name: &str) {
+        let list = self.name.split('[').next().unwrap_or_default();
+        self.reader.control.name(list, name);
+        self.control = Some(format!("{list}.{name}."));
+        self.not_by_control("name", control::IDENTITY);
     }
 
     /// Replaces what dumps show of a key's value.
@@ -146,13 +168,18 @@ impl<'d> Section<'_, 'd> {
                 .map(|entry| entry.origin.clone())
                 .filter(|origin| *origin != Origin::Default)
         };
-        let written = keys.iter().find_map(|key| Some((*key, origin_of(key)?)));
+        let written = || keys.iter().filter_map(|key| Some((*key, origin_of(key)?)));
+        // What was set by control is what somebody wants to change now.
+        let written = written()
+            .find(|(_, origin)| *origin == Origin::Control)
+            .or_else(|| written().next());
         let fallback = (
             keys.first().copied().unwrap_or_default(),
             self.origin.clone(),
         );
         let (key, origin) = written.unwrap_or(fallback);
-        self.reader.finding(&origin, &self.path(key), message)
+        let path = self.path_at(key, &origin);
+        self.reader.finding(&origin, &path, message)
     }
 
     /// Outer `None`: wrong, and reported. Inner `None`: absent.
@@ -167,7 +194,10 @@ impl<'d> Section<'_, 'd> {
         let item = self
             .table
             .and_then(|table| Some((table.key(key), table.get(key)?)));
-        let (origin, meanings) = if let Some((variable, text)) = self.variable(key) {
+        let variable = self.variable(key);
+        let (origin, meanings) = if let Some(text) = self.controlled(key) {
+            (Origin::Control, Scalar::of_variable(&text))
+        } else if let Some((variable, text)) = variable {
             (Origin::Environment { variable }, Scalar::of_variable(&text))
         } else if let Some((key, item)) = item {
             (
@@ -191,9 +221,16 @@ impl<'d> Section<'_, 'd> {
         let Some(message) = wrong else {
             return Some(None);
         };
-        let finding = self.reader.finding(&origin, &self.path(key), message);
+        let path = self.path_at(key, &origin);
+        let finding = self.reader.finding(&origin, &path, message);
         self.reader.errors.push(finding);
         None
+    }
+
+    /// The value that control set for `key`.
+    fn controlled(&mut self, key: &str) -> Option<String> {
+        let path = self.control_path(key)?;
+        self.reader.control.take(&path)
     }
 
     /// The environment variable that sets `key`, and its value.
@@ -228,6 +265,17 @@ impl<'d> Section<'_, 'd> {
 
     fn path(&self, key: &str) -> String {
         format!("{}.{}{key}", self.name, self.group)
+    }
+
+    fn control_path(&self, key: &str) -> Option<String> {
+        let start = self.control.as_ref()?;
+        Some(format!("{start}{}{key}", self.group))
+    }
+
+    /// The key as its origin names it.
+    fn path_at(&self, key: &str, origin: &Origin) -> String {
+        let by_control = (*origin == Origin::Control).then(|| self.control_path(key));
+        by_control.flatten().unwrap_or_else(|| self.path(key))
     }
 
     pub(super) fn note_unknown(self) {

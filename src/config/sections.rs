@@ -4,6 +4,7 @@
 //! environment variables, the dump and the origins follow. A test compares
 //! the keys with config/highwater.toml.
 
+use super::control::{NEEDS_RESTART, SECRET_FILE};
 use super::forms::{
     DAY, count, database_url, duration, file, identifier, log_filter, size, socket_address, word,
 };
@@ -71,6 +72,9 @@ pub(super) fn settings<'d>(
 }
 
 fn database(s: &mut Section<'_, '_>, base: &Path) -> Option<DatabaseSettings> {
+    for key in ["url", "schema", "connections", "synchronous"] {
+        s.not_by_control(key, NEEDS_RESTART);
+    }
     let location = s.get("url", "sqlite://highwater.db", database_url(base));
     if let Some(DatabaseLocation::Postgres(url)) = &location {
         s.show("url", &url.to_string());
@@ -88,6 +92,7 @@ fn database(s: &mut Section<'_, '_>, base: &Path) -> Option<DatabaseSettings> {
 }
 
 fn http(s: &mut Section<'_, '_>, base: &Path) -> Option<HttpSettings> {
+    s.not_by_control("listen", NEEDS_RESTART);
     let listen = s.get("listen", "127.0.0.1:8780", socket_address);
     let control = token(
         s,
@@ -265,6 +270,7 @@ pub(super) fn token(
     missing: Missing,
 ) -> Token {
     let from_variable = s.secret_variable(variable);
+    s.not_by_control(key, SECRET_FILE);
     let path = s.optional(key, file(base));
     if let Some(text) = from_variable {
         let token = tokens::check(&text)
@@ -284,7 +290,7 @@ pub(super) fn token(
         }
     };
     let shown = path.display();
-    let token = match tokens::read(&path) {
+    let token = match s.reader.tokens.read(&path) {
         Ok(TokenFile::Present {
             token,
             open_to_others,

@@ -50,6 +50,16 @@ pub enum DatabaseLocation {
     Postgres(PostgresUrl),
 }
 
+/// As an address, without its password.
+impl std::fmt::Display for DatabaseLocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Self::Postgres(url) => write!(f, "{url}"),
+        }
+    }
+}
+
 /// A PostgreSQL address; its `Debug` and `Display` hide the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl(String);

@@ -358,6 +358,26 @@ lost_threads = 65
 }
 
 #[test]
+fn no_ledger_at_all_is_a_warning_beside_mistakes_too() {
+    for text in ["", "ledgers = []"] {
+        let warnings = loaded(text, &[]).warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(warnings[0], @"highwater.toml: ledgers: no ledger is configured, so nothing is polled; add one with [[ledgers]]");
+        }
+    }
+    assert!(loaded(LEDGER, &[]).warnings.is_empty());
+    let text = "[http]\ncontrol_token_file = 'new.token'\n[log]\nfilter = 7\n";
+    let errors = try_parse(text, &[]).unwrap_err();
+    assert_eq!(errors.errors().len(), 1);
+    let told: Vec<String> = errors.warnings().iter().map(Finding::to_string).collect();
+    assert!(
+        told.len() == 2 && told[0].contains("no ledger") && told[1].contains("creates it"),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn names_that_share_a_variable_are_told_apart_by_index() {
     let text = format!(
         "{LEDGER}[[ledgers]]\nname='a-b'\nkind='splinter'\nurl='http://h'\n[[ledgers]]\nname='a_b'\nkind='splinter'\nurl='http://h'\n"
@@ -485,7 +505,16 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         .iter()
         .all(|e| e.origin == Origin::Default);
     assert!(nothing_written);
-    assert!(as_it_stands.warnings.is_empty());
+    let warnings: Vec<String> = as_it_stands
+        .warnings
+        .iter()
+        .map(Finding::to_string)
+        .collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("no ledger is configured"),
+        "{warnings:?}"
+    );
 
     let folder = tempfile::tempdir().unwrap();
     for token in ["control.token", "intake.token", "read.token", "trace.token"] {
@@ -534,8 +563,8 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn token_files_of_others_must_exist_and_should_be_private() {
     let folder = tempfile::tempdir().unwrap();
-    let text = "[http]\nread_token_file = 'read.token'";
-    let parse = || parse(text, "f", folder.path(), [], LoadOptions::default());
+    let text = format!("[http]\nread_token_file = 'read.token'\n{LEDGER}");
+    let parse = || parse(&text, "f", folder.path(), [], LoadOptions::default());
     let told = parse().unwrap_err().to_string();
     assert!(
         told.starts_with("f:2:19: http.read_token_file: the token file "),

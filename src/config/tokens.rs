@@ -1,10 +1,11 @@
 //! Token files: first line, trimmed, at least 16 characters.
 
 use secrecy::SecretString;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Shortest token taken.
 const SHORTEST: usize = 16;
@@ -13,7 +14,7 @@ const SHORTEST: usize = 16;
 const LONGEST_FILE: u64 = 64 * 1024;
 
 /// What a token file holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum TokenFile {
     Present {
         token: SecretString,
@@ -21,6 +22,35 @@ pub(super) enum TokenFile {
         open_to_others: bool,
     },
     Missing,
+}
+
+/// Token files, each read once: what was in them when the configuration was
+/// loaded holds until it is loaded again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TokenFiles(BTreeMap<PathBuf, TokenFile>);
+
+impl TokenFiles {
+    /// What is in a token file, or was when it was read first.
+    ///
+    /// # Errors
+    /// As for [`read`].
+    pub(super) fn read(&mut self, path: &Path) -> Result<TokenFile, String> {
+        if let Some(known) = self.0.get(path) {
+            return Ok(known.clone());
+        }
+        let found = read(path)?;
+        self.0.insert(path.to_path_buf(), found.clone());
+        Ok(found)
+    }
+
+    /// Remembers a token that was just written to a file for its owner only.
+    pub(super) fn created(&mut self, path: &Path, token: SecretString) {
+        let file = TokenFile::Present {
+            token,
+            open_to_others: false,
+        };
+        self.0.insert(path.to_path_buf(), file);
+    }
 }
 
 /// Reads a token file.

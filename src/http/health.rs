@@ -194,7 +194,14 @@ fn reload_warning(reload: &ReloadReport) -> Option<String> {
         .at
         .map_or_else(String::new, |at| format!(", at {at},"));
     if let Some(problem) = &reload.problem {
-        return Some(format!("the last reload{since} changed nothing: {problem}"));
+        // The first of a row has one time, which is told already.
+        let first = reload
+            .failing_since
+            .filter(|first| Some(*first) != reload.at)
+            .map_or_else(String::new, |first| format!(", as all since {first}"));
+        return Some(format!(
+            "the last reload{since} changed nothing{first}: {problem}"
+        ));
     }
     (!reload.needs_restart.is_empty()).then(|| {
         format!(

@@ -9,7 +9,7 @@ use super::state::Http;
 use super::summary::summary;
 use crate::flows::batches::{BreakerPosition, Status};
 use crate::time::Timestamp;
-use crate::watchdog::{IntercomStats, ServiceState, ServiceStatus};
+use crate::watchdog::{IntercomStats, ServiceState, ServiceStatus, WatchdogStatus};
 use actix_web::{HttpResponse, web};
 use std::fmt::Write as _;
 
@@ -30,7 +30,7 @@ pub(super) async fn metrics(http: web::Data<Http>) -> HttpResponse {
     let ready = health::ready(&http).await.ready();
     let mut out = Exposition { text };
     out.ledgers(&overview, Timestamp::now());
-    out.services(&(http.state.services)().services);
+    out.watchdog(&(http.state.services)());
     out.family("highwater_ready", "gauge", "Whether the server is ready.");
     out.sample("highwater_ready", &[], ready);
     out.family(
@@ -191,6 +191,24 @@ impl Exposition {
         }
     }
 
+    fn watchdog(&mut self, watchdog: &WatchdogStatus) {
+        self.services(&watchdog.services);
+        self.family(
+            "highwater_lost_threads",
+            "gauge",
+            "Threads that a service blocks, and that were given up for lost.",
+        );
+        let lost = watchdog.lost_threads.len() as u64;
+        self.sample("highwater_lost_threads", &[], lost);
+        self.family(
+            "highwater_recovered_threads_total",
+            "counter",
+            "Threads that were given up for lost and came back.",
+        );
+        let recovered = watchdog.recovered_threads;
+        self.sample("highwater_recovered_threads_total", &[], recovered);
+    }
+
     fn services(&mut self, services: &[ServiceStatus]) {
         self.family(
             "highwater_service_running",
@@ -225,6 +243,7 @@ impl Exposition {
                 for intercom in &service.intercoms {
                     let labels = [
                         ("service", service.name.as_str()),
+                        ("from", intercom.from.as_str()),
                         ("message", intercom.message.as_str()),
                     ];
                     self.sample(name, &labels, value(intercom));
@@ -241,7 +260,13 @@ type Intercom = (
     fn(&IntercomStats) -> f64,
 );
 
-const INTERCOM: [Intercom; 7] = [
+const INTERCOM: [Intercom; 8] = [
+    (
+        "highwater_intercom_open_handles",
+        "gauge",
+        "Handles open now.",
+        |stats| stats.open_handles as f64,
+    ),
     (
         "highwater_intercom_messages_total",
         "counter",

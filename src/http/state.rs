@@ -18,12 +18,25 @@ use tokio::sync::watch;
 /// How the last reload went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReloadReport {
+    /// When the first of the reloads in a row that changed nothing was asked
+    /// for; `None` when the last was applied.
+    pub failing_since: Option<Timestamp>,
     /// When it was asked for; `None` before the first.
     pub at: Option<Timestamp>,
-    /// What was wrong, and nothing was changed; `None` when it was applied.
+    /// What was wrong with the last, and nothing was changed; `None` when it was applied.
     pub problem: Option<String>,
-    /// Keys that changed and wait for a restart; the rest was applied.
+    /// Keys that wait for a restart since the last reload that was applied.
     pub needs_restart: Vec<String>,
+}
+
+impl ReloadReport {
+    /// Notes a reload that changed nothing. What waited for a restart before
+    /// waits still.
+    pub fn failed(&mut self, at: Timestamp, problem: String) {
+        self.failing_since.get_or_insert(at);
+        self.at = Some(at);
+        self.problem = Some(problem);
+    }
 }
 
 /// Shared by all handlers; cheap to clone.

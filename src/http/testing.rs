@@ -143,6 +143,7 @@ pub(super) fn service(name: &str, state: ServiceState) -> ServiceStatus {
         restarts: [("panic".to_owned(), 2)].into(),
         last_error: Some("panicked: <injected>".into()),
         intercoms: vec![IntercomStats {
+            from: "updater".into(),
             message: "Fetch".into(),
             messages: 12_345,
             ..IntercomStats::default()

@@ -25,7 +25,7 @@ pub use error::StoreError;
 pub use leases::{LeaseRow, LeaseStake};
 pub use states::SavedState;
 
-use crate::config::{DatabaseLocation, DatabaseSettings};
+use crate::config::DatabaseSettings;
 use batches_write::TransactionKey;
 use connection::{Lent, Pools};
 use std::future::Future;
@@ -104,10 +104,7 @@ impl Store {
 
     /// Where the database is, without its password.
     pub fn location(&self) -> String {
-        match &self.settings.location {
-            DatabaseLocation::Sqlite(path) => format!("sqlite://{}", path.display()),
-            DatabaseLocation::Postgres(url) => url.to_string(),
-        }
+        self.settings.location.to_string()
     }
 
     fn orphans_after(&self) -> MutexGuard<'_, TransactionKey> {

@@ -44,6 +44,20 @@ pub enum Order {
     },
 }
 
+impl Order {
+    /// Answers that the order is not carried out. Nobody waiting for the answer
+    /// any more is fine.
+    pub fn refuse(self, error: OrderError) {
+        match self {
+            Self::Reload { reply, .. } | Self::Change { reply, .. } => {
+                drop(reply.send(Err(error)));
+            }
+            Self::Settings { reply } => drop(reply.send(Err(error))),
+            Self::Shutdown { reply } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
 /// Where the outcome of an order goes.
 pub type Reply<T> = oneshot::Sender<Result<T, OrderError>>;
 

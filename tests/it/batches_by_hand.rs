@@ -236,6 +236,32 @@ fn only_what_was_given_up_is_revived() {
 }
 
 #[test]
+fn reviving_at_a_ledger_that_nobody_knows_names_those_there_are() {
+    let place = Place::new();
+    let a = id('a');
+    for more in [&[a.as_str()][..], &["--status", "lost", "--all"]] {
+        let args = [&["batches", "revive", "--ledger", "tarce"][..], more].concat();
+        let ended = place.run(&args, "");
+        assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{ended:?}");
+        assert!(
+            ended.err.contains("no ledger \"tarce\"") && ended.err.contains("supply-chain, trace"),
+            "{}",
+            ended.err
+        );
+    }
+    // One that is gone from the configuration has its batches still.
+    place.done(&["batches", "track", "--ledger", "trace", &a]);
+    sql(&place, "UPDATE batches SET ledger = 'old', status = 'lost'");
+    let ended = place.run(&["batches", "revive", "--ledger", "old", &a], "");
+    assert_eq!(
+        (ended.code, ended.out.as_str()),
+        (0, "1 batch revived\n"),
+        "{ended:?}"
+    );
+    assert!(ended.err.contains("are not polled"), "{}", ended.err);
+}
+
+#[test]
 fn a_result_stands_alone() {
     // Warnings on the configuration are for `check` and `serve`.
     let place = Place::with(
@@ -255,5 +281,7 @@ fn a_database_out_of_reach_ends_with_1() {
         let ended = place.run(args, "");
         assert_eq!(ended.code, 1, "{ended:?}");
         assert!(ended.err.contains("out of reach"), "{}", ended.err);
+        let named = "highwater: postgres://nobody@127.0.0.1:1/none: ";
+        assert!(ended.err.contains(named), "{}", ended.err);
     }
 }

@@ -150,6 +150,12 @@ fn check_finds_every_mistake_at_once() {
     assert!(ended.err.contains("highwater.toml:2"), "{}", ended.err);
     assert!(ended.err.contains("highwater.toml:4"), "{}", ended.err);
     assert!(ended.err.contains("batches.poll_interval"));
+    // What deserves a look is told as well.
+    assert!(
+        ended.err.contains("warning: ") && ended.err.contains("no ledger is configured"),
+        "{}",
+        ended.err
+    );
 
     let ended = place.run(&["check", "--output", "json"], "");
     assert_eq!(ended.code, 2);
@@ -162,6 +168,7 @@ fn check_finds_every_mistake_at_once() {
         .map(|error| error["line"].as_i64().unwrap())
         .collect();
     assert_eq!(lines, [2, 4]);
+    assert_eq!(report["warnings"][0]["key"], "ledgers");
 }
 
 #[test]

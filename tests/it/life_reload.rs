@@ -110,6 +110,26 @@ impl Process {
         line.map(|value| value.trim().to_owned())
     }
 
+    /// Since when each service runs, and how often it was restarted, once all run.
+    async fn lives(&self) -> Vec<String> {
+        until("all services run", PATIENCE, async || {
+            let (_, services) = self.api.get("/v1/services").await;
+            let items = services["items"].as_array().unwrap();
+            if items.iter().all(|service| service["state"] == "running") {
+                let life = |service: &serde_json::Value| {
+                    format!(
+                        "{} {} {}",
+                        service["name"], service["since"], service["restarts"]
+                    )
+                };
+                Ok(items.iter().map(life).collect())
+            } else {
+                Err(services.to_string())
+            }
+        })
+        .await
+    }
+
     async fn warnings(&self) -> String {
         let (status, body) = self.api.get("/readyz").await;
         assert_eq!(status, 200, "{body}");
@@ -184,6 +204,7 @@ async fn a_reload_changes_ledgers_intervals_and_logs_without_a_restart() {
     })
     .await;
 
+    let lives = process.lives().await;
     let log = "[log]\nfilter = \"warn,highwater::app=info\"\nformat = \"json\"\n";
     let batches = BATCHES.replace("100ms", "1h");
     let whole = format!(
@@ -240,6 +261,7 @@ async fn a_reload_changes_ledgers_intervals_and_logs_without_a_restart() {
         process.child.try_wait().unwrap().is_none(),
         "the same process all the time"
     );
+    assert_eq!(process.lives().await, lives, "and the same services");
 }
 
 /// What an application does by SQL.
@@ -276,9 +298,22 @@ async fn a_broken_file_changes_nothing_and_is_reported() {
         warnings.contains("the last reload, at 20"),
         "since when: {warnings}"
     );
+    // It fails once more: since when is not forgotten.
+    process.reload(&good.replace("repoll", "rpoll"));
+    until("both times are told", PATIENCE, async || {
+        let warnings = process.warnings().await;
+        if warnings.contains("rpoll") && warnings.contains("changed nothing, as all since 20") {
+            Ok(())
+        } else {
+            Err(warnings)
+        }
+    })
+    .await;
     let (_, page) = process.api.text("/").await;
     assert!(
-        page.contains("The last reload changed nothing") && page.contains("pol_interval"),
+        page.contains("The last reload changed nothing")
+            && page.contains("none was applied since")
+            && page.contains("rpoll"),
         "{page}"
     );
     assert_eq!(

@@ -1,8 +1,8 @@
 //! A server in this process, on a database of its own, for the tests of its life.
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
-use highwater::app::{self, AppError, Launch, Ready, StopHandle};
-use highwater::config::{self, LoadOptions};
+use highwater::app::{self, AppError, Launch, Ready, Reloader, StopHandle};
+use highwater::config::{self, LoadOptions, Loaded};
 use highwater::ledgers::LedgerKind;
 use highwater::sim::{LedgerSim, SimHandle, SimOptions, SimStatus};
 use highwater::watchdog::{Fault, ServiceStatus, WatchdogQuery};
@@ -64,6 +64,12 @@ impl Place {
             "[database]\n{database}\n\
              [http]\nlisten = \"127.0.0.1:0\"\ncontrol_token_file = \"control.token\"\n"
         )
+    }
+
+    /// Writes the configuration file of [`Server::start_from_file`].
+    pub(crate) fn write(&self, sections: &str) {
+        let text = format!("{}[log]\nfilter = \"off\"\n{sections}", self.base());
+        std::fs::write(self.path().join("highwater.toml"), text).unwrap();
     }
 
     pub(crate) fn control_token(&self) -> String {
@@ -246,6 +252,7 @@ impl Api {
 /// A server in this process; drained when dropped.
 pub(crate) struct Server {
     pub(crate) api: Api,
+    /// The capability to control it.
     pub(crate) query: WatchdogQuery,
     stop: StopHandle,
     thread: Option<JoinHandle<Result<(), AppError>>>,
@@ -268,11 +275,29 @@ impl Server {
         };
         let config = config::parse(&text, "test.toml", place.path(), [], options)
             .unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+        Self::launch(config, None)
+    }
+
+    /// Starts a server from a file in the place's folder, which it can read again.
+    pub(crate) fn start_from_file(place: &Place, sections: &str) -> Self {
+        let file = place.path().join("highwater.toml");
+        place.write(sections);
+        let load = move || {
+            let options = LoadOptions {
+                create_control_token: true,
+            };
+            config::load(&file, [], options)
+        };
+        let config = load().unwrap_or_else(|errors| panic!("{errors}"));
+        Self::launch(config, Some(Box::new(load)))
+    }
+
+    fn launch(config: Loaded, reload: Option<Reloader>) -> Self {
         let (tell, told) = mpsc::channel::<Ready>();
         let on_ready = Box::new(move |ready| tell.send(ready).unwrap());
         let launch = Launch {
             config,
-            reload: None,
+            reload,
             on_ready: Some(on_ready),
         };
         let thread = std::thread::spawn(move || app::run(launch));
@@ -296,6 +321,11 @@ impl Server {
     pub(crate) fn panic(&self, service: &str, message: &str) {
         let fault = Fault::Panic(message.to_owned());
         self.query.inject(service, fault).unwrap();
+    }
+
+    /// Waits for the end of a server that drains.
+    pub(crate) fn ended(mut self) {
+        self.thread.take().unwrap().join().unwrap().unwrap();
     }
 
     /// Drains the server.

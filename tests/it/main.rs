@@ -8,6 +8,7 @@
 mod audit;
 mod batches_by_hand;
 mod command_line;
+mod control_settings;
 mod imports;
 mod life_hang;
 mod life_panics;

@@ -40,12 +40,13 @@ pub(super) fn run(command: BatchesCommand, named: Option<&Path>) -> Result<(), F
         BatchesCommand::List(_) | BatchesCommand::Show(_) => {}
     }
     let loaded = context::load(named)?;
-    context::block_on(async {
+    let done = context::block_on(async {
         match command {
             BatchesCommand::Track(args) => track::run(args, &loaded).await,
             BatchesCommand::List(args) => list::run(&args, &loaded).await,
             BatchesCommand::Show(args) => show::run(&args, &loaded).await,
             BatchesCommand::Revive(args) => revive::run(&args, &loaded).await,
         }
-    })
+    });
+    done.map_err(|failure| failure.of_database(&loaded.settings.database))
 }

@@ -7,7 +7,7 @@ use crate::cli::output::{self, OutputArgs, note};
 use crate::cli::{context, progress::Progress};
 use crate::config::Loaded;
 use crate::flows::batches::{BatchKey, Status};
-use crate::store::{AuditOutcome, BatchFilter, BatchRow, NewAudit, Store};
+use crate::store::{AuditOutcome, BatchFilter, BatchRow, NewAudit, Store, StoreError};
 use crate::time::Timestamp;
 use clap::Args;
 use serde::Serialize;
@@ -69,6 +69,12 @@ const fn revivable(status: Status) -> bool {
 
 pub(super) async fn run(args: &ReviveArgs, loaded: &Loaded) -> Result<(), Failure> {
     let store = context::open(loaded).await?;
+    let configured = context::ledger(loaded, &args.place.ledger);
+    if let Err(missing) = &configured
+        && !has_batches(&store, &args.place.ledger).await?
+    {
+        return Err(Failure::Usage(missing.clone()));
+    }
     let mut report = Report::default();
     let ended = match args.status {
         Some(status) => all(&store, &args.place, status, &mut report).await,
@@ -79,7 +85,7 @@ pub(super) async fn run(args: &ReviveArgs, loaded: &Loaded) -> Result<(), Failur
     ended?;
     // Rows of a ledger that is gone from the configuration are not polled.
     if report.revived > 0
-        && let Err(missing) = context::ledger(loaded, &args.place.ledger)
+        && let Err(missing) = &configured
     {
         note(&format_args!(
             "warning: {missing}; its batches are not polled"
@@ -124,6 +130,16 @@ fn recorded(args: &ReviveArgs, report: &Report, failure: Option<String>) -> NewA
         outcome,
         problem: failure.or(refused),
     }
+}
+
+/// Whether batches of a ledger are tracked, whatever the configuration says now.
+async fn has_batches(store: &Store, ledger: &str) -> Result<bool, StoreError> {
+    let filter = BatchFilter {
+        ledger: Some(ledger.to_owned()),
+        limit: 1,
+        ..BatchFilter::default()
+    };
+    Ok(!store.list_batches(&filter).await?.rows.is_empty())
 }
 
 async fn named(store: &Store, args: &ReviveArgs, report: &mut Report) -> Result<(), Failure> {

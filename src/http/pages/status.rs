@@ -165,7 +165,14 @@ fn notices(http: &Http, overview: &Overview, services: &[ServiceStatus], now: Ti
         @if let Some(problem) = &reload.problem {
             section.notice.bad {
                 h2 { span aria-hidden="true" { "▲ " } "The last reload changed nothing" }
-                @if let Some(at) = reload.at { p { "Asked for " (ago(at, now)) "; the configuration before it is in force." } }
+                @if let Some(at) = reload.at {
+                    p { "Asked for " (ago(at, now))
+                        @if let Some(first) = reload.failing_since.filter(|first| *first != at) {
+                            "; none was applied since the one asked for " (ago(first, now))
+                        }
+                        "; the configuration before is in force."
+                    }
+                }
                 pre { (problem) }
             }
         } @else if !reload.needs_restart.is_empty() {

@@ -168,7 +168,7 @@ async fn metrics_have_bounded_labels() {
         "highwater_ledger_in_flight{ledger=\"supply\"} 2",
         "highwater_ledger_queued{ledger=\"supply\"} 3",
         "highwater_service_restarts_total{service=\"scheduler\",reason=\"panic\"} 2",
-        "highwater_intercom_messages_total{service=\"scheduler\",message=\"Fetch\"} 12345",
+        "highwater_intercom_messages_total{service=\"scheduler\",from=\"updater\",message=\"Fetch\"} 12345",
         "highwater_reload_failed 0",
         "highwater_ready 1",
     ] {

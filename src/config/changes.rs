@@ -1,0 +1,57 @@
+//! Which keys have another value than before.
+
+use super::diff::SettingsDiff;
+use super::load::Loaded;
+use bytesize::ByteSize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The keys, as control names them, whose effective value is another one in
+/// `new` than in `old` (key → value as TOML). `diff` says what differs at all:
+/// a value written in another way, `60s` as `1m`, is no change.
+///
+/// Ledgers that were added or removed are named as a whole (`ledgers.trace`),
+/// secrets as such (`http.control_token`), wherever they come from.
+pub fn changed_keys(
+    old: &BTreeMap<String, Option<String>>,
+    new: &Loaded,
+    diff: &SettingsDiff,
+) -> Vec<String> {
+    let new: BTreeMap<String, Option<String>> = new
+        .keys()
+        .map(|(key, entry)| (key, entry.value.clone()))
+        .collect();
+    let differs = |key: &str| {
+        let mut parts = key.split('.');
+        let section = parts.next().unwrap_or_default();
+        let ledger = parts.next().unwrap_or_default();
+        diff.sections.contains(&section)
+            || section == "ledgers" && diff.ledgers_changed.iter().any(|name| name == ledger)
+    };
+    let whole = diff.ledgers_added.iter().chain(&diff.ledgers_removed);
+    let mut changed: BTreeSet<String> = whole.map(|name| format!("ledgers.{name}")).collect();
+    // Of these the shown value may be the same: passwords are not shown.
+    changed.extend(diff.restart.iter().map(ToString::to_string));
+    changed.extend(diff.secrets.iter().cloned());
+    for key in old.keys().chain(new.keys()) {
+        let value = |values: &BTreeMap<String, Option<String>>| values.get(key).cloned().flatten();
+        if differs(key) && !same(value(old), value(&new)) {
+            changed.insert(key.clone());
+        }
+    }
+    changed.into_iter().collect()
+}
+
+/// Compares two values as TOML; spans of time and sizes by what they mean.
+fn same(old: Option<String>, new: Option<String>) -> bool {
+    if old == new {
+        return true;
+    }
+    let (Some(old), Some(new)) = (old, new) else {
+        return false;
+    };
+    let (old, new) = (old.trim_matches('"'), new.trim_matches('"'));
+    let span = |text: &str| humantime::parse_duration(text.trim()).ok();
+    let size = |text: &str| text.trim().parse::<ByteSize>().ok();
+    span(old).is_some_and(|old| span(new) == Some(old))
+        || size(old).is_some_and(|old| size(new) == Some(old))
+}

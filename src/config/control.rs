@@ -1,0 +1,120 @@
+//! Values set through the control channel: `batches.poll_interval` = `2s`.
+
+use super::hint::nearest;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Why control does not set a secret.
+pub(super) const SECRET: &str =
+    "control sets no secrets; change what is in the token's file, and reload";
+
+/// Why control does not choose the file of a secret.
+pub(super) const SECRET_FILE: &str =
+    "control does not choose where secrets come from; change the configuration file, and reload";
+
+/// Why control does not set what is read at the start only.
+pub(super) const NEEDS_RESTART: &str =
+    "this takes effect only at a start; change the configuration file, and restart the server";
+
+/// Why control renames nothing.
+pub(super) const IDENTITY: &str = "a name is an identity, which control does not change; change the configuration file, and reload";
+
+/// The values set by control, and which of them have been asked for.
+///
+/// Tables of a list go by their name (`ledgers.trace.url`): an index may mean
+/// another one after the next reload.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    set: BTreeMap<String, String>,
+    used: BTreeSet<String>,
+    /// Keys that control may set.
+    open: BTreeSet<String>,
+    /// Keys that it may not, and why.
+    closed: BTreeMap<String, &'static str>,
+    /// Names of the tables of each list.
+    names: BTreeMap<String, Vec<String>>,
+}
+
+impl Control {
+    pub(super) fn new(set: BTreeMap<String, String>) -> Self {
+        Self {
+            set,
+            ..Self::default()
+        }
+    }
+
+    /// The value set for a key, unless it is closed.
+    pub(super) fn take(&mut self, key: &str) -> Option<String> {
+        if self.closed.contains_key(key) {
+            return None;
+        }
+        self.open.insert(key.to_owned());
+        let value = self.set.get(key)?.clone();
+        self.used.insert(key.to_owned());
+        Some(value)
+    }
+
+    /// Makes a key one that control may not set.
+    pub(super) fn close(&mut self, key: String, why: &'static str) {
+        self.closed.insert(key, why);
+    }
+
+    /// Makes a table of a list known by its name.
+    pub(super) fn name(&mut self, list: &str, name: &str) {
+        let names = self.names.entry(list.to_owned()).or_default();
+        names.push(name.to_owned());
+    }
+
+    /// Every value that no key took, with what is wrong. Values are not
+    /// repeated: they may be secrets.
+    pub(super) fn refused(&self) -> Vec<(String, String)> {
+        let left = self.set.keys().filter(|key| !self.used.contains(*key));
+        left.map(|key| (key.clone(), self.problem(key))).collect()
+    }
+
+    /// What is wrong with a key; `None` when control may set it.
+    pub(super) fn problem_with(&self, key: &str) -> Option<String> {
+        (!self.open.contains(key)).then(|| self.problem(key))
+    }
+
+    /// What is wrong with a key of a list that names no table of it.
+    fn stranger(&self, key: &str) -> Option<String> {
+        let list = key.split(['.', '[']).next().unwrap_or_default();
+        let names = self.names.get(list)?;
+        let name = key.split('.').nth(1).unwrap_or_default();
+        if names.iter().any(|known| known == name) {
+            return None;
+        }
+        let hint =
+            nearest(name, names.iter().map(String::as_str)).map_or_else(String::new, |meant| {
+                let rest: String = key
+                    .split('.')
+                    .skip(2)
+                    .map(|part| format!(".{part}"))
+                    .collect();
+                format!("did you mean {list}.{meant}{rest}? ")
+            });
+        Some(format!(
+            "unknown key; {hint}{list} go by name, {list}.NAME.KEY, and those configured are {}; others are added in the configuration file",
+            names.join(", ")
+        ))
+    }
+
+    fn problem(&self, key: &str) -> String {
+        if let Some(why) = self.closed.get(key) {
+            return (*why).to_owned();
+        }
+        if let Some(problem) = self.stranger(key) {
+            return problem;
+        }
+        let known = || self.open.iter().map(String::as_str);
+        if let Some(meant) = nearest(key, known()) {
+            return format!("unknown key; did you mean {meant}?");
+        }
+        let last = key.rsplit('.').next().unwrap_or(key);
+        let elsewhere = known().find(|known| known.rsplit('.').next() == Some(last));
+        match elsewhere {
+            Some(meant) => format!("unknown key; did you mean {meant}?"),
+            None => "unknown key; expected a section and a key, e.g. batches.poll_interval, ledgers.NAME.url".to_owned(),
+        }
+    }
+}
