@@ -34,3 +34,4 @@ pub use settings::{
     LedgerSettings, LogFormat, LogSettings, PostgresUrl, Range, RetentionSettings, ServerSettings,
     Settings, Synchronous, WatchdogSettings,
 };
+pub use tokens::{check as check_token, token_file};
