@@ -162,7 +162,7 @@ impl Http {
         let task = self.runtime.spawn(async move {
             // A panic in the work is an outcome too.
             let ended = tokio::spawn(work).await.unwrap_or_else(|error| {
-                tracing::error!(%error, "an operator's action broke off");
+                tracing::error!(error = %error, "an operator's action broke off");
                 Err(Problem::internal())
             });
             if let Ok(Done {
@@ -182,7 +182,7 @@ impl Http {
             }),
             Ok((Err(problem), warning)) => Err(warned(problem, warning).into()),
             Err(error) => {
-                tracing::error!(%error, "an operator's action was not recorded");
+                tracing::error!(error = %error, "an operator's action was not recorded");
                 Err(Problem::internal().into())
             }
         }
@@ -256,12 +256,12 @@ impl Auditor {
         match tokio::time::timeout(RECORD_WITHIN, self.store.record_audit(row)).await {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => {
-                tracing::error!(%error, "the audit row was not written");
+                tracing::error!(error = %error, "the audit row was not written");
                 Some("not recorded in the audit: the database is out of reach; the log has it")
             }
             Err(_) => {
                 tracing::error!(
-                    within_ms = RECORD_WITHIN.as_millis() as u64,
+                    audit.within_ms = RECORD_WITHIN.as_millis() as u64,
                     "the audit row was not written in time"
                 );
                 Some("not recorded in the audit in time: the database is slow; the log has it")
@@ -310,7 +310,7 @@ fn log(row: &NewAudit) {
             audit.outcome = row.outcome.as_str(),
             audit.problem = row.problem,
         },
-        "audit"
+        "an operator's action"
     );
 }
 

@@ -83,7 +83,11 @@ impl Client {
         let (base, token) = match (server, token) {
             (Some(base), Some(token)) => (base, token),
             (base, token) => {
-                let loaded = context::load(named)?;
+                let loaded = context::load(named).inspect_err(|failure| {
+                    if matches!(failure, Failure::Config(_)) {
+                        note(&"the configuration cannot be read; --server and --token-file, together, do without it");
+                    }
+                })?;
                 let base = match base {
                     Some(base) => base,
                     None => listening(loaded.settings.http.listen)?,

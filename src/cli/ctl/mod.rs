@@ -30,7 +30,7 @@ use std::path::Path;
 #[command(after_help = "\
 Examples:
   highwater ctl services
-  highwater ctl restart fetcher-pool
+  highwater ctl restart fetcher_pool
   highwater ctl settings batches
   highwater ctl settings set batches.poll_interval=2s log.filter=debug
   highwater ctl reload --reset

@@ -4,7 +4,7 @@ use super::{Database, PATIENCE, eventually};
 use reqwest::StatusCode;
 use serde_json::Value;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -39,6 +39,11 @@ impl Installation {
             folder,
             starts: AtomicU32::new(0),
         }
+    }
+
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Starts a server and waits until it is ready.

@@ -57,7 +57,7 @@ pub(crate) struct ChangeBody {
 pub(in crate::http) async fn list_settings(
     http: web::Data<Http>,
 ) -> Answer<web::Json<SettingList>> {
-    let items = carried_out(http.state.control.settings())
+    let items = carried_out(Controls::of(&http).query()?.settings())
         .await?
         .map_err(|error| Problem::order(error, Problem::invalid_configuration))?;
     Ok(web::Json(SettingList { items, next: None }))
