@@ -16,8 +16,9 @@ use actix::{Actor, AsyncContext, Context, Handler, Message};
 use highwater::actors::Supervisor;
 use highwater::watchdog::{
     Envelope, Intercom, Keeper, LookupError, Registration, Sentinel, ServiceContext,
-    SettingsReader, StateHandle, WatchdogQuery, watch_panics,
+    SettingsReader, State, StateHandle, WatchdogQuery, watch_panics,
 };
+use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -37,20 +38,30 @@ struct PongSettings {
     panic_every: u64,
 }
 
+/// What Pong keeps.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Score {
+    answered: u64,
+}
+
+impl State for Score {
+    const VERSION: i32 = 1;
+}
+
 struct Pong {
     // Kept for as long as the service lives: its end is how the watchdog knows.
     _context: ServiceContext,
     settings: SettingsReader<PongSettings>,
-    /// Pings answered. Kept outside the actor, so a panic does not lose it; the
-    /// server's StateSaver also keeps such states in its database.
-    answered: StateHandle<u64>,
+    /// Kept outside the actor, so a panic does not lose it; the server's
+    /// StateSaver also keeps such states in its database.
+    score: StateHandle<Score>,
 }
 
 impl Pong {
     fn new(context: ServiceContext) -> Result<Self, LookupError> {
         Ok(Self {
             settings: context.settings()?,
-            answered: context.state()?,
+            score: context.state()?,
             _context: context,
         })
     }
@@ -65,8 +76,8 @@ impl Handler<Envelope<Ping>> for Pong {
 
     fn handle(&mut self, envelope: Envelope<Ping>, _: &mut Self::Context) -> u64 {
         let Ping = envelope.open();
-        let answered = self.answered.current() + 1;
-        self.answered.update(answered);
+        self.score.modify(|score| score.answered += 1);
+        let answered = self.score.current().answered;
         let every = self.settings.current().panic_every;
         assert!(
             every == 0 || !answered.is_multiple_of(every),
@@ -128,7 +139,7 @@ async fn run(seconds: Option<u64>) -> Result<(), Box<dyn std::error::Error>> {
     let pong = Registration::<Pong>::new("pong")
         .critical()
         .settings(PongSettings { panic_every: 25 })
-        .state::<u64>(1)
+        .state::<Score>()
         .answers::<Ping>()
         .built_by(Pong::new);
     query.register(pong, Keeper::Supervisor)?;

@@ -122,6 +122,8 @@ impl FetcherPool {
 }
 
 async fn deliver(updater: &Intercom<Commit>, outcome: BatchesOutcome, ticket: Ticket) {
+    // Others need not wait until a failure is settled.
+    ticket.give_slot_back();
     if outcome.failure.is_none() && outcome.panic.is_none() {
         // After a failure the connection stays taken until the Scheduler has
         // heard of it, so that it does not send more the same way.

@@ -14,7 +14,7 @@ mod updater;
 pub use fetcher_pool::FetcherPool;
 pub use housekeeper::{Housekeeper, HousekeeperParts};
 pub use lease_keeper::{Beating, LeaseKeeper, LeaseKeeperParts, LeaseSettings};
-pub use scheduler::{Scheduler, SchedulerParts, SchedulerSettings};
+pub use scheduler::{Scheduler, SchedulerParts, SchedulerSettings, SchedulerState};
 pub use state_saver::{StateSaver, StateSaverParts};
 pub use supervisor::Supervisor;
 pub use updater::{Updater, UpdaterParts, UpdaterSettings};

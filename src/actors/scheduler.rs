@@ -1,23 +1,28 @@
 //! The Scheduler: decides what is due now and hands it out against credits.
 //!
 //! In: [`Settled`] from the Updater, [`Wake`] from the API, leases, settings,
-//! returned tickets. Out: [`Fetch`] to the FetcherPool. It holds no rules of a
+//! returned tickets, fetch slots. Out: [`Fetch`] to the FetcherPool. It holds no rules of a
 //! flow: the flow's plan says what is due, in which order, and when next. On
 //! failure: the register of work in flight lives outside, so that the next
 //! Scheduler hands out nothing twice; the health of ledgers was saved.
 
+mod state;
+
+pub use state::SchedulerState;
+
 use super::{follow_settings, on_each};
-use crate::config::{BatchesSettings, LedgerSettings};
-use crate::flows::batches::{self, BatchError, BatchesHealth, BatchesPlan, BatchesView};
+use crate::config::{BatchesSettings, LedgerSettings, owners};
+use crate::flows::batches::{self, BatchError, BatchesPlan, BatchesView};
 use crate::leases::Holdings;
 use crate::messages::{
     Drain, Fetch, InFlight, Page, Report, Settled, SettledWork, TicketNews, Wake, Want, Work,
     WorkId, names,
 };
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 use crate::watchdog::{
-    Envelope, Intercom, LookupError, ServiceContext, SettingsReader, StateHandle,
+    Demand, Envelope, Intercom, LookupError, Resource, ServiceContext, SettingsReader, State,
+    StateHandle,
 };
 use actix::fut::{ActorStreamExt as _, wrap_future, wrap_stream};
 use actix::{Actor, ActorFutureExt as _, AsyncContext, Context, Handler, SpawnHandle};
@@ -31,6 +36,8 @@ const SHOW_EVERY: Duration = Duration::from_millis(250);
 const READ_AGAIN: Duration = Duration::from_millis(500);
 /// How long nothing is handed out after the FetcherPool was away.
 const POOL_PAUSE: Duration = Duration::from_millis(200);
+/// How long the saved health of ledgers taken over is waited for.
+const RECALL: Duration = Duration::from_secs(2);
 /// Longest sleep of the timer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -50,6 +57,8 @@ pub struct SchedulerParts {
     pub store: Store,
     /// All work in flight.
     pub in_flight: InFlight,
+    /// Fetch slots, owned by flows: one for each piece of work on the network.
+    pub fetch_slots: Resource,
     /// Leases held.
     pub holdings: watch::Receiver<Arc<Holdings>>,
     /// Whether the server drains, also for a Scheduler built meanwhile.
@@ -66,13 +75,20 @@ pub struct Scheduler {
     /// Takes the work.
     fetchers: Intercom<Fetch>,
     /// Health of ledgers, kept across restarts.
-    health: StateHandle<BatchesHealth>,
+    state: StateHandle<SchedulerState>,
     batches: BatchesPlan,
+    /// What the batch flow wants of the fetch slots.
+    slots: Demand,
     draining: bool,
     /// No work is handed out before then: the FetcherPool is away.
     pause_until: Timestamp,
     timer: Option<SpawnHandle>,
     unsaved: bool,
+    /// Leases as the plan knows them: a moment behind those of `parts` while
+    /// `recalling`.
+    holdings: Arc<Holdings>,
+    /// Whether the health of ledgers taken over is being read.
+    recalling: bool,
 }
 
 impl Scheduler {
@@ -84,9 +100,14 @@ impl Scheduler {
         let now = Timestamp::now();
         let reader = context.settings::<SchedulerSettings>()?;
         let fetchers = context.intercom(names::FETCHER_POOL)?;
-        let health = context.state::<BatchesHealth>()?;
+        let state = context.state::<SchedulerState>()?;
         let settings = reader.current();
-        let mut plan = BatchesPlan::new(settings.batches, &settings.ledgers, health.current(), now);
+        let mut plan = BatchesPlan::new(
+            settings.batches,
+            &settings.ledgers,
+            state.current().health,
+            now,
+        );
         for (work, fetched) in parts.in_flight.take_over() {
             match work {
                 WorkId::Batches {
@@ -97,17 +118,21 @@ impl Scheduler {
             }
         }
         let draining = *parts.draining.borrow();
+        let slots = parts.fetch_slots.owner(owners::BATCHES).demand();
         Ok(Self {
             context,
             parts,
             settings: reader,
             fetchers,
-            health,
+            state,
             batches: plan,
+            slots,
             draining,
             pause_until: Timestamp::default(),
             timer: None,
             unsaved: false,
+            holdings: Arc::default(),
+            recalling: false,
         })
     }
 
@@ -115,12 +140,14 @@ impl Scheduler {
         self.context.progress();
         let now = Timestamp::now();
         self.take_news(now);
+        let mut wanted = 0;
         if !self.draining {
             for query in self.batches.wants(now) {
                 self.read(ctx, Want::Batches(query));
             }
-            self.hand_out(now);
+            wanted = self.hand_out(now);
         }
+        self.slots.want(wanted);
         self.arm(ctx, now);
     }
 
@@ -154,30 +181,40 @@ impl Scheduler {
         }
     }
 
-    /// Whether one more piece of work may go out: bounded by what is on the
+    /// How many more pieces of work may go out: bounded by what is on the
     /// network, and by what waits to be written.
-    fn has_credit(&self) -> bool {
+    fn credit(&self) -> usize {
         let in_flight = &self.parts.in_flight;
-        in_flight.fetching() < self.batches.max_in_flight()
-            && in_flight.rows_writing() < self.batches.most_unwritten()
+        if in_flight.rows_writing() >= self.batches.most_unwritten() {
+            return 0;
+        }
+        let most = self.batches.max_in_flight();
+        most.saturating_sub(in_flight.fetching())
     }
 
-    fn hand_out(&mut self, now: Timestamp) {
+    /// Hands out what there are credits and slots for; answers for how many
+    /// more there were no slots.
+    fn hand_out(&mut self, now: Timestamp) -> usize {
         if now < self.pause_until && self.pause_until <= now.plus(POOL_PAUSE) {
-            return;
+            return 0;
         }
-        while self.has_credit() {
+        while self.credit() > 0 {
+            let Some(slot) = self.slots.try_take() else {
+                let waits = self.batches.has_work(now);
+                return if waits { self.credit() } else { 0 };
+            };
             let Some(work) = self.batches.next_work(now) else {
+                slot.return_unused();
                 break;
             };
-            let ticket = self.parts.in_flight.open(WorkId::Batches {
+            let id = WorkId::Batches {
                 ledger: work.ledger.clone(),
                 service_id: work.service_id.clone(),
                 seqs: work.batches.iter().map(|batch| batch.seq).collect(),
-            });
+            };
             let fetch = Fetch {
                 work: Work::Batches(Arc::new(work)),
-                ticket,
+                ticket: self.parts.in_flight.open(id, slot),
             };
             if self.fetchers.post(fetch).is_err() {
                 // The pool is being restarted; the ticket comes back by itself.
@@ -185,6 +222,7 @@ impl Scheduler {
                 break;
             }
         }
+        0
     }
 
     fn read(&self, ctx: &mut Context<Self>, want: Want) {
@@ -260,7 +298,8 @@ impl Scheduler {
             differs
         });
         if std::mem::take(&mut self.unsaved) {
-            self.health.update(self.batches.health(now));
+            let state = SchedulerState::held(self.batches.health(now), &self.holdings);
+            self.state.update(state);
         }
     }
 
@@ -271,10 +310,79 @@ impl Scheduler {
         });
     }
 
+    /// Takes note of which ledgers are held. Of those taken over, what their
+    /// last holder knew of their health is read first: until then they are not
+    /// held here, and nothing is asked of them.
     fn take_holdings(&mut self, ctx: &mut Context<Self>) {
+        if self.recalling {
+            // Looked at again when that is done.
+            return;
+        }
         let holdings = self.parts.holdings.borrow_and_update().clone();
-        self.batches.hold(&holdings, Timestamp::now());
-        self.turn(ctx);
+        let settings = self.settings.current();
+        let names = settings.ledgers.iter().map(|ledger| ledger.name.as_str());
+        let taken_over = self.state.current().taken_over(names, &holdings);
+        if taken_over.is_empty() {
+            self.hold(holdings);
+            self.turn(ctx);
+            return;
+        }
+        self.recalling = true;
+        let (store, service) = (self.parts.store.clone(), self.context.name().to_owned());
+        let read = async move { store.saved_state(&service).await };
+        let read = tokio::time::timeout(RECALL, self.context.runtime().spawn(read));
+        ctx.spawn(
+            wrap_future::<_, Self>(read).map(move |read, scheduler, ctx| {
+                let read = match read {
+                    Ok(Ok(read)) => read,
+                    Ok(Err(error)) => Err(StoreError::Internal(error.to_string())),
+                    Err(_) => Err(StoreError::Unreachable(format!(
+                        "no answer within {RECALL:?}"
+                    ))),
+                };
+                scheduler.recall(&taken_over, read);
+                scheduler.hold(holdings);
+                scheduler.recalling = false;
+                // They may have changed meanwhile.
+                scheduler.take_holdings(ctx);
+            }),
+        );
+    }
+
+    fn recall(
+        &mut self,
+        ledgers: &[String],
+        read: Result<Option<crate::store::SavedState>, StoreError>,
+    ) {
+        let now = Timestamp::now();
+        let saved = match read {
+            Ok(Some(saved)) => saved,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(error = %error, "the health of ledgers taken over could not be read; they are taken for healthy");
+                return;
+            }
+        };
+        // One that cannot be read is set aside by the next write.
+        let Ok(mut saved) = SchedulerState::read(saved.version, &saved.value) else {
+            return;
+        };
+        for ledger in ledgers {
+            if let Some(health) = saved.health.remove(ledger) {
+                self.batches.recall(ledger, health, now);
+            }
+        }
+    }
+
+    /// Holds these ledgers; from here on, their health in memory is the newest.
+    fn hold(&mut self, holdings: Arc<Holdings>) {
+        let now = Timestamp::now();
+        self.batches.hold(&holdings, now);
+        let state = SchedulerState::held(self.batches.health(now), &holdings);
+        self.holdings = holdings;
+        if self.state.current() != state {
+            self.state.update(state);
+        }
     }
 }
 
@@ -288,6 +396,12 @@ impl Actor for Scheduler {
             async move { in_flight.bell().await }
         };
         on_each(ctx, returned, Self::turn);
+        let bell = self.slots.bell();
+        let slot_free = move || {
+            let bell = bell.clone();
+            async move { bell.notified().await }
+        };
+        on_each(ctx, slot_free, Self::turn);
         let holdings = self.parts.holdings.clone();
         let changes = futures_util::stream::unfold(holdings, |mut holdings| async move {
             holdings.changed().await.ok()?;
@@ -302,10 +416,8 @@ impl Actor for Scheduler {
             scheduler
                 .batches
                 .configure(settings.batches, &settings.ledgers, now);
-            let holdings = scheduler.parts.holdings.borrow().clone();
-            scheduler.batches.hold(&holdings, now);
             scheduler.unsaved = true;
-            scheduler.turn(ctx);
+            scheduler.take_holdings(ctx);
         });
         Self::show_for_ever(ctx);
         self.take_holdings(ctx);

@@ -1,19 +1,26 @@
 //! The StateSaver: persists the soft state of services.
 //!
-//! In: the states' copies, looked at once a second; [`SaveStates`] at a drain.
-//! Out: the store. On failure: what was not saved is tried again.
+//! In: news of each state; [`SaveStates`] at a drain. Out: the store. On
+//! failure: tried again, later and later; what was saved last, and why a write
+//! failed, is kept outside, where pages and a next StateSaver find it.
 
 use crate::messages::SaveStates;
-use crate::store::{SavedState, Store};
+use crate::store::{StateWrite, Store};
 use crate::time::Timestamp;
-use crate::watchdog::{Envelope, ServiceContext, StateCopy};
-use actix::fut::wrap_future;
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture};
+use crate::watchdog::{Envelope, ServiceContext, StateSource};
+use actix::fut::{ActorStreamExt as _, wrap_stream};
+use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::sleep;
 
-/// News of a state is gathered for so long before it is written.
+/// A state is written so long after its first news, so that a busy one is
+/// written once a second at most.
 const DEBOUNCE: Duration = Duration::from_secs(1);
+/// Pause between attempts while everybody waits for a drain.
+const HASTE: Duration = Duration::from_millis(300);
+/// Attempts at a drain.
+const LAST_ATTEMPTS: u32 = 5;
 
 /// What a StateSaver is built from.
 #[derive(Clone)]
@@ -21,7 +28,7 @@ pub struct StateSaverParts {
     /// Where states are kept.
     pub store: Store,
     /// Lists the states.
-    pub states: Arc<dyn Fn() -> Vec<StateCopy> + Send + Sync>,
+    pub states: Arc<dyn Fn() -> Vec<StateSource> + Send + Sync>,
 }
 
 /// Persists soft state.
@@ -36,38 +43,97 @@ impl StateSaver {
         Self { context, parts }
     }
 
-    fn arm(ctx: &mut Context<Self>) {
-        ctx.run_later(DEBOUNCE, |saver, ctx| {
-            saver.context.progress();
-            let task = saver.context.runtime().spawn(save(saver.parts.clone()));
-            // The next look comes after this one has ended, however long it takes.
-            ctx.spawn(wrap_future::<_, Self>(task).map(|_, _, ctx| Self::arm(ctx)));
+    /// Writes a state whenever it has news, for as long as the actor lives.
+    fn follow(&self, ctx: &mut Context<Self>, source: StateSource) {
+        let runtime = self.context.runtime().clone();
+        let store = self.parts.store.clone();
+        let writes = futures_util::stream::unfold(None, move |pause: Option<Duration>| {
+            let (runtime, store, source) = (runtime.clone(), store.clone(), source.clone());
+            async move {
+                match pause {
+                    Some(pause) => sleep(pause).await,
+                    None => {
+                        source.news().await;
+                        sleep(DEBOUNCE).await;
+                    }
+                }
+                // A task of its own: a write ends in its turn, whatever
+                // becomes of this actor.
+                let task = runtime.spawn(save(source.clone(), store));
+                let pause = task
+                    .await
+                    .unwrap_or_else(|error| Err(source.failed(format!("a task ended: {error}"))))
+                    .err();
+                Some(((), pause))
+            }
         });
+        let watch = wrap_stream::<_, Self>(writes)
+            .map(|(), saver: &mut Self, _: &mut Context<Self>| saver.context.progress());
+        ctx.spawn(watch.finish());
     }
 }
 
-async fn save(parts: StateSaverParts) {
-    for copy in &(parts.states)() {
-        let value = match copy.unsaved() {
-            Ok(Some(value)) => value,
-            Ok(None) => continue,
-            Err(error) => {
-                tracing::error!(service.name = copy.service(), error = %error, "a state cannot be written as JSON");
-                continue;
+/// Writes a state, if it has news; on failure, how long to wait before the next
+/// attempt.
+async fn save(source: StateSource, store: Store) -> Result<(), Duration> {
+    let _turn = source.turn().await;
+    let Some(unsaved) = source.unsaved() else {
+        return Ok(());
+    };
+    let now = Timestamp::now();
+    let rendering = unsaved.clone();
+    let decide = move |former: Option<&crate::store::SavedState>| {
+        let former = former.map(|former| (former.version, former.value.as_str()));
+        let rendered = rendering
+            .render(former, now)
+            .map_err(|error| format!("it cannot be written as JSON: {error}"))?;
+        Ok(StateWrite {
+            value: rendered.value,
+            unreadable: rendered.unreadable,
+        })
+    };
+    let service = source.service();
+    match store.save_state(service, source.version(), decide).await {
+        Ok(written) => {
+            if let Some(problem) = written.unreadable {
+                tracing::error!(
+                    service.name = service,
+                    problem = %problem,
+                    "the saved state was not ours to read: it was set aside; see `highwater states list`"
+                );
             }
-        };
-        let state = SavedState {
-            service: copy.service().to_owned(),
-            version: copy.version(),
-            value: value.clone(),
-            saved_at: Timestamp::now(),
-        };
-        match parts.store.save_state(state).await {
-            Ok(()) => copy.mark_saved(value),
-            Err(error) => {
-                tracing::warn!(service.name = copy.service(), error = %error, "a state was not saved; tried again");
-            }
+            source.saved(&unsaved, now, written.value.len());
+            Ok(())
         }
+        Err(error) => {
+            metrics::counter!("highwater_state_save_failures_total", "service" => service.to_owned())
+                .increment(1);
+            let pause = source.failed(&error);
+            tracing::warn!(service.name = service, error = %error, pause = ?pause, "a state was not saved; tried again");
+            Err(pause)
+        }
+    }
+}
+
+/// Writes all that has news, now; says what could not be written.
+async fn flush(parts: StateSaverParts) -> Result<(), String> {
+    let mut unsaved = Vec::new();
+    for source in &(parts.states)() {
+        let mut attempt = 1;
+        while save(source.clone(), parts.store.clone()).await.is_err() {
+            if attempt >= LAST_ATTEMPTS {
+                let problem = source.status().problem.unwrap_or_default();
+                unsaved.push(format!("{}: {problem}", source.service()));
+                break;
+            }
+            attempt += 1;
+            sleep(HASTE).await;
+        }
+    }
+    if unsaved.is_empty() {
+        Ok(())
+    } else {
+        Err(unsaved.join("; "))
     }
 }
 
@@ -75,20 +141,21 @@ impl Actor for StateSaver {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        Self::arm(ctx);
+        for source in (self.parts.states)() {
+            self.follow(ctx, source);
+        }
     }
 }
 
 impl Handler<Envelope<SaveStates>> for StateSaver {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseFuture<Result<(), String>>;
 
     fn handle(&mut self, envelope: Envelope<SaveStates>, _: &mut Self::Context) -> Self::Result {
         let SaveStates = envelope.open();
-        let task = self.context.runtime().spawn(save(self.parts.clone()));
+        let task = self.context.runtime().spawn(flush(self.parts.clone()));
         Box::pin(async move {
-            if let Err(error) = task.await {
-                tracing::error!(error = %error, "saving states ended early");
-            }
+            task.await
+                .unwrap_or_else(|error| Err(format!("saving ended early: {error}")))
         })
     }
 }

@@ -33,8 +33,13 @@ pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
         .saturating_duration_since(Instant::now())
         .max(LAST_WORDS);
     let flushed = engine.flush.send(Flush, patience).await;
-    give_back_leases(engine).await;
+    // What was learnt from the last answers is shown, then saved, and then
+    // whoever takes the leases over finds it.
+    if let Err(error) = engine.drain.send(Drain, LAST_WORDS).await {
+        tracing::warn!(error = %error, "the Scheduler did not tell its last state");
+    }
     let saved = engine.save.send(SaveStates, patience).await;
+    give_back_leases(engine).await;
     // Last, so that whoever looks sees the drain; intake was refused meanwhile.
     if timeout(HTTP_LAST_WORDS, engine.http.stop(true))
         .await
@@ -47,7 +52,10 @@ pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
         engine.query.stop(&service.name)?;
     }
     flushed.map_err(|error| AppError::CutShort(format!("outcomes were not written: {error}")))?;
-    saved.map_err(|error| AppError::CutShort(format!("states were not saved: {error}")))?;
+    let unsaved = |problem| AppError::CutShort(format!("states were not saved: {problem}"));
+    saved
+        .map_err(|error| unsaved(error.to_string()))?
+        .map_err(unsaved)?;
     if abandoned > 0 {
         tracing::warn!(
             work.abandoned = abandoned,

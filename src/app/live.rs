@@ -3,6 +3,7 @@
 
 use super::Reloader;
 use super::reload::{Applied, SettingsFan};
+use super::resources::Resources;
 use crate::config::{self, ConfigErrors, Entry, Loaded, Origin, Settings};
 use crate::http::ReloadReport;
 use crate::time::Timestamp;
@@ -29,9 +30,14 @@ pub(super) struct Live {
 
 impl Live {
     /// Begins with the configuration that the server started from.
-    pub(super) fn new(loaded: Loaded, reload: Option<Reloader>, query: WatchdogQuery) -> Self {
+    pub(super) fn new(
+        loaded: Loaded,
+        reload: Option<Reloader>,
+        query: WatchdogQuery,
+        resources: Resources,
+    ) -> Self {
         Self {
-            fan: SettingsFan::new(query),
+            fan: SettingsFan::new(query, resources),
             settings: watch::Sender::new(Arc::new(loaded.settings.clone())),
             report: watch::Sender::new(ReloadReport::default()),
             reload,

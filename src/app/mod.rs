@@ -6,10 +6,13 @@ mod error;
 mod live;
 mod lock;
 mod reload;
+mod resources;
 mod services;
+mod states;
 mod wiring;
 
 pub use error::AppError;
+pub use resources::Resources;
 pub use wiring::{Ready, StopHandle};
 
 use crate::config::{ConfigErrors, Loaded};

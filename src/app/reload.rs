@@ -1,5 +1,6 @@
 //! Settings, handed to each service: only what changed for it.
 
+use super::resources::Resources;
 use crate::actors::{LeaseSettings, SchedulerSettings, UpdaterSettings};
 use crate::config::{self, HttpSettings, Settings};
 use crate::leases::batches_lease;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 /// Hands settings to the services that they are of.
 pub(super) struct SettingsFan {
     query: WatchdogQuery,
+    resources: Resources,
 }
 
 /// How much of a reload was applied.
@@ -25,13 +27,14 @@ pub(super) enum Applied {
 }
 
 impl SettingsFan {
-    pub(super) const fn new(query: WatchdogQuery) -> Self {
-        Self { query }
+    pub(super) const fn new(query: WatchdogQuery, resources: Resources) -> Self {
+        Self { query, resources }
     }
 
     /// Tells each service what changed for it.
     fn tell(&self, settings: &Settings) -> Result<(), LookupError> {
         self.query.configure(limits(settings));
+        self.resources.configure(settings);
         // Clients first, so that new work finds them.
         let query = &self.query;
         query.update_settings(names::FETCHER_POOL, settings.ledgers.clone())?;
@@ -192,7 +195,8 @@ mod tests {
         idle(Registration::new(names::LEASE_KEEPER).settings(leases(&base)));
         idle(Registration::new(names::HOUSEKEEPER).settings(base.retention.clone()));
         let current = watch::Sender::new(Arc::new(base));
-        SettingsFan::new(query.clone()).apply(&settings(text), &current);
+        let resources = Resources::new(&settings(BASE), true);
+        SettingsFan::new(query.clone(), resources).apply(&settings(text), &current);
         let services = query.list().into_iter();
         services
             .filter(|service| service.settings_changes == Some(1))

@@ -3,18 +3,15 @@
 use super::reload::{leases, scheduler, updater};
 use crate::actors::{
     FetcherPool, Housekeeper, HousekeeperParts, LeaseKeeper, LeaseKeeperParts, Scheduler,
-    SchedulerParts, StateSaver, StateSaverParts, Supervisor, Updater, UpdaterParts,
+    SchedulerParts, SchedulerState, StateSaver, StateSaverParts, Supervisor, Updater, UpdaterParts,
 };
 use crate::config::Settings;
-use crate::flows::batches::BatchesHealth;
 use crate::messages::{Commit, Drain, Fetch, Flush, SaveStates, Settled, Wake, names};
 use crate::watchdog::{Keeper, LookupError, Registration, WatchdogQuery};
 use std::convert::Infallible;
 
 /// The thread of the actors that talk most: a message costs least there.
 const ENGINE: &str = "engine";
-/// Version of the Scheduler's saved state.
-const HEALTH_VERSION: i32 = 1;
 
 /// What the services are built from.
 pub(super) struct Parts {
@@ -59,7 +56,7 @@ pub(super) fn register(
         .critical()
         .on_thread(ENGINE)
         .settings(scheduler(settings))
-        .state::<BatchesHealth>(HEALTH_VERSION)
+        .state::<SchedulerState>()
         .answers::<Settled>()
         .answers::<Wake>()
         .answers::<Drain>()

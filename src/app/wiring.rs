@@ -5,12 +5,13 @@ use super::drain::drain;
 use super::live::Live;
 use super::lock::DatabaseLock;
 use super::reload::limits;
+use super::resources::Resources;
 use super::services::{Parts, register};
-use super::{AppError, Launch};
+use super::{AppError, Launch, states};
 use crate::actors::{
     Beating, HousekeeperParts, LeaseKeeperParts, SchedulerParts, StateSaverParts, UpdaterParts,
 };
-use crate::config::{DatabaseLocation, Settings};
+use crate::config::{DatabaseLocation, Settings, owners};
 use crate::flows::batches::BatchesView;
 use crate::http::{self, HttpState};
 use crate::leases::Holdings;
@@ -18,7 +19,7 @@ use crate::messages::{Drain, Flush, InFlight, SaveStates, Wake, names};
 use crate::store::{BatchWriter, Store};
 use crate::telemetry;
 use crate::time::Timestamp;
-use crate::watchdog::{Intercom, OrderError, Orders, Reply, Sentinel, WatchdogQuery};
+use crate::watchdog::{Intercom, OrderError, Orders, Reply, Sentinel, StateSource, WatchdogQuery};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct Ready {
     pub stop: StopHandle,
     /// The capability to control it: services, settings, the process.
     pub query: WatchdogQuery,
+    /// What it shares out, for tests of that.
+    pub resources: Resources,
 }
 
 /// Stops a server from inside the process, as SIGTERM would.
@@ -129,12 +132,10 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let (query, mut orders) = WatchdogQuery::new(runtime.clone());
     let watchdog = query.watchdog().clone();
     query.configure(limits(&settings));
-    query.remember(
-        saved
-            .into_iter()
-            .map(|state| (state.service, state.version, state.value)),
-    );
-    let mut live = Live::new(config, reload, query.clone());
+    query.remember(states::remembered(&saved));
+    let resources = Resources::new(&settings, store.is_sqlite());
+    let share_of = |owner| store.sharing(&resources.database, owner);
+    let mut live = Live::new(config, reload, query.clone(), resources.clone());
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
@@ -146,15 +147,16 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         &settings,
         Parts {
             scheduler: SchedulerParts {
-                store: store.clone(),
+                store: share_of(owners::SCHEDULER),
                 in_flight: in_flight.clone(),
+                fetch_slots: resources.fetch.clone(),
                 holdings: holdings.clone(),
                 draining: draining_reader.clone(),
                 view: Arc::new(view_sender),
             },
             updater: UpdaterParts {
                 batches: BatchWriter {
-                    store: store.clone(),
+                    store: share_of(owners::UPDATER),
                     holder: holder.to_string(),
                 },
                 writers: if store.is_sqlite() {
@@ -164,14 +166,14 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                 },
             },
             saver: StateSaverParts {
-                store: store.clone(),
+                store: share_of(owners::UPKEEP),
                 states: {
                     let query = query.clone();
                     Arc::new(move || query.states())
                 },
             },
             leases: LeaseKeeperParts {
-                store: store.clone(),
+                store: share_of(owners::LEASES),
                 holder: holder.clone(),
                 alone: store.is_sqlite(),
                 holdings: Arc::new(holdings_sender),
@@ -179,10 +181,11 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                 beating: beating.clone(),
             },
             house: HousekeeperParts {
-                store: store.clone(),
+                store: share_of(owners::UPKEEP),
             },
         },
     )?;
+    states::set_unusable_aside(&query, saved, &store, &runtime).await;
     let wake = watchdog.intercom::<Wake>("http", names::SCHEDULER)?;
     let drain_line = watchdog.intercom::<Drain>("drain", names::SCHEDULER)?;
     let flush = watchdog.intercom::<Flush>("drain", names::UPDATER)?;
@@ -194,7 +197,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let http_addr = listener.local_addr().map_err(failed)?;
     let settings_reader = live.settings();
     let state = HttpState {
-        store: store.clone(),
+        store: share_of(owners::HTTP),
         settings: settings_reader.clone(),
         batches: view,
         services: {
@@ -202,12 +205,20 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             Arc::new(move || watchdog.status())
         },
         control: query.clone(),
+        states: {
+            let query = query.clone();
+            Arc::new(move || query.states().iter().map(StateSource::status).collect())
+        },
         wake: Arc::new(move |ledger| {
             // A Scheduler that is away looks at everything when it is back.
             drop(wake.post(Wake {
                 ledger: Some(ledger.to_owned()),
             }));
         }),
+        resources: {
+            let resources = resources.clone();
+            Arc::new(move || resources.status())
+        },
         metrics: Arc::new(telemetry::render_metrics),
         reload: live.report(),
         draining: draining_reader,
@@ -226,12 +237,13 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             http_addr,
             stop,
             query: query.clone(),
+            resources: resources.clone(),
         });
     }
 
     let engine = Engine {
         query: query.clone(),
-        store,
+        store: store.sharing(&resources.database, owners::LEASES),
         holder,
         in_flight,
         drain: drain_line,

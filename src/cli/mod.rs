@@ -18,6 +18,7 @@ mod output;
 mod progress;
 mod serve;
 mod sim;
+mod states;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -79,6 +80,9 @@ enum Command {
     Batches(batches::BatchesCommand),
     Audit(audit::AuditArgs),
     Ctl(ctl::CtlArgs),
+    /// Lists what services keep across restarts; drops what was set aside.
+    #[command(subcommand)]
+    States(states::StatesCommand),
     /// Plays a peer, for trying things out.
     #[command(subcommand)]
     Sim(sim::SimCommand),
@@ -113,6 +117,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Batches(command) => batches::run(command, config),
         Command::Audit(args) => audit::run(&args, config),
         Command::Ctl(args) => ctl::run(&args, config),
+        Command::States(command) => states::run(command, config),
         Command::Sim(command) => sim::run(command),
         Command::Completions(args) => completions::run(&args),
     }

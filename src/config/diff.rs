@@ -32,6 +32,7 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         server,
         log,
         batches,
+        resources,
         retention,
         watchdog,
         ledgers,
@@ -43,6 +44,7 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         ("server", *server != new.server),
         ("log", *log != new.log),
         ("batches", *batches != new.batches),
+        ("resources", *resources != new.resources),
         ("retention", *retention != new.retention),
         ("watchdog", *watchdog != new.watchdog),
     ];

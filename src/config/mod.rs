@@ -14,6 +14,7 @@ mod hint;
 mod ledgers;
 mod load;
 mod reader;
+mod resources;
 mod scalar;
 mod section;
 mod sections;
@@ -29,6 +30,7 @@ pub use environment::environment;
 pub use findings::{ConfigError, ConfigErrors, Finding, Origin, Warning};
 pub use load::{LoadOptions, Loaded, load, parse};
 pub use reader::Entry;
+pub use resources::{OwnerShare, ResourcesSettings, owners};
 pub use settings::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
     LedgerSettings, LogFormat, LogSettings, PostgresUrl, Range, RetentionSettings, ServerSettings,

@@ -146,6 +146,15 @@ impl<'d> Section<'_, 'd> {
         }
     }
 
+    /// Whether somebody wrote this key, in the file or the environment.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        let key = format!("{}{key}", self.group);
+        let mut entries = self.reader.entries.iter();
+        entries.any(|entry| {
+            entry.section == self.name && entry.key == key && entry.origin != Origin::Default
+        })
+    }
+
     /// Reports a mistake that shows only when keys are seen together, at the
     /// first of `keys` that somebody wrote.
     pub(super) fn fault(&mut self, keys: &[&str], message: String) {

@@ -10,6 +10,7 @@ use super::forms::{
 };
 use super::ledgers::ledgers;
 use super::reader::Reader;
+use super::resources::resources;
 use super::section::Section;
 use super::settings::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LogFormat,
@@ -23,12 +24,13 @@ use std::time::Duration;
 use toml_edit::TableLike;
 
 /// Every section.
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 9] = [
     "database",
     "http",
     "server",
     "log",
     "batches",
+    "resources",
     "retention",
     "watchdog",
     "ledgers",
@@ -55,6 +57,9 @@ pub(super) fn settings<'d>(
     let server = reader.section(root, "server", server);
     let log = reader.section(root, "log", log);
     let batches = reader.section(root, "batches", batches);
+    let resources = reader.section(root, "resources", |section| {
+        resources(section, batches.as_ref(), database.as_ref())
+    });
     let retention = reader.section(root, "retention", retention);
     let watchdog = reader.section(root, "watchdog", watchdog);
     let ledgers = ledgers(reader, root, base);
@@ -65,6 +70,7 @@ pub(super) fn settings<'d>(
         server: server?,
         log: log?,
         batches: batches?,
+        resources: resources?,
         retention: retention?,
         watchdog: watchdog?,
         ledgers: ledgers?,

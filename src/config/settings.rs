@@ -1,5 +1,6 @@
 //! The validated settings: what the rest of the code sees of a configuration.
 
+use super::resources::ResourcesSettings;
 use crate::ledgers::LedgerKind;
 use secrecy::SecretString;
 use std::net::SocketAddr;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// `[batches]`
     pub batches: BatchesSettings,
+    /// `[resources]`
+    pub resources: ResourcesSettings,
     /// `[retention]`
     pub retention: RetentionSettings,
     /// `[watchdog]`

@@ -160,7 +160,7 @@ token_file = "missing.jwt"
     let told = errors(text, &[]);
     assert!(!told.contains("hunter2"));
     insta::assert_snapshot!(told, @r#"
-    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, retention, watchdog, ledgers
+    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers
     highwater.toml:6:10: http.listen: "localhost:80" is not an IP address and port; expected e.g. "127.0.0.1:8780", "[::1]:8780"
     highwater.toml:7:1: http.poll_interval: unknown key; did you mean batches.poll_interval?; known here are listen, control_token_file, intake_token_file, read_token_file, max_body_bytes
     highwater.toml:8:1: http.control_token: a secret does not stand in the configuration; put it in a file and name that with control_token_file
@@ -220,7 +220,7 @@ fn wrong_shapes_say_what_shape_is_expected() {
     insta::assert_snapshot!(errors("batches = 5\nledgers = 'x'\nport = 1", &[]), @r#"
     highwater.toml:1:11: batches: 5 is not a table; expected [batches] with keys below it
     highwater.toml:2:11: ledgers: "x" is not a list of tables; expected [[ledgers]], once for each
-    highwater.toml:3:1: port: unknown key; sections are database, http, server, log, batches, retention, watchdog, ledgers
+    highwater.toml:3:1: port: unknown key; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers
     "#);
     insta::assert_snapshot!(errors("[ledgers]\nname = 'x'\n[[http]]\n", &[]), @r#"
     highwater.toml:1:1: ledgers: a table is not a list of tables; expected [[ledgers]], once for each
@@ -453,6 +453,27 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     max_in_flight = 64 # default
     commit_interval = "5ms" # default
     commit_rows = 7 # HIGHWATER_BATCHES__COMMIT_ROWS
+
+    [resources]
+    fetch_slots = 256 # default
+    fetch.batches.weight = 1 # default
+    fetch.batches.minimum = 8 # default
+    fetch.batches.priority = 0 # default
+    database.leases.weight = 1 # default
+    database.leases.minimum = 1 # default
+    database.leases.priority = 2 # default
+    database.updater.weight = 4 # default
+    database.updater.minimum = 2 # default
+    database.updater.priority = 1 # default
+    database.scheduler.weight = 2 # default
+    database.scheduler.minimum = 1 # default
+    database.scheduler.priority = 1 # default
+    database.http.weight = 2 # default
+    database.http.minimum = 2 # default
+    database.http.priority = 0 # default
+    database.upkeep.weight = 1 # default
+    database.upkeep.minimum = 1 # default
+    database.upkeep.priority = 0 # default
 
     [retention]
     settled_batches = "30d" # default

@@ -5,6 +5,7 @@ use super::overview::Overview;
 use super::single_flight::{Given, SingleFlight, Spacing};
 use super::state::{Http, ReloadReport};
 use super::summary::summary_within;
+use crate::config::owners;
 use crate::store::{Store, StoreError};
 use crate::watchdog::ServiceState;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -183,6 +184,9 @@ pub(super) async fn ready(http: &Http) -> Verdict {
             warnings.push(format!("service {} has failed", service.name));
         }
     }
+    if database_answers {
+        warnings.extend(super::states::warnings(http, PATIENCE).await);
+    }
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
     warnings.extend(overview.warnings());
     Verdict { reasons, warnings }
@@ -212,7 +216,8 @@ fn reload_warning(reload: &ReloadReport) -> Option<String> {
 }
 
 async fn database_problem(http: &Http) -> Option<String> {
-    let store = http.state.store.clone();
+    // A probe does not queue behind those who look at pages.
+    let store = http.state.store.for_owner(owners::UPKEEP);
     let ping = move || async move {
         match tokio::time::timeout(PING, store.ping()).await {
             Ok(Ok(())) => None,

@@ -1,7 +1,9 @@
 //! `/metrics`: what the process counted, and gauges of what is going on now.
 //!
 //! Labels are of bounded sets only: configured ledgers (rows of all others are
-//! summed as `other`), statuses, the watchdog's services.
+//! summed as `other`), statuses, the watchdog's services, owners of resources.
+
+mod resources;
 
 use super::health;
 use super::overview::{LedgerReport, Overview};
@@ -31,6 +33,7 @@ pub(super) async fn metrics(http: web::Data<Http>) -> HttpResponse {
     let mut out = Exposition { text };
     out.ledgers(&overview, Timestamp::now());
     out.watchdog(&(http.state.services)());
+    out.resources(&(http.state.resources)());
     out.family("highwater_ready", "gauge", "Whether the server is ready.");
     out.sample("highwater_ready", &[], ready);
     out.family(

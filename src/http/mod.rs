@@ -17,6 +17,7 @@ mod routes;
 mod server;
 mod single_flight;
 mod state;
+mod states;
 mod summary;
 mod why_not_now;
 

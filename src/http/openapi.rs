@@ -32,6 +32,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         api::control::process::reload,
         api::control::process::shutdown,
         api::control::audit::list_audit,
+        api::states::list_states,
+        api::resources::list_resources,
         health::livez,
         health::readyz,
         metrics::metrics,

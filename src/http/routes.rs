@@ -102,6 +102,12 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/v1/control/audit", Access::Control, |r| {
         r.to(control::audit::list_audit)
     }),
+    get("/v1/states", Access::Read, |r| {
+        r.to(api::states::list_states)
+    }),
+    get("/v1/resources", Access::Read, |r| {
+        r.to(api::resources::list_resources)
+    }),
     get("/livez", Access::Open, |r| r.to(health::livez)),
     get("/readyz", Access::Open, |r| r.to(health::readyz)),
     get("/metrics", Access::Read, |r| r.to(metrics::metrics)),

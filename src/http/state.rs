@@ -7,9 +7,9 @@ use super::single_flight::SingleFlight;
 use super::summary::{self, Summary};
 use crate::config::Settings;
 use crate::flows::batches::BatchesView;
-use crate::store::{Store, StoreError};
+use crate::store::{AsideState, Store, StoreError};
 use crate::time::Timestamp;
-use crate::watchdog::{WatchdogQuery, WatchdogStatus};
+use crate::watchdog::{ResourceStatus, StateStatus, WatchdogQuery, WatchdogStatus};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -52,6 +52,10 @@ pub struct HttpState {
     pub services: Arc<dyn Fn() -> WatchdogStatus + Send + Sync>,
     /// Control over the server, for those who show the control token.
     pub control: WatchdogQuery,
+    /// How the soft state of services is kept.
+    pub states: Arc<dyn Fn() -> Vec<StateStatus> + Send + Sync>,
+    /// Asks who has and who waits for how much of what is shared out.
+    pub resources: Arc<dyn Fn() -> Vec<ResourceStatus> + Send + Sync>,
     /// Tells the Scheduler that batches of a ledger are due now.
     pub wake: Arc<dyn Fn(&str) + Send + Sync>,
     /// Renders the metrics in Prometheus' text format.
@@ -76,6 +80,7 @@ pub(super) struct Http {
     pub(super) migrations: Arc<SingleFlight<Option<String>>>,
     pub(super) guesses: Guesses,
     pub(super) auditor: Auditor,
+    pub(super) aside: Arc<SingleFlight<Result<Vec<AsideState>, String>>>,
     /// Runs database work. A PostgreSQL connection lives on the runtime it was
     /// made on, and the workers' runtimes end before the pools do.
     pub(super) runtime: Handle,
@@ -90,6 +95,7 @@ impl Http {
             summary: summary::cache(),
             readiness: super::health::cache(),
             migrations: super::health::migrations_cache(),
+            aside: super::states::cache(),
             runtime,
         }
     }

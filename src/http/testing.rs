@@ -4,8 +4,8 @@
 use super::state::{Http, HttpState, ReloadReport};
 use crate::config::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
-    LedgerSettings, LogFormat, LogSettings, Range, RetentionSettings, ServerSettings, Settings,
-    Synchronous, WatchdogSettings,
+    LedgerSettings, LogFormat, LogSettings, Range, ResourcesSettings, RetentionSettings,
+    ServerSettings, Settings, Synchronous, WatchdogSettings,
 };
 use crate::flows::batches::{
     BatchesView, BreakerPosition, LedgerTotals, LedgerView, ServiceTrouble,
@@ -14,7 +14,8 @@ use crate::ledgers::LedgerKind;
 use crate::store::Store;
 use crate::time::Timestamp;
 use crate::watchdog::{
-    IntercomStats, Orders, ServiceState, ServiceStatus, WatchdogQuery, WatchdogStatus,
+    IntercomStats, Orders, OwnerStatus, ResourceStatus, ServiceState, ServiceStatus, StateStatus,
+    WatchdogQuery, WatchdogStatus,
 };
 use actix_web::web;
 use std::sync::{Arc, Mutex};
@@ -82,6 +83,11 @@ pub(super) fn settings() -> Settings {
             max_in_flight: 64,
             commit_interval: Duration::from_millis(5),
             commit_rows: 5000,
+        },
+        resources: ResourcesSettings {
+            fetch_slots: 256,
+            fetch: Vec::new(),
+            database: Vec::new(),
         },
         retention: RetentionSettings {
             settled_batches: Duration::from_secs(30 * 86_400),
@@ -152,6 +158,42 @@ pub(super) fn service(name: &str, state: ServiceState) -> ServiceStatus {
     }
 }
 
+/// A state that is saved.
+pub(super) fn state_status() -> StateStatus {
+    StateStatus {
+        service: "scheduler".into(),
+        version: 1,
+        saved_at: Some(Timestamp::now()),
+        bytes: Some(1234),
+        unsaved: false,
+        failures: 0,
+        problem: None,
+    }
+}
+
+/// A resource that somebody waits for.
+pub(super) fn resource(name: &str) -> ResourceStatus {
+    ResourceStatus {
+        name: name.into(),
+        capacity: 8,
+        used: 8,
+        owners: vec![OwnerStatus {
+            owner: "http".into(),
+            weight: 2,
+            minimum: 1,
+            priority: 0,
+            entitlement: 3,
+            used: 8,
+            lent: 5,
+            waiting: 1234,
+            taken_total: 4000,
+            waits_total: 400,
+            wait_seconds_total: 2.0,
+            wait_longest_seconds: 0.25,
+        }],
+    }
+}
+
 /// A state with handles to change what handlers see.
 pub(super) struct Fixture {
     pub(super) http: web::Data<Http>,
@@ -160,6 +202,7 @@ pub(super) struct Fixture {
     pub(super) reload: watch::Sender<ReloadReport>,
     pub(super) draining: watch::Sender<bool>,
     pub(super) services: Arc<Mutex<Vec<ServiceStatus>>>,
+    pub(super) states: Arc<Mutex<Vec<StateStatus>>>,
     pub(super) woken: Arc<Mutex<Vec<String>>>,
     pub(super) store: Store,
     /// What control asks of the application; carried out by nobody until a
@@ -194,6 +237,8 @@ impl Fixture {
             ServiceState::Running,
         )]));
         let woken = Arc::new(Mutex::new(Vec::new()));
+        let states = Arc::new(Mutex::new(vec![state_status()]));
+        let kept = Arc::clone(&states);
         let (asked, waking) = (Arc::clone(&services), Arc::clone(&woken));
         let (control, orders) = WatchdogQuery::new(tokio::runtime::Handle::current());
         let state = HttpState {
@@ -206,6 +251,8 @@ impl Fixture {
                 lost_threads_limit: 4,
                 ..WatchdogStatus::default()
             }),
+            states: Arc::new(move || kept.lock().unwrap().clone()),
+            resources: Arc::new(|| vec![resource("database")]),
             wake: Arc::new(move |ledger| waking.lock().unwrap().push(ledger.to_owned())),
             metrics: Arc::new(|| "# TYPE highwater_x_total counter\nhighwater_x_total 1".into()),
             reload: reload_reader,
@@ -221,6 +268,7 @@ impl Fixture {
             reload,
             draining,
             services,
+            states,
             woken,
             store,
             orders: Mutex::new(Some(orders)),

@@ -5,7 +5,11 @@
 //! credit comes back and the Scheduler is rung: no piece of work is ever lost
 //! sight of, and none is handed out twice at once. The register lives outside
 //! the Scheduler, so that a restarted one knows what is still under way.
+//!
+//! With the ticket travels the fetch slot: given back once the work is off the
+//! network, and with the ticket at the latest.
 
+use crate::watchdog::Slot;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
@@ -68,6 +72,7 @@ struct State {
 struct Open {
     work: WorkId,
     fetched: bool,
+    slot: Option<Slot>,
 }
 
 impl WorkId {
@@ -93,8 +98,9 @@ impl WorkId {
 }
 
 impl InFlight {
-    /// Opens a ticket for a piece of work.
-    pub fn open(&self, work: WorkId) -> Ticket {
+    /// Opens a ticket for a piece of work, which holds this fetch slot while it
+    /// is on the network.
+    pub fn open(&self, work: WorkId, slot: Slot) -> Ticket {
         let mut state = self.shared.lock();
         state.next += 1;
         let number = state.next;
@@ -104,6 +110,7 @@ impl InFlight {
             Open {
                 work,
                 fetched: false,
+                slot: Some(slot),
             },
         );
         Ticket {
@@ -167,15 +174,27 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Gives the fetch slot back: the network work is over, whatever came of it.
+    pub fn give_slot_back(&self) {
+        let mut state = self.shared.lock();
+        let open = state.open.get_mut(&self.number);
+        let slot = open.and_then(|open| open.slot.take());
+        // The slot goes to whoever is next, for which the lock is not held.
+        drop(state);
+        drop(slot);
+    }
+
     /// Tells that the network work is over: its connection is free, while the
     /// ticket travels on with the outcome.
     pub fn fetched(&self) {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
+        let mut slot = None;
         if let Some(open) = state.open.get_mut(&self.number)
             && !open.fetched
         {
             open.fetched = true;
+            slot = open.slot.take();
             state.fetching -= 1;
             state.writing += open.work.rows();
             state
@@ -183,6 +202,7 @@ impl Ticket {
                 .push(TicketNews::Fetched(open.work.without_rows()));
         }
         drop(guard);
+        drop(slot);
         self.shared.bell.notify_one();
     }
 
@@ -196,7 +216,14 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
-        if let Some(Open { work, fetched }) = state.open.remove(&self.number) {
+        let mut held = None;
+        if let Some(open) = state.open.remove(&self.number) {
+            let Open {
+                work,
+                fetched,
+                slot,
+            } = open;
+            held = slot;
             if fetched {
                 state.writing -= work.rows();
             } else {
@@ -209,6 +236,7 @@ impl Drop for Ticket {
             });
         }
         drop(guard);
+        drop(held);
         self.shared.bell.notify_one();
     }
 }
@@ -216,6 +244,16 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watchdog::Resource;
+
+    /// A register, and slots for what is opened there.
+    fn register() -> (InFlight, Resource) {
+        (InFlight::default(), Resource::new("fetch", 2))
+    }
+
+    fn slot(slots: &Resource) -> Slot {
+        slots.owner("batches").try_take().unwrap()
+    }
 
     fn work(seq: i64) -> WorkId {
         WorkId::Batches {
@@ -227,8 +265,11 @@ mod tests {
 
     #[test]
     fn who_takes_over_is_told_of_each_ticket_once() {
-        let in_flight = InFlight::default();
-        let (before, open) = (in_flight.open(work(1)), in_flight.open(work(2)));
+        let (in_flight, slots) = register();
+        let (before, open) = (
+            in_flight.open(work(1), slot(&slots)),
+            in_flight.open(work(2), slot(&slots)),
+        );
         before.settle();
         assert_eq!(in_flight.take_over(), [(work(2), false)]);
         drop(open);
@@ -242,9 +283,9 @@ mod tests {
 
     #[test]
     fn a_ticket_comes_back_whether_settled_or_dropped_in_a_panic() {
-        let in_flight = InFlight::default();
-        let settled = in_flight.open(work(1));
-        let lost = in_flight.open(work(2));
+        let (in_flight, slots) = register();
+        let settled = in_flight.open(work(1), slot(&slots));
+        let lost = in_flight.open(work(2), slot(&slots));
         assert_eq!(in_flight.count(), 2);
         settled.settle();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
@@ -268,15 +309,18 @@ mod tests {
             ]
         );
         assert_eq!((in_flight.count(), in_flight.fetching()), (0, 0));
+        assert_eq!(slots.status().used, 0);
         assert!(in_flight.take_news().is_empty());
     }
 
     #[test]
     fn a_fetched_ticket_frees_its_connection_and_stays_open_until_written() {
-        let in_flight = InFlight::default();
-        let ticket = in_flight.open(work(1));
+        let (in_flight, slots) = register();
+        let ticket = in_flight.open(work(1), slot(&slots));
+        assert_eq!(slots.status().used, 1);
         ticket.fetched();
         ticket.fetched();
+        assert_eq!(slots.status().used, 0);
         assert_eq!(
             (
                 in_flight.count(),
@@ -294,5 +338,15 @@ mod tests {
         };
         assert_eq!(in_flight.take_news(), [returned]);
         assert_eq!((in_flight.count(), in_flight.rows_writing()), (0, 0));
+    }
+
+    #[test]
+    fn a_failed_fetch_gives_its_slot_back_before_its_ticket() {
+        let (in_flight, slots) = register();
+        let ticket = in_flight.open(work(1), slot(&slots));
+        ticket.give_slot_back();
+        assert_eq!((slots.status().used, in_flight.fetching()), (0, 1));
+        drop(ticket);
+        assert_eq!((slots.status().used, in_flight.fetching()), (0, 0));
     }
 }

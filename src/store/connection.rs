@@ -3,6 +3,7 @@
 
 use super::{StoreError, postgres};
 use crate::config::{DatabaseLocation, DatabaseSettings, Synchronous};
+use crate::watchdog::Slot;
 use diesel::SqliteConnection;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{
@@ -20,12 +21,20 @@ pub(super) type AsyncSqlite = SyncConnectionWrapper<SqliteConnection>;
 /// How long SQLite waits for another process's write, and a pool for a free connection.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection lent from a pool.
+/// A connection lent from a pool, with the slot that allows it. Never wait for
+/// a second one while holding one.
+pub(super) struct Lent {
+    // Dropped in this order: whoever gets the slot next finds the connection.
+    pooled: Pooled,
+    _slot: Option<Slot>,
+}
+
+/// A connection of a pool's.
 #[expect(
     clippy::large_enum_variant,
     reason = "lives for one query; boxing it would cost an allocation each"
 )]
-pub(super) enum Lent {
+pub(super) enum Pooled {
     Sqlite(Object<AsyncSqlite>),
     Postgres(Object<AsyncPgConnection>),
 }
@@ -37,15 +46,22 @@ pub(super) enum Connection<'a> {
 }
 
 impl Lent {
+    pub(super) const fn new(pooled: Pooled, slot: Option<Slot>) -> Self {
+        Self {
+            pooled,
+            _slot: slot,
+        }
+    }
+
     pub(super) fn connection(&mut self) -> Connection<'_> {
-        match self {
-            Self::Sqlite(object) => Connection::Sqlite(object.deref_mut()),
-            Self::Postgres(object) => Connection::Postgres(object.deref_mut()),
+        match &mut self.pooled {
+            Pooled::Sqlite(object) => Connection::Sqlite(object.deref_mut()),
+            Pooled::Postgres(object) => Connection::Postgres(object.deref_mut()),
         }
     }
 
     pub(super) fn is_sqlite(&self) -> bool {
-        matches!(self, Self::Sqlite(_))
+        matches!(self.pooled, Pooled::Sqlite(_))
     }
 }
 
@@ -121,17 +137,17 @@ impl Pools {
         }
     }
 
-    pub(super) async fn reader(&self) -> Result<Lent, StoreError> {
+    pub(super) async fn reader(&self) -> Result<Pooled, StoreError> {
         match self {
-            Self::Sqlite { readers, .. } => Ok(Lent::Sqlite(readers.get().await?)),
-            Self::Postgres(pool) => Ok(Lent::Postgres(pool.get().await?)),
+            Self::Sqlite { readers, .. } => Ok(Pooled::Sqlite(readers.get().await?)),
+            Self::Postgres(pool) => Ok(Pooled::Postgres(pool.get().await?)),
         }
     }
 
-    pub(super) async fn writer(&self) -> Result<Lent, StoreError> {
+    pub(super) async fn writer(&self) -> Result<Pooled, StoreError> {
         match self {
-            Self::Sqlite { writer, .. } => Ok(Lent::Sqlite(writer.get().await?)),
-            Self::Postgres(pool) => Ok(Lent::Postgres(pool.get().await?)),
+            Self::Sqlite { writer, .. } => Ok(Pooled::Sqlite(writer.get().await?)),
+            Self::Postgres(pool) => Ok(Pooled::Postgres(pool.get().await?)),
         }
     }
 

@@ -11,6 +11,7 @@ mod leases;
 mod migrate;
 mod postgres;
 mod schema;
+mod slots;
 mod states;
 
 pub use audit::{AuditFilter, AuditOutcome, AuditPage, AuditRow, NewAudit};
@@ -23,11 +24,13 @@ pub use batches_read::{
 pub use batches_write::{NewBatch, Tracked};
 pub use error::StoreError;
 pub use leases::{LeaseRow, LeaseStake};
-pub use states::SavedState;
+pub use slots::DatabaseSlots;
+pub use states::{AsideState, SavedState, StateWrite};
 
 use crate::config::DatabaseSettings;
 use batches_write::TransactionKey;
 use connection::{Lent, Pools};
+use slots::Access;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +39,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Store {
     pools: Pools,
     settings: Arc<DatabaseSettings>,
+    /// Where connections are shared out among owners; `None` where there is
+    /// one user only (the command line).
+    access: Option<Access>,
     /// How far the search for transactions without a batch has come.
     orphans_after: Arc<Mutex<TransactionKey>>,
 }
@@ -67,6 +73,7 @@ impl Store {
         Ok(Self {
             pools: Pools::build(settings)?,
             settings: Arc::new(settings.clone()),
+            access: None,
             orphans_after: Arc::default(),
         })
     }
@@ -113,11 +120,19 @@ impl Store {
     }
 
     async fn reader(&self) -> Result<Lent, StoreError> {
-        self.pools.reader().await
+        let slot = match &self.access {
+            Some(access) => Some(access.reader().await?),
+            None => None,
+        };
+        Ok(Lent::new(self.pools.reader().await?, slot))
     }
 
     async fn writer(&self) -> Result<Lent, StoreError> {
-        self.pools.writer().await
+        let slot = match &self.access {
+            Some(access) => Some(access.writer().await?),
+            None => None,
+        };
+        Ok(Lent::new(self.pools.writer().await?, slot))
     }
 
     /// Runs `work` to its end in a task of its own, so that a caller that goes

@@ -63,3 +63,16 @@ diesel::table! {
         problem -> Nullable<Text>,
     }
 }
+
+diesel::table! {
+    /// Saved states that could not be read.
+    service_states_aside (id) {
+        id -> BigInt,
+        service -> Text,
+        version -> Integer,
+        value -> Text,
+        saved_at -> Timestamp,
+        set_aside_at -> Timestamp,
+        problem -> Text,
+    }
+}

@@ -66,6 +66,10 @@ fn describe() {
         "highwater_commit_failures_total",
         "Commits that failed and were tried again."
     );
+    describe_counter!(
+        "highwater_state_save_failures_total",
+        "Writes of a service's soft state that failed and were tried again."
+    );
     describe_histogram!("highwater_commit_seconds", "Time of one group commit.");
     describe_histogram!(
         "highwater_fetch_seconds",

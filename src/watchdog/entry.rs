@@ -7,7 +7,7 @@ use super::registry::{Keeper, LookupError, Watchdog};
 use super::restart::{RestartDecision, RestartHistory, RestartPolicy};
 use super::service::{LineEntry, Progress, ServiceContext, ServiceParts};
 use super::settings::AnySettings;
-use super::state::AnyState;
+use super::state::{AnyState, SavedValue};
 use super::status::{ServiceState, ServiceStatus};
 use super::thread::Thread;
 use crate::time::Timestamp;
@@ -82,7 +82,7 @@ impl Entry {
         id: u64,
         parts: ServiceParts,
         keeper: Keeper,
-        saved: Option<(i32, &str)>,
+        saved: Option<&SavedValue>,
     ) -> Self {
         let kept = parts.state.map(|make| make(&parts.name, saved));
         Self {

@@ -3,7 +3,8 @@
 //! root alone; services never get it.
 
 use super::{
-    Fault, Keeper, LookupError, Service, ServiceStatus, StateCopy, Watchdog, WatchdogLimits,
+    Fault, Keeper, LookupError, SavedValue, Service, ServiceStatus, StateError, StateSource,
+    Watchdog, WatchdogLimits,
 };
 use actix::{Actor, Context};
 use std::collections::BTreeMap;
@@ -137,10 +138,16 @@ impl WatchdogQuery {
         self.watchdog.configure(limits);
     }
 
-    /// Tells what states were saved before (service, version, JSON): services
-    /// that are registered later begin with them.
-    pub fn remember(&self, saved: impl IntoIterator<Item = (String, i32, String)>) {
+    /// Tells what states were saved before: services that are registered later
+    /// begin with them.
+    pub fn remember(&self, saved: Vec<SavedValue>) {
         self.watchdog.remember(saved);
+    }
+
+    /// Services whose saved state could not be used, and why: whoever persists
+    /// sets it aside.
+    pub fn unusable_states(&self) -> Vec<(String, StateError)> {
+        self.watchdog.unusable_states()
     }
 
     /// Registers a service; it is not started yet.
@@ -227,7 +234,7 @@ impl WatchdogQuery {
     }
 
     /// The states of all services, for the one that persists them.
-    pub fn states(&self) -> Vec<StateCopy> {
+    pub fn states(&self) -> Vec<StateSource> {
         self.watchdog.states()
     }
 

@@ -12,7 +12,8 @@ use super::launch::{Command, Fault};
 use super::restart::RestartPolicy;
 use super::service::{Service, open_line};
 use super::settings::Refused;
-use super::state::StateCopy;
+use super::state::{AnyState, SavedValue, StateError};
+use super::state_source::StateSource;
 use super::stats::lock;
 use super::status::{LostThread, ServiceState, WatchdogStatus};
 use super::thread::Thread;
@@ -83,7 +84,7 @@ pub(super) struct Register {
     pub(super) looked_at: Option<Instant>,
     /// Whether nothing is started any more.
     closing: bool,
-    saved: BTreeMap<String, (i32, String)>,
+    saved: Vec<SavedValue>,
     ids: u64,
 }
 
@@ -225,11 +226,8 @@ impl Watchdog {
     }
 
     /// What states were saved before, to begin services with.
-    pub(super) fn remember(&self, saved: impl IntoIterator<Item = (String, i32, String)>) {
-        let mut register = lock(&self.inner.register);
-        for (service, version, value) in saved {
-            register.saved.insert(service, (version, value));
-        }
+    pub(super) fn remember(&self, saved: Vec<SavedValue>) {
+        lock(&self.inner.register).saved = saved;
     }
 
     pub(super) fn register<A>(&self, service: Service<A>, keeper: Keeper) -> Result<(), LookupError>
@@ -245,12 +243,9 @@ impl Watchdog {
             return Err(LookupError::Exists(parts.name.to_string()));
         }
         register.ids += 1;
-        let saved = register.saved.get(&*parts.name);
-        let saved = saved.map(|(version, value)| (*version, value.as_str()));
+        let mut saved = register.saved.iter();
+        let saved = saved.find(|saved| *saved.service == *parts.name);
         let entry = Entry::new(register.ids, parts, keeper, saved);
-        if let Some(problem) = entry.kept.as_ref().and_then(|state| state.problem()) {
-            tracing::warn!(service.name = %entry.name, problem = %problem, "the saved state is not used");
-        }
         register.entries.push(entry);
         Ok(())
     }
@@ -343,12 +338,23 @@ impl Watchdog {
         })
     }
 
-    pub(super) fn states(&self) -> Vec<StateCopy> {
+    pub(super) fn unusable_states(&self) -> Vec<(String, StateError)> {
+        let register = lock(&self.inner.register);
+        let entries = register.entries.iter();
+        entries
+            .filter_map(|entry| {
+                let problem = entry.kept.as_ref()?.problem()?;
+                Some((entry.name.to_string(), problem.clone()))
+            })
+            .collect()
+    }
+
+    pub(super) fn states(&self) -> Vec<StateSource> {
         let register = lock(&self.inner.register);
         let entries = register.entries.iter();
         entries
             .filter_map(|entry| entry.kept.as_ref())
-            .map(super::state::AnyState::copy)
+            .map(AnyState::source)
             .collect()
     }
 

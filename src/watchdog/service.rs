@@ -7,12 +7,10 @@ use super::launch::{Launch, launcher};
 use super::registry::{LookupError, Watchdog};
 use super::restart::RestartPolicy;
 use super::settings::{AnySettings, SettingsReader, SettingsUpdater};
-use super::state::{AnyState, StateHandle};
+use super::state::{AnyState, SavedValue, State, StateHandle};
 use super::stats::LineStats;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, Message};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::any::{Any, TypeId};
 use std::fmt::Display;
 use std::sync::Arc;
@@ -196,7 +194,7 @@ pub struct Registration<A: Actor<Context = Context<A>>> {
 }
 
 /// Makes the state of a service from what was saved.
-pub(super) type NewState = Box<dyn FnOnce(&str, Option<(i32, &str)>) -> AnyState + Send>;
+pub(super) type NewState = Box<dyn FnOnce(&str, Option<&SavedValue>) -> AnyState + Send>;
 
 /// A service to be registered.
 pub struct Service<A: Actor<Context = Context<A>>> {
@@ -296,16 +294,11 @@ impl<A: Actor<Context = Context<A>>> Registration<A> {
         self
     }
 
-    /// Gives it a state that is kept across restarts, of that version of its
-    /// shape; the initial value is what was saved, or the default (LLR-SS-1).
+    /// Gives it a state that is kept across restarts; the initial value is what
+    /// was saved, or the default (LLR-SS-1).
     #[must_use]
-    pub fn state<S>(mut self, version: i32) -> Self
-    where
-        S: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static,
-    {
-        self.state = Some(Box::new(move |service, saved| {
-            AnyState::new::<S>(service, version, saved)
-        }));
+    pub fn state<S: State>(mut self) -> Self {
+        self.state = Some(Box::new(AnyState::restored::<S>));
         self
     }
 

@@ -1,18 +1,84 @@
 //! State that a service keeps across restarts (LLR-SS-1 to LLR-SS-5).
 //!
-//! The service holds the [`StateHandle`]; whoever persists holds the
-//! [`StateCopy`], which knows what was saved last and so what is news.
+//! The service holds [`StateHandle`]s; the watchdog's side holds the
+//! [`StateSaver`], which is notified of each new value. What is saved is JSON
+//! of a version; see [`super::StateSource`] for the one that writes it.
 
-use super::stats::lock;
+use super::state_source::StateSource;
+use crate::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::{Arc, Mutex};
+use std::any::Any;
+use std::sync::Arc;
 use tokio::sync::watch;
+
+/// What a service keeps across restarts.
+pub trait State: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Version of the shape that is written. Raised when an older reader would
+    /// misunderstand what is written now.
+    const VERSION: i32;
+
+    /// Reads what was saved in the shape of `version`. A type that still
+    /// understands older shapes reads them here, into the shape of today.
+    ///
+    /// # Errors
+    /// The version is not understood, or the text is not of its shape.
+    fn read(version: i32, json: &str) -> Result<Self, StateError> {
+        if version == Self::VERSION {
+            Ok(serde_json::from_str(json)?)
+        } else {
+            Err(StateError::Version {
+                found: version,
+                written: Self::VERSION,
+            })
+        }
+    }
+
+    /// Makes what is written of this state and of what is saved already, which
+    /// may be another server's where several share a database. Without word of
+    /// its own, a type writes its state alone.
+    #[must_use]
+    fn merge(self, saved: Self, now: Timestamp) -> Self {
+        drop((saved, now));
+        self
+    }
+}
+
+/// Why a saved state is not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Another version of Highwater wrote it.
+    #[error("it has version {found}, and this Highwater reads version {written}")]
+    Version {
+        /// Version it was saved in.
+        found: i32,
+        /// Version that is written now.
+        written: i32,
+    },
+    /// It is not what a state of its version looks like.
+    #[error("it cannot be read: {0}")]
+    Broken(String),
+}
+
+impl From<serde_json::Error> for StateError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+/// A value, and how often it was changed.
+#[derive(Debug)]
+pub(super) struct Revised<S> {
+    pub(super) revision: u64,
+    pub(super) value: S,
+}
+
+pub(super) type StateSender<S> = Arc<watch::Sender<Revised<S>>>;
 
 /// A service's hold on its state.
 #[derive(Debug)]
 pub struct StateHandle<S> {
-    sender: Arc<watch::Sender<S>>,
+    sender: StateSender<S>,
 }
 
 impl<S> Clone for StateHandle<S> {
@@ -24,123 +90,124 @@ impl<S> Clone for StateHandle<S> {
 }
 
 impl<S: Clone> StateHandle<S> {
-    /// The current state.
+    /// The current state (LLR-SS-3).
     pub fn current(&self) -> S {
-        self.sender.borrow().clone()
+        self.sender.borrow().value.clone()
     }
 
-    /// Replaces the state; the saver is notified.
+    /// Replaces the state; the saver is notified (LLR-SS-4).
     pub fn update(&self, state: S) {
-        self.sender.send_replace(state);
+        self.modify(|current| *current = state);
+    }
+
+    /// Changes the state in place; the saver is notified (LLR-SS-4).
+    pub fn modify(&self, change: impl FnOnce(&mut S)) {
+        self.sender.send_modify(|current| {
+            change(&mut current.value);
+            current.revision += 1;
+        });
     }
 }
 
-/// The saver's side of one state, with its type forgotten.
-#[derive(Clone)]
-pub struct StateCopy {
+/// The watchdog's side of one service's state (LLR-SS-1).
+#[derive(Debug)]
+pub struct StateSaver<S> {
     service: Arc<str>,
-    version: i32,
-    saved: Arc<Mutex<Option<String>>>,
-    read: Arc<dyn Fn() -> Result<String, serde_json::Error> + Send + Sync>,
+    sender: StateSender<S>,
+    seen: u64,
 }
 
-impl std::fmt::Debug for StateCopy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "StateCopy({} v{})", self.service, self.version)
+impl<S: State> StateSaver<S> {
+    /// Begins with an initial value.
+    pub fn new(service: &str, initial: S) -> Self {
+        let first = Revised {
+            revision: 0,
+            value: initial,
+        };
+        Self {
+            service: Arc::from(service),
+            sender: Arc::new(watch::Sender::new(first)),
+            seen: 0,
+        }
+    }
+
+    /// Begins with what was saved (version and JSON), or with the default. The
+    /// second value says why what was saved is not used.
+    pub fn restored(service: &str, saved: Option<(i32, &str)>) -> (Self, Option<StateError>) {
+        let read = saved.map(|(version, json)| S::read(version, json));
+        match read {
+            None => (Self::new(service, S::default()), None),
+            Some(Ok(state)) => (Self::new(service, state), None),
+            Some(Err(error)) => (Self::new(service, S::default()), Some(error)),
+        }
+    }
+
+    /// A handle linked to this saver (LLR-SS-2).
+    pub fn handle(&self) -> StateHandle<S> {
+        StateHandle {
+            sender: self.sender.clone(),
+        }
+    }
+
+    /// Waits for news of the state: yields the newest value, once, however
+    /// often it was changed meanwhile; never the initial one (LLR-SS-5).
+    pub async fn updated(&mut self) -> S {
+        let mut receiver = self.sender.subscribe();
+        let seen = self.seen;
+        loop {
+            // Fails only without a sender, and this holds one.
+            if let Ok(current) = receiver.wait_for(|current| current.revision > seen).await {
+                self.seen = current.revision;
+                return current.value.clone();
+            }
+        }
+    }
+
+    /// Forgets the type, for the one that writes every service's state.
+    pub fn source(&self) -> StateSource {
+        StateSource::new(self.service.clone(), self.sender.clone())
     }
 }
 
-impl StateCopy {
-    /// Service whose state it is.
-    pub fn service(&self) -> &str {
-        &self.service
-    }
-
-    /// Version of the state's shape.
-    pub fn version(&self) -> i32 {
-        self.version
-    }
-
-    /// The state as JSON, when it differs from what was saved last.
-    ///
-    /// # Errors
-    /// The state cannot be written as JSON.
-    pub fn unsaved(&self) -> Result<Option<String>, serde_json::Error> {
-        let value = (self.read)()?;
-        let differs = lock(&self.saved).as_deref() != Some(value.as_str());
-        Ok(differs.then_some(value))
-    }
-
-    /// Remembers what was saved.
-    pub fn mark_saved(&self, value: String) {
-        *lock(&self.saved) = Some(value);
-    }
-}
-
-/// Links a handle and a saver's copy, from what was saved or a default.
-///
-/// A saved state of another version, or one that cannot be read, is not used;
-/// the second value says why.
-pub fn state<S>(
-    service: &str,
-    version: i32,
-    saved: Option<(i32, &str)>,
-) -> (StateHandle<S>, StateCopy, Option<String>)
-where
-    S: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static,
-{
-    let (initial, problem) = match saved {
-        None => (None, None),
-        Some((saved_version, _)) if saved_version != version => (
-            None,
-            Some(format!(
-                "it has version {saved_version}, this Highwater writes version {version}"
-            )),
-        ),
-        Some((_, value)) => match serde_json::from_str::<S>(value) {
-            Ok(state) => (Some(state), None),
-            Err(error) => (None, Some(error.to_string())),
-        },
-    };
-    let sender = Arc::new(watch::Sender::new(initial.unwrap_or_default()));
-    let handle = StateHandle {
-        sender: sender.clone(),
-    };
-    let read = move || serde_json::to_string(&*sender.borrow());
-    // The initial value is no news (LLR-SS-5).
-    let initial_text = read().ok();
-    let copy = StateCopy {
-        service: Arc::from(service),
-        version,
-        saved: Arc::new(Mutex::new(initial_text)),
-        read: Arc::new(read),
-    };
-    (handle, copy, problem)
+/// What was saved of a service's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedValue {
+    /// Name of the service.
+    pub service: String,
+    /// Version of its shape.
+    pub version: i32,
+    /// The state, as JSON.
+    pub json: String,
+    /// When it was saved.
+    pub saved_at: Timestamp,
 }
 
 /// The state of a registered service, its type forgotten.
 #[derive(Clone)]
 pub(super) struct AnyState {
-    handle: Arc<dyn std::any::Any + Send + Sync>,
-    copy: StateCopy,
-    problem: Option<String>,
+    /// The [`StateHandle`].
+    handle: Arc<dyn Any + Send + Sync>,
+    source: StateSource,
+    problem: Option<StateError>,
 }
 
 impl std::fmt::Debug for AnyState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.copy.fmt(f)
+        f.write_str("AnyState")
     }
 }
 
 impl AnyState {
-    pub(super) fn new<S>(service: &str, version: i32, saved: Option<(i32, &str)>) -> Self
-    where
-        S: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static,
-    {
-        let (handle, copy, problem) = state::<S>(service, version, saved);
+    pub(super) fn restored<S: State>(service: &str, saved: Option<&SavedValue>) -> Self {
+        let value = saved.map(|saved| (saved.version, saved.json.as_str()));
+        let (saver, problem) = StateSaver::<S>::restored(service, value);
+        let mut source = saver.source();
+        if let (Some(saved), None) = (saved, &problem) {
+            source = source.saved_before(saved.saved_at, saved.json.len());
+        }
         Self {
-            handle: Arc::new(handle),
-            copy,
+            handle: Arc::new(saver.handle()),
+            source,
             problem,
         }
     }
@@ -149,42 +216,118 @@ impl AnyState {
         self.handle.downcast_ref::<StateHandle<S>>().cloned()
     }
 
-    pub(super) fn copy(&self) -> StateCopy {
-        self.copy.clone()
+    pub(super) fn source(&self) -> StateSource {
+        self.source.clone()
     }
 
-    pub(super) fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
+    /// Why what was saved is not used.
+    pub(super) fn problem(&self) -> Option<&StateError> {
+        self.problem.as_ref()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
+    use serde::Deserialize;
 
-    #[test]
-    fn llr_ss_1_to_5_a_copy_tells_news_of_the_handle_and_not_the_initial_state() {
-        let (handle, copy, problem) = state::<Vec<u8>>("demo", 1, Some((1, "[7]")));
-        assert_eq!(problem, None);
-        assert_eq!(handle.current(), [7]);
-        assert_eq!(
-            copy.unsaved().unwrap(),
-            None,
-            "the initial state is no news"
-        );
-        handle.update(vec![7, 8]);
-        let news = copy.unsaved().unwrap().unwrap();
-        assert_eq!(news, "[7,8]");
-        copy.mark_saved(news);
-        assert_eq!(copy.unsaved().unwrap(), None);
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    struct Heights {
+        heights: Vec<u64>,
+    }
+
+    impl State for Heights {
+        const VERSION: i32 = 2;
+
+        fn read(version: i32, json: &str) -> Result<Self, StateError> {
+            match version {
+                // One height, before there were several.
+                1 => Ok(Self {
+                    heights: vec![serde_json::from_str(json)?],
+                }),
+                2 => Ok(serde_json::from_str(json)?),
+                found => Err(StateError::Version {
+                    found,
+                    written: Self::VERSION,
+                }),
+            }
+        }
+    }
+
+    fn heights(heights: &[u64]) -> Heights {
+        Heights {
+            heights: heights.to_vec(),
+        }
     }
 
     #[test]
-    fn a_state_that_cannot_be_read_is_reported_and_not_used() {
-        let (handle, _, problem) = state::<Vec<u8>>("demo", 2, Some((1, "[7]")));
-        assert!(problem.unwrap().contains("version 1"));
-        assert!(handle.current().is_empty());
-        let (_, _, problem) = state::<Vec<u8>>("demo", 1, Some((1, "{")));
-        assert!(problem.is_some());
+    fn llr_ss_2_handles_made_from_a_saver_are_linked_to_it() {
+        let mut saver = StateSaver::new("demo", heights(&[1]));
+        let (one, two) = (saver.handle(), saver.handle().clone());
+        one.update(heights(&[2]));
+        assert_eq!(two.current(), heights(&[2]));
+        assert_eq!(saver.updated().now_or_never(), Some(heights(&[2])));
+        let other = StateSaver::new("demo", heights(&[1]));
+        assert_eq!(other.handle().current(), heights(&[1]));
+    }
+
+    #[test]
+    fn llr_ss_3_a_handle_reads_the_current_state() {
+        let handle = StateSaver::new("demo", heights(&[1, 2])).handle();
+        assert_eq!(handle.current(), heights(&[1, 2]));
+        handle.modify(|state| state.heights.push(3));
+        assert_eq!(handle.current(), heights(&[1, 2, 3]));
+    }
+
+    #[tokio::test]
+    async fn llr_ss_4_an_update_notifies_the_saver_of_the_newest_value() {
+        let mut saver = StateSaver::new("demo", Heights::default());
+        let handle = saver.handle();
+        let waiting = tokio::spawn(async move { (saver.updated().await, saver) });
+        tokio::task::yield_now().await;
+        handle.update(heights(&[1]));
+        let (value, mut saver) = waiting.await.unwrap();
+        assert_eq!(value, heights(&[1]));
+        for height in 2..9 {
+            handle.modify(|state| state.heights.push(height));
+        }
+        let newest = saver.updated().now_or_never().unwrap();
+        assert_eq!(newest.heights.len(), 8, "many changes are one news");
+        assert_eq!(saver.updated().now_or_never(), None, "and it is told once");
+    }
+
+    #[test]
+    fn llr_ss_5_the_initial_state_is_no_news() {
+        let saved = Some((2, r#"{"heights":[7]}"#));
+        for saved in [None, saved] {
+            let (mut saver, _) = StateSaver::<Heights>::restored("demo", saved);
+            assert_eq!(saver.updated().now_or_never(), None);
+            assert!(saver.source().unsaved().is_none());
+            assert_eq!(saver.source().news().now_or_never(), None);
+            saver.handle().update(Heights::default());
+            assert!(saver.updated().now_or_never().is_some());
+        }
+    }
+
+    #[test]
+    fn a_state_of_an_older_version_is_read_by_its_type() {
+        let (saver, problem) = StateSaver::<Heights>::restored("demo", Some((1, "7")));
+        assert_eq!((saver.handle().current(), problem), (heights(&[7]), None));
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_told_and_not_used() {
+        let (saver, problem) = StateSaver::<Heights>::restored("demo", Some((3, "{}")));
+        assert_eq!(saver.handle().current(), Heights::default());
+        let problem = problem.unwrap().to_string();
+        assert!(
+            problem.contains("version 3") && problem.contains("version 2"),
+            "{problem}"
+        );
+        for (version, broken) in [(2, "{"), (2, "[7]"), (1, "\"a\"")] {
+            let (_, problem) = StateSaver::<Heights>::restored("demo", Some((version, broken)));
+            assert!(matches!(problem, Some(StateError::Broken(_))), "{broken}");
+        }
     }
 }

@@ -100,6 +100,8 @@ fn every_subcommand_has_help_with_examples() {
         &["audit"],
         &["ctl"],
         &["ctl", "settings"],
+        &["states", "list"],
+        &["states", "drop"],
         &["sim", "ledger"],
         &["completions"],
         &[],

@@ -465,3 +465,43 @@ async fn a_second_signal_quits_at_once() {
     );
     assert!(process.log().contains("second time"), "{}", process.log());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shares_of_resources_are_changed_live() {
+    let sim = slow();
+    let sections = format!("{BATCHES}{}", trace("trace", &sim));
+    let process = Process::start(Db::Sqlite, &sections);
+    let shares = async || {
+        let (_, body) = process.api.get("/v1/resources").await;
+        let fetch = &body["items"][0];
+        let http = body["items"][1]["owners"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|owner| owner["owner"] == "http")
+            .unwrap()
+            .clone();
+        (fetch["capacity"].clone(), http["weight"].clone())
+    };
+    assert_eq!(shares().await, (256.into(), 2.into()));
+    process.reload(&format!(
+        "{sections}[resources]\nfetch_slots = 5\nfetch.batches.minimum = 2\ndatabase.http.weight = 9\n"
+    ));
+    until("the shares are changed", PATIENCE, async || {
+        match shares().await {
+            seen if seen == (5.into(), 9.into()) => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        }
+    })
+    .await;
+    process.reload(&format!(
+        "{sections}[resources]\nfetch_slots = 5\nfetch.batches.minimum = 6\n"
+    ));
+    until("what does not fit is told", PATIENCE, async || {
+        let warnings = process.warnings().await;
+        let told = warnings.contains("the minimums (batches 6) are 6 together, more than the 5");
+        told.then_some(()).ok_or(warnings)
+    })
+    .await;
+    assert_eq!(shares().await, (5.into(), 9.into()));
+}

@@ -1,7 +1,7 @@
 //! A server in this process, on a database of its own, for the tests of its life.
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
-use highwater::app::{self, AppError, Launch, Ready, Reloader, StopHandle};
+use highwater::app::{self, AppError, Launch, Ready, Reloader, Resources, StopHandle};
 use highwater::config::{self, LoadOptions, Loaded};
 use highwater::ledgers::LedgerKind;
 use highwater::sim::{LedgerSim, SimHandle, SimOptions, SimStatus};
@@ -254,6 +254,7 @@ pub(crate) struct Server {
     pub(crate) api: Api,
     /// The capability to control it.
     pub(crate) query: WatchdogQuery,
+    pub(crate) resources: Resources,
     stop: StopHandle,
     thread: Option<JoinHandle<Result<(), AppError>>>,
 }
@@ -308,6 +309,7 @@ impl Server {
         Self {
             api: Api::new(format!("http://{}", ready.http_addr)),
             query: ready.query,
+            resources: ready.resources,
             stop: ready.stop,
             thread: Some(thread),
         }

@@ -3,10 +3,12 @@
 
 use crate::toolkit_support::{Echo, Kennel, PATIENCE, Pass, Ping, build, echo};
 use actix::{Actor, Context, Handler, Message};
+use highwater::time::Timestamp;
 use highwater::watchdog::{
     Envelope, Fault, IntercomError, Keeper, LookupError, Order, OrderError, Registration,
-    RestartPolicy, ServiceContext, ServiceState, SettingsReader, StateHandle,
+    RestartPolicy, SavedValue, ServiceContext, ServiceState, SettingsReader, State, StateHandle,
 };
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,10 +20,18 @@ const DEADLINE: Duration = Duration::from_secs(10);
 #[rtype(result = "(u64, u64)")]
 struct Count;
 
+/// What was counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Total(u64);
+
+impl State for Total {
+    const VERSION: i32 = 1;
+}
+
 struct Counter {
     _context: ServiceContext,
     step: SettingsReader<u64>,
-    total: StateHandle<u64>,
+    total: StateHandle<Total>,
 }
 
 impl Counter {
@@ -43,9 +53,9 @@ impl Handler<Envelope<Count>> for Counter {
 
     fn handle(&mut self, envelope: Envelope<Count>, _: &mut Self::Context) -> Self::Result {
         let Count = envelope.open();
-        self.total
-            .update(self.total.current() + self.step.current());
-        actix::MessageResult((self.step.current(), self.total.current()))
+        let step = self.step.current();
+        self.total.modify(|total| total.0 += step);
+        actix::MessageResult((step, self.total.current().0))
     }
 }
 
@@ -59,7 +69,7 @@ fn counter() -> Registration<Counter> {
     };
     Registration::<Counter>::new("counter")
         .checked_settings(3_u64, check)
-        .state::<u64>(1)
+        .state::<Total>()
         .accepts::<Count>()
 }
 
@@ -85,10 +95,38 @@ async fn llr_cfg_1_registration_creates_a_settings_updater_with_the_initial_sett
     assert_eq!(changes, Some(1), "once, and nothing by what was refused");
 }
 
+fn saved(version: i32, json: &str) -> SavedValue {
+    SavedValue {
+        service: "counter".to_owned(),
+        version,
+        json: json.to_owned(),
+        saved_at: Timestamp::now(),
+    }
+}
+
+#[actix::test]
+async fn llr_ss_1_registration_creates_a_state_saver_with_what_was_saved_or_the_default() {
+    for (saved, initial, usable) in [
+        (vec![], 0, true),
+        (vec![saved(1, "7")], 7, true),
+        (vec![saved(1, "{")], 0, false),
+        (vec![saved(2, "7")], 0, false),
+    ] {
+        let kennel = Kennel::start(DEADLINE, |query| {
+            query.remember(saved);
+            query.register(counter().built_by(Counter::new), Keeper::Supervisor)
+        });
+        assert_eq!(kennel.query.unusable_states().is_empty(), usable);
+        let count = kennel.intercom::<Count>("counter");
+        assert_eq!(count.send(Count, PATIENCE).await, Ok((3, initial + 3)));
+        assert!(kennel.query.states()[0].unsaved().is_some());
+    }
+}
+
 #[actix::test]
 async fn settings_and_state_outlive_a_panic_of_their_service() {
     let kennel = Kennel::start(DEADLINE, |query| {
-        query.remember([("counter".to_owned(), 1, "40".to_owned())]);
+        query.remember(vec![saved(1, "40")]);
         query.register(counter().built_by(Counter::new), Keeper::Supervisor)
     });
     let count = kennel.intercom::<Count>("counter");

@@ -109,6 +109,16 @@ pub(super) async fn run(args: &ReviveArgs, loaded: &Loaded) -> Result<(), Failur
     }
 }
 
+/// Whether batches of a ledger are tracked, whatever the configuration says now.
+async fn has_batches(store: &Store, ledger: &str) -> Result<bool, StoreError> {
+    let filter = BatchFilter {
+        ledger: Some(ledger.to_owned()),
+        limit: 1,
+        ..BatchFilter::default()
+    };
+    Ok(!store.list_batches(&filter).await?.rows.is_empty())
+}
+
 /// The row of the audit: what was asked for, and what came of it.
 fn recorded(args: &ReviveArgs, report: &Report, failure: Option<String>) -> NewAudit {
     let outcome = match failure {
@@ -130,16 +140,6 @@ fn recorded(args: &ReviveArgs, report: &Report, failure: Option<String>) -> NewA
         outcome,
         problem: failure.or(refused),
     }
-}
-
-/// Whether batches of a ledger are tracked, whatever the configuration says now.
-async fn has_batches(store: &Store, ledger: &str) -> Result<bool, StoreError> {
-    let filter = BatchFilter {
-        ledger: Some(ledger.to_owned()),
-        limit: 1,
-        ..BatchFilter::default()
-    };
-    Ok(!store.list_batches(&filter).await?.rows.is_empty())
 }
 
 async fn named(store: &Store, args: &ReviveArgs, report: &mut Report) -> Result<(), Failure> {

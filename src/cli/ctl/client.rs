@@ -32,11 +32,11 @@ const TOKEN_VARIABLE: &str = "HIGHWATER_CTL_TOKEN";
 /// Which server.
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
-    /// The server [default: http.listen of the configuration].
+    /// The server [default: `http.listen` of the configuration].
     #[arg(long, global = true, value_name = "URL", env = "HIGHWATER_CTL_SERVER")]
     server: Option<String>,
     /// File whose first line is the control token [default:
-    /// http.control_token_file of the configuration].
+    /// `http.control_token_file` of the configuration].
     #[arg(
         long,
         global = true,

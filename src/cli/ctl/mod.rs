@@ -23,8 +23,8 @@ use std::path::Path;
 
 /// Controls a running server.
 ///
-/// The server is found by the configuration (http.listen and
-/// http.control_token_file), or named with --server and --token-file. Every
+/// The server is found by the configuration (`http.listen` and
+/// `http.control_token_file`), or named with --server and --token-file. Every
 /// call that changes something is recorded in the server's audit.
 #[derive(Debug, Args)]
 #[command(after_help = "\

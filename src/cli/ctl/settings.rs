@@ -43,7 +43,7 @@ enum SettingsCommand {
 /// Sets values: all of them or none.
 #[derive(Debug, Args)]
 struct SetArgs {
-    /// Key and value, as in batches.poll_interval=2s.
+    /// Key and value, as in `batches.poll_interval=2s`.
     #[arg(value_name = "KEY=VALUE", required = true)]
     changes: Vec<String>,
     #[command(flatten)]
@@ -53,7 +53,7 @@ struct SetArgs {
 /// Forgets values set before: all of them or none.
 #[derive(Debug, Args)]
 struct ForgetArgs {
-    /// Keys, as in batches.poll_interval.
+    /// Keys, as in `batches.poll_interval`.
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<String>,
     #[command(flatten)]

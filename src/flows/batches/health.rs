@@ -279,6 +279,18 @@ impl LedgerHealth {
             .retain(|_, service| service.most_ids.is_some() || service.retry_at.plus(after) > now);
     }
 
+    /// Whether it tells of nothing any more: no wait is left, and the last
+    /// failure is so long ago.
+    pub fn is_over(&self, now: Timestamp, after: Duration) -> bool {
+        let failed_lately = |at: Timestamp| at.plus(after) > now;
+        self.next_retry(now).is_none()
+            && !self.last_error_at.is_some_and(failed_lately)
+            && !self
+                .services
+                .values()
+                .any(|service| failed_lately(service.retry_at))
+    }
+
     /// Limits wait times to the policy's, after the policy was changed.
     pub fn cap(&mut self, longest: Duration, now: Timestamp) {
         let latest = now.plus(longest);

@@ -87,6 +87,10 @@ impl LedgerPlan {
         &self.health
     }
 
+    pub(super) fn recall(&mut self, health: LedgerHealth) {
+        self.health = health;
+    }
+
     pub(super) fn configure(&mut self, settings: LedgerSettings) {
         if self.settings != settings {
             // It may be another node, or the mistake may be mended: ask afresh.
@@ -321,8 +325,12 @@ impl LedgerPlan {
         }
     }
 
-    pub(super) fn next_work(&mut self, now: Timestamp) -> Option<BatchesWork> {
-        let stake = self.stake.clone()?;
+    pub(super) fn has_work(&self, now: Timestamp) -> bool {
+        self.stake.is_some() && self.next_service(now).is_some()
+    }
+
+    /// The service that is asked for next.
+    fn next_service(&self, now: Timestamp) -> Option<&Arc<str>> {
         let slots = match self.health.admission(now) {
             Admission::Open => self.settings.connections,
             Admission::Probe => 1,
@@ -341,8 +349,7 @@ impl LedgerPlan {
         // The page that is being read may bring more of the same services: a
         // request that is not full waits for it.
         let only_full = self.sweep.loading && self.sweep.fresh > 0 && self.is_hungry();
-        let service = self
-            .ready
+        self.ready
             .iter()
             .map(|(_, service)| service)
             .find(|service| {
@@ -355,8 +362,12 @@ impl LedgerPlan {
                 } else {
                     in_flight < share
                 }
-            })?;
-        let service = service.clone();
+            })
+    }
+
+    pub(super) fn next_work(&mut self, now: Timestamp) -> Option<BatchesWork> {
+        let stake = self.stake.clone()?;
+        let service = self.next_service(now)?.clone();
         let most = self.most_ids(&service);
         let cap = self.service_cap();
         let queue = self.queues.get_mut(&service)?;

@@ -98,6 +98,15 @@ impl BatchesPlan {
         }
     }
 
+    /// Takes on the health of a ledger as the server saved it that held the
+    /// ledger before; to be told before [`Self::hold`].
+    pub fn recall(&mut self, ledger: &str, mut health: LedgerHealth, now: Timestamp) {
+        health.cap(self.longest_wait(), now);
+        if let Some(ledger) = self.ledger_mut(ledger) {
+            ledger.recall(health);
+        }
+    }
+
     /// Takes note of which ledgers this server holds.
     pub fn hold(&mut self, holdings: &Holdings, now: Timestamp) {
         for ledger in &mut self.ledgers {
@@ -170,6 +179,11 @@ impl BatchesPlan {
             }
         }
         None
+    }
+
+    /// Whether there is a next piece of work.
+    pub fn has_work(&self, now: Timestamp) -> bool {
+        self.ledgers.iter().any(|ledger| ledger.has_work(now))
     }
 
     /// The network work of a piece of work is over: its connection is free.

@@ -5,6 +5,8 @@ mod check;
 pub(super) mod control;
 pub(super) mod intake;
 pub(super) mod overview;
+pub(super) mod resources;
+pub(super) mod states;
 
 pub(super) use batches::{
     BatchDetail, ListQuery, OneQuery, detail, parse_filter, read_query, write_cursor,

@@ -6,7 +6,9 @@ mod batches;
 mod format;
 mod layout;
 mod login;
+mod resources;
 mod services;
+mod states;
 mod status;
 
 pub(super) use batch::batch;

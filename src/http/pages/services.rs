@@ -2,6 +2,7 @@
 
 use super::format::{Tone, ago, badge, cut, short_span, thousands};
 use super::layout::Page;
+use super::resources;
 use crate::http::state::Http;
 use crate::time::Timestamp;
 use crate::watchdog::{ServiceState, ServiceStatus, WatchdogStatus};
@@ -13,6 +14,7 @@ pub(in crate::http) async fn services(http: web::Data<Http>, request: HttpReques
     let watchdog = (http.state.services)();
     let services = &watchdog.services;
     let now = Timestamp::now();
+    let saved = super::states::section(&http, now).await;
     let live = html! {
         h1 { "Services" }
         p.lead { "Everything that runs inside this server, as its watchdog sees it." }
@@ -21,6 +23,8 @@ pub(in crate::http) async fn services(http: web::Data<Http>, request: HttpReques
         h2 { "Intercoms" }
         p.lead { "Messages between services, by pair. Propagation is the time from sending to handling." }
         (intercoms(services))
+        (resources::section(&(http.state.resources)()))
+        (saved)
     };
     Page::new("Services", "/services", live).respond(&http, &request)
 }

@@ -5,6 +5,8 @@ mod control;
 mod health;
 mod openapi;
 mod pages;
+mod resources;
+mod states;
 
 use super::server::app;
 use super::testing::Fixture;

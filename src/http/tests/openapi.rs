@@ -72,6 +72,17 @@ async fn samples_have_the_documented_fields() {
         .post("/v1/batches/poll-now", &json!({"batches": []}))
         .await
         .json();
+    let write = |former: Option<&crate::store::SavedState>| {
+        Ok(crate::store::StateWrite {
+            value: "{}".to_owned(),
+            unreadable: former.map(|_| "odd".to_owned()),
+        })
+    };
+    for _ in 0..2 {
+        fixture.store.save_state("demo", 1, write).await.unwrap();
+    }
+    let states = fixture.get("/v1/states").await.json();
+    assert_eq!(states["aside"][0]["problem"], "odd");
     let samples = [
         ("TrackedBody", tracked),
         ("Problem", due),
@@ -86,6 +97,8 @@ async fn samples_have_the_documented_fields() {
         ("BatchDetail", fixture.get(&one).await.json()),
         ("LedgerList", fixture.get("/v1/ledgers").await.json()),
         ("ServiceList", fixture.get("/v1/services").await.json()),
+        ("StateList", states),
+        ("ResourceList", fixture.get("/v1/resources").await.json()),
         ("ReadyBody", fixture.get("/readyz").await.json()),
     ];
     for (schema, sample) in samples {

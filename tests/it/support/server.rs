@@ -46,6 +46,11 @@ impl Installation {
         self.folder.path()
     }
 
+    /// Its configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("highwater.toml")
+    }
+
     /// Starts a server and waits until it is ready.
     pub(crate) async fn serve(&self) -> ServerProcess {
         let mut server = self.start();

@@ -189,7 +189,7 @@ fn refused(body: &ChangeBody, mistakes: Vec<String>) -> Box<Problem> {
         .iter()
         .map(|mistake| {
             let text = mistake.strip_prefix("control: ").unwrap_or(mistake);
-            let about = |key: &String| Some(text.strip_prefix(key.as_str())?.strip_prefix(": ")?);
+            let about = |key: &String| text.strip_prefix(key.as_str())?.strip_prefix(": ");
             let set = body.set.keys().find_map(|key| {
                 let message = about(key)?;
                 Some(FieldError::new(format!("set.{key}"), message))
