@@ -73,6 +73,10 @@ impl StateSaver {
     }
 }
 
+fn save_failures(service: &str) -> metrics::Counter {
+    metrics::counter!("highwater_state_save_failures_total", "service" => service.to_owned())
+}
+
 /// Writes a state, if it has news; on failure, how long to wait before the next
 /// attempt.
 async fn save(source: StateSource, store: Store) -> Result<(), Duration> {
@@ -106,8 +110,7 @@ async fn save(source: StateSource, store: Store) -> Result<(), Duration> {
             Ok(())
         }
         Err(error) => {
-            metrics::counter!("highwater_state_save_failures_total", "service" => service.to_owned())
-                .increment(1);
+            save_failures(service).increment(1);
             let pause = source.failed(&error);
             tracing::warn!(service.name = service, error = %error, pause = ?pause, "a state was not saved; tried again");
             Err(pause)
@@ -142,6 +145,8 @@ impl Actor for StateSaver {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         for source in (self.parts.states)() {
+            // Shown from the start, so that a rate can be taken.
+            save_failures(source.service()).increment(0);
             self.follow(ctx, source);
         }
     }

@@ -11,6 +11,10 @@ use tokio::time::{Instant, sleep, timeout};
 /// The least time for writing and saving, however long the fetches took.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How long the drain may go on, at most, when the shutdown timeout is over:
+/// each of its last steps is bounded.
+pub(super) const AFTER_FETCHES: Duration = Duration::from_secs(12);
+
 /// How long answers under way may take once everything else is drained.
 const HTTP_LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -38,6 +42,9 @@ pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
     if let Err(error) = engine.drain.send(Drain, LAST_WORDS).await {
         tracing::warn!(error = %error, "the Scheduler did not tell its last state");
     }
+    let patience = deadline
+        .saturating_duration_since(Instant::now())
+        .max(LAST_WORDS);
     let saved = engine.save.send(SaveStates, patience).await;
     give_back_leases(engine).await;
     // Last, so that whoever looks sees the drain; intake was refused meanwhile.

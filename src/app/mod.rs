@@ -5,6 +5,7 @@ mod drain;
 mod error;
 mod live;
 mod lock;
+mod notify;
 mod reload;
 mod resources;
 mod services;

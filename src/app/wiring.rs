@@ -1,9 +1,10 @@
 //! Builds the parts and wires them: the register of services, who talks to
 //! whom, settings, states, leases and HTTP.
 
-use super::drain::drain;
+use super::drain::{AFTER_FETCHES, drain};
 use super::live::Live;
 use super::lock::DatabaseLock;
+use super::notify::Notifier;
 use super::reload::limits;
 use super::resources::Resources;
 use super::services::{Parts, register};
@@ -19,7 +20,10 @@ use crate::messages::{Drain, Flush, InFlight, SaveStates, Wake, names};
 use crate::store::{BatchWriter, Store};
 use crate::telemetry;
 use crate::time::Timestamp;
-use crate::watchdog::{Intercom, OrderError, Orders, Reply, Sentinel, StateSource, WatchdogQuery};
+use crate::watchdog::{
+    Intercom, Order, OrderError, Orders, Reloaded, Reply, Sentinel, ServiceState, ServiceStatus,
+    StateSource, WatchdogQuery,
+};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,6 +122,8 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let settings = config.settings.clone();
     let stop = StopHandle::default();
     let mut signals = Signals::watch(stop.clone())?;
+    let notifier = Notifier::from_environment();
+    notifier.status("opening the database");
     let lock = match &settings.database.location {
         DatabaseLocation::Sqlite(path) => Some(DatabaseLock::acquire(path)?),
         DatabaseLocation::Postgres(_) => None,
@@ -232,6 +238,18 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let http = server.handle();
     actix_rt::spawn(server);
     tracing::info!(http.listen = %http_addr, database.location = %store.location(), server.holder = %holder, "ready");
+    let serving = format!("serving http://{http_addr}");
+    notifier.ready(&serving);
+    let alive = {
+        let (notifier, watchdog) = (notifier.clone(), watchdog.clone());
+        let healthy = move || {
+            let failed =
+                |service: &ServiceStatus| service.critical && service.state == ServiceState::Failed;
+            watchdog.is_well() && !watchdog.status().services.iter().any(failed)
+        };
+        // On the main thread: while that is blocked, nothing is fed.
+        actix_rt::spawn(async move { notifier.keep_alive(healthy).await })
+    };
     if let Some(on_ready) = on_ready {
         on_ready(Ready {
             http_addr,
@@ -255,13 +273,18 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         http,
         shutdown_timeout: Duration::ZERO,
     };
-    let (told, asked) = obey(&mut signals, &mut orders, &mut live).await;
+    let systemd = SystemdReload {
+        notifier: &notifier,
+        serving: &serving,
+    };
+    let (told, asked) = obey(&mut signals, &mut orders, &mut live, &systemd).await;
     tracing::info!(signal = told, "draining");
     engine.draining.send_replace(true);
     if let Some(asked) = asked {
         drop(asked.send(Ok(())));
     }
     let shutdown_timeout = settings_reader.borrow().server.shutdown_timeout;
+    notifier.stopping(&format!("draining ({told})"));
     let engine = Engine {
         shutdown_timeout,
         ..engine
@@ -270,7 +293,9 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let result = tokio::select! {
         result = drain(&engine) => result,
         () = again => Err(AppError::CutShort("told to stop a second time".to_owned())),
+        never = notifier.draining(shutdown_timeout + AFTER_FETCHES) => match never {},
     };
+    alive.abort();
     sentinel.stop();
     engine.store.close();
     query.stop_threads();
@@ -290,20 +315,43 @@ async fn obey(
     signals: &mut Signals,
     orders: &mut Orders,
     live: &mut Live,
+    systemd: &SystemdReload<'_>,
 ) -> (&'static str, Option<Reply<()>>) {
     loop {
         tokio::select! {
             told = signals.next() => match told {
                 Told::Stop(word) => return (word, None),
                 // The log and the report say what became of it.
-                Told::Reload => drop(live.reload(false)),
+                Told::Reload => drop(systemd.reload(live, false)),
             },
-            Some(order) = orders.next() => {
-                if let Some(asked) = live.carry_out(order) {
+            Some(order) = orders.next() => match order {
+                Order::Reload { reset, reply } => drop(reply.send(systemd.reload(live, reset))),
+                order => if let Some(asked) = live.carry_out(order) {
                     return ("control", Some(asked));
                 }
             }
         }
+    }
+}
+
+/// Tells systemd of a reload while it is carried out.
+struct SystemdReload<'a> {
+    notifier: &'a Notifier,
+    serving: &'a str,
+}
+
+impl SystemdReload<'_> {
+    fn reload(&self, live: &mut Live, reset: bool) -> Result<Reloaded, OrderError> {
+        self.notifier.reloading();
+        let result = live.reload(reset);
+        match &result {
+            Ok(_) => self.notifier.ready(self.serving),
+            Err(problem) => self.notifier.ready(&format!(
+                "{}; the last reload changed nothing: {problem}",
+                self.serving
+            )),
+        }
+        result
     }
 }
 

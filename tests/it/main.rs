@@ -33,6 +33,8 @@ mod sql_intake;
 mod states;
 mod states_kept;
 mod support;
+#[cfg(target_os = "linux")]
+mod systemd;
 mod toolkit;
 mod toolkit_liveness;
 mod toolkit_support;

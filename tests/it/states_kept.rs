@@ -64,7 +64,7 @@ async fn a_failing_ledger_is_not_hammered_after_kill_9() {
     let sim = failing_ledger();
     let database = Database::sqlite();
     let sections = format!(
-        "[batches]\npoll_interval = \"100ms\"\nbackoff = {{ min = \"200ms\", max = \"5min\" }}\n{}",
+        "[batches]\npoll_interval = \"100ms\"\nbackoff = {{ min = \"300ms\", max = \"5min\" }}\n{}",
         section("trace", &sim)
     );
     let place = Installation::new(&database, "server", &sections);
@@ -99,7 +99,7 @@ async fn a_failing_ledger_is_not_hammered_after_kill_9() {
 
     // Killed within the second in which what was learnt is not saved yet: the
     // last failure is forgotten and not the ones before. A ledger without a
-    // memory would be asked five times in these three seconds, at least.
+    // memory would be asked four times in these three seconds, at least.
     server.kill9();
     let asked = sim.stats().requests;
     let server = place.serve().await;
@@ -170,4 +170,33 @@ async fn a_failing_ledger_is_not_hammered_by_the_server_that_takes_it_over() {
     )
     .await;
     println!("no request for {wait:.1?} after a takeover");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_learnt_last_is_saved_by_a_drain() {
+    let sim = failing_ledger();
+    let database = Database::sqlite();
+    let sections = format!(
+        "[batches]\npoll_interval = \"100ms\"\nbackoff = {{ min = \"4s\", max = \"5min\" }}\n{}",
+        section("trace", &sim)
+    );
+    let place = Installation::new(&database, "server", &sections);
+    let server = place.serve().await;
+    server
+        .track(&tracking([("trace".into(), String::new(), batch_id(1))]))
+        .await;
+    eventually(PATIENCE, "it has failed twice", async || {
+        failures(&view(&server, "trace").await) == 2
+    })
+    .await;
+    let states = server.get("/v1/states").await;
+    let metrics = server.page("/metrics").await;
+    server.terminate().await;
+    assert_eq!(states["items"][0]["unsaved"], true, "{states}");
+    let saved = database
+        .texts("SELECT value FROM service_states WHERE service = 'scheduler'")
+        .await;
+    let saved: Value = serde_json::from_str(&saved[0]).unwrap();
+    assert_eq!(saved["trace"]["failures"], 2, "{saved}");
+    assert!(metrics.contains("highwater_state_save_failures_total{service=\"scheduler\"} 0"));
 }

@@ -3,6 +3,7 @@
 use super::super::testing::{Fixture, state_status};
 use crate::store::{SavedState, StateWrite};
 use crate::watchdog::StateStatus;
+use std::time::Duration;
 
 #[actix_web::test]
 async fn a_state_that_is_not_saved_or_was_set_aside_is_told_everywhere() {
@@ -31,12 +32,14 @@ async fn a_state_that_is_not_saved_or_was_set_aside_is_told_everywhere() {
             .unwrap();
     }
     // What was set aside is read anew a second later at the earliest.
+    let begun = std::time::Instant::now();
     let list = loop {
         let list = fixture.get("/v1/states").await.json();
         if list["aside"].as_array().unwrap().len() == 2 {
             break list;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(begun.elapsed() < Duration::from_secs(30), "{list}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert_eq!(list["items"][0]["problem"], "the disk is <full>");
     assert_eq!(list["aside"][0]["problem"], "it is <odd>");

@@ -60,6 +60,11 @@ impl Installation {
 
     /// Starts a server without waiting for it.
     pub(crate) fn start(&self) -> ServerProcess {
+        self.start_with(&[])
+    }
+
+    /// The same, with these variables.
+    pub(crate) fn start_with(&self, variables: &[(&str, &str)]) -> ServerProcess {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         let path = |stream: &str| self.folder.path().join(format!("{number}.{stream}"));
         let (out, err) = (path("out"), path("err"));
@@ -73,6 +78,7 @@ impl Installation {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HIGHWATER_")) {
             command.env_remove(name);
         }
+        command.envs(variables.iter().copied());
         ServerProcess {
             child: command.spawn().unwrap(),
             started: Instant::now(),
@@ -214,6 +220,11 @@ impl ServerProcess {
     /// `kill -CONT`.
     pub(crate) fn cont(&self) {
         self.signal("CONT");
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hangup(&self) {
+        self.signal("HUP");
     }
 
     /// SIGTERM; the drain must end well.
