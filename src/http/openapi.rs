@@ -56,7 +56,7 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
         .scheme(HttpAuthScheme::Bearer)
         .description(Some(
             "Read, intake or control token, as configured; the control token is accepted \
-             wherever another is.",
+             wherever another is. A wrong one is answered 401, too many of them 429.",
         ))
         .build();
     components.add_security_scheme("token", SecurityScheme::Http(bearer));

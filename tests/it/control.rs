@@ -336,6 +336,10 @@ async fn ctl_shuts_the_server_down(database: &Database) {
         folder: place.path(),
         server: &address,
     };
+    // The token of the configuration.
+    let server_alone = [("HIGHWATER_CTL_SERVER", address.as_str())];
+    let ended = ctl_with(place.path(), &["services"], &server_alone);
+    assert_eq!(ended.code, 0, "{ended:?}");
     let said = ctl.done(&["shutdown", "--wait"]);
     assert!(said.ends_with("has ended\n"), "{said}");
     assert_eq!(server.end().await.code(), Some(0), "{}", server.log());

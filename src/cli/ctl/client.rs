@@ -1,12 +1,9 @@
-//! The server to be controlled: where it is, with which token, and what it
-//! answers.
+//! Calls to the server to be controlled, and what it answers.
 
+use super::place::{self, Place, ServerArgs};
 use crate::cli::audit::{one_line, user_at_host};
-use crate::cli::context;
 use crate::cli::failure::Failure;
 use crate::cli::output::note;
-use crate::config::{self, Loaded};
-use clap::Args;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -14,10 +11,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::error::Error as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-use url::{Host, Url};
+use url::Url;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -26,26 +22,6 @@ const CONNECT: Duration = Duration::from_secs(2);
 const CALL: Duration = Duration::from_secs(15);
 /// Largest answer.
 const MOST_BYTES: usize = 16 << 20;
-/// The token itself, where no file is named.
-const TOKEN_VARIABLE: &str = "HIGHWATER_CTL_TOKEN";
-
-/// Which server.
-#[derive(Debug, Args)]
-pub(super) struct ServerArgs {
-    /// The server [default: `http.listen` of the configuration].
-    #[arg(long, global = true, value_name = "URL", env = "HIGHWATER_CTL_SERVER")]
-    server: Option<String>,
-    /// File whose first line is the control token [default:
-    /// `http.control_token_file` of the configuration].
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "HIGHWATER_CTL_TOKEN_FILE"
-    )]
-    token_file: Option<PathBuf>,
-}
-
 /// Calls a server.
 pub(super) struct Client {
     http: reqwest::Client,
@@ -69,33 +45,13 @@ struct FieldError {
 }
 
 impl Client {
-    /// Finds the server and the token: what is named, else what the
-    /// configuration says, which is not read when both are named.
+    /// A client of the server that is meant.
     ///
     /// # Errors
-    /// One of them is nowhere, or makes no sense.
+    /// The server or the token is nowhere, or makes no sense.
     pub(super) fn new(args: &ServerArgs, named: Option<&Path>) -> Result<Self, Failure> {
-        let token = match &args.token_file {
-            Some(path) => Some(config::token_file(path).map_err(Failure::Usage)?),
-            None => from_environment()?,
-        };
-        let server = args.server.as_deref().map(server_url).transpose()?;
-        let (base, token) = match (server, token) {
-            (Some(base), Some(token)) => (base, token),
-            (base, token) => {
-                let loaded = context::load(named).inspect_err(|failure| {
-                    if matches!(failure, Failure::Config(_)) {
-                        note(&"the configuration cannot be read; --server and --token-file, together, do without it");
-                    }
-                })?;
-                let base = match base {
-                    Some(base) => base,
-                    None => listening(loaded.settings.http.listen)?,
-                };
-                (base, token.map_or_else(|| configured(&loaded), Ok)?)
-            }
-        };
-        if base.scheme() == "http" && !is_this_machine(&base) {
+        let Place { base, token } = Place::find(args, named)?;
+        if base.scheme() == "http" && !place::is_this_machine(&base) {
             note(&format_args!(
                 "warning: the control token goes to {base} unencrypted"
             ));
@@ -223,7 +179,10 @@ fn refusal(server: &str, status: StatusCode, body: &[u8]) -> String {
         return format!("{server} answered {code}; {hint}");
     };
     let name = problem.kind.rsplit(':').next().unwrap_or_default();
-    let mut text = format!("{server} answered {code} {name}: {}", problem.detail);
+    let mut text = format!(
+        "{server} answered {code} {name}: {}",
+        one_line(&problem.detail)
+    );
     for error in problem.errors {
         text.push_str(&format!(
             "\n  {}: {}",
@@ -232,81 +191,6 @@ fn refusal(server: &str, status: StatusCode, body: &[u8]) -> String {
         ));
     }
     text
-}
-
-fn from_environment() -> Result<Option<SecretString>, Failure> {
-    let Some(token) = std::env::var_os(TOKEN_VARIABLE).filter(|token| !token.is_empty()) else {
-        return Ok(None);
-    };
-    config::check_token(&token.to_string_lossy())
-        .map(Some)
-        .map_err(|problem| Failure::Usage(format!("{TOKEN_VARIABLE} {problem}")))
-}
-
-fn configured(loaded: &Loaded) -> Result<SecretString, Failure> {
-    if let Some(token) = &loaded.settings.http.control_token {
-        return Ok(token.clone());
-    }
-    let key = "http.control_token_file";
-    let mut warnings = loaded.warnings.iter();
-    let missing = warnings.find(|warning| warning.key.as_deref() == Some(key));
-    Err(Failure::Usage(match missing {
-        Some(missing) => format!("no control token: {missing}"),
-        None => format!(
-            "no control token is configured: set {key} and reload the server, or name the file \
-             with --token-file"
-        ),
-    }))
-}
-
-fn server_url(text: &str) -> Result<Url, Failure> {
-    let wrong = |why: &str| {
-        Failure::Usage(format!(
-            "--server \"{text}\" {why}; expected a URL as in http://127.0.0.1:8780"
-        ))
-    };
-    let url = Url::parse(text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(wrong("is no HTTP address"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(Failure::Usage(
-            "--server takes no user and no password; the token comes from --token-file".to_owned(),
-        ));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("has a query or a fragment"));
-    }
-    Ok(url)
-}
-
-/// Where to reach a server that listens here: one that listens everywhere
-/// listens on loopback too.
-fn listening(listen: SocketAddr) -> Result<Url, Failure> {
-    if listen.port() == 0 {
-        return Err(Failure::Usage(
-            "http.listen has port 0, which is another one at each start: name the server with \
-             --server"
-                .to_owned(),
-        ));
-    }
-    let ip = match listen.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    };
-    let address = SocketAddr::new(ip, listen.port());
-    Url::parse(&format!("http://{address}"))
-        .map_err(|error| Failure::Usage(format!("http.listen {listen}: {error}")))
-}
-
-fn is_this_machine(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        None => false,
-    }
 }
 
 /// A client that follows no redirect and uses no proxy: the token goes to the
@@ -357,33 +241,6 @@ fn causes(error: reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_server_that_listens_everywhere_is_reached_on_loopback() {
-        let url = |listen: &str| listening(listen.parse().unwrap()).map(|url| url.to_string());
-        assert_eq!(url("0.0.0.0:8780").unwrap(), "http://127.0.0.1:8780/");
-        assert_eq!(url("[::]:8780").unwrap(), "http://[::1]:8780/");
-        assert_eq!(url("10.0.0.3:80").unwrap(), "http://10.0.0.3/");
-        assert!(matches!(url("127.0.0.1:0"), Err(Failure::Usage(_))));
-    }
-
-    #[test]
-    fn only_addresses_of_servers_are_taken() {
-        for wrong in [
-            "localhost:8780",
-            "ftp://h",
-            "http://",
-            "http://u:p@h",
-            "http://h/?a",
-            "",
-        ] {
-            assert!(
-                matches!(server_url(wrong), Err(Failure::Usage(_))),
-                "{wrong}"
-            );
-        }
-        assert!(server_url("https://h/behind/a/proxy/").is_ok());
-    }
 
     #[test]
     fn refusals_are_told_an_error_a_line() {

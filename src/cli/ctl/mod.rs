@@ -2,7 +2,8 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `client` | finds the server and its token, makes the calls, tells refusals |
+//! | `place` | finds the server and its token |
+//! | `client` | makes the calls, tells refusals |
 //! | `services` | lists, starts, stops, restarts |
 //! | `settings` | lists, sets, forgets |
 //! | `process` | reload and shutdown |
@@ -10,6 +11,7 @@
 
 mod audit;
 mod client;
+mod place;
 mod process;
 mod services;
 mod settings;
@@ -18,7 +20,8 @@ use super::context;
 use super::failure::Failure;
 use super::output::OutputArgs;
 use clap::{Args, Subcommand};
-use client::{Client, ServerArgs};
+use client::Client;
+use place::ServerArgs;
 use std::path::Path;
 
 /// Controls a running server.

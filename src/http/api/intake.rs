@@ -210,6 +210,7 @@ pub(in crate::http) async fn poll_now(
     (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
     (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "A ledger is unknown", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The database is out of reach, or the server is stopping", body = Problem, content_type = "application/problem+json"),
 ), security(("token" = [])))]
 pub(in crate::http) async fn revive(

@@ -2,6 +2,8 @@
 
 mod api;
 mod control;
+mod control_record;
+mod controlled;
 mod health;
 mod openapi;
 mod pages;
