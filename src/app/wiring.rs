@@ -220,6 +220,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             let watchdog = watchdog.clone();
             Arc::new(move || watchdog.status())
         },
+        control: query.clone(),
         states: {
             let query = query.clone();
             Arc::new(move || query.states().iter().map(StateSource::status).collect())

@@ -98,7 +98,7 @@ fn table(rows: &[AuditRow], now: Timestamp) -> String {
 }
 
 /// A text from outside, which must not break a line or steer a terminal.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
@@ -115,6 +115,11 @@ pub(super) async fn record(store: &Store, row: NewAudit) {
 /// Who runs this command: `command line (USER@HOST)`. It says so itself; the
 /// database's own access rules are what keeps others out.
 pub(super) fn operator() -> String {
+    format!("command line ({})", user_at_host())
+}
+
+/// `USER@HOST`, as far as is known.
+pub(super) fn user_at_host() -> String {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     // The user number where no variable says who it is, as in a container.
     let number = || {
@@ -128,7 +133,7 @@ pub(super) fn operator() -> String {
         .unwrap_or_else(|| "somebody".to_owned());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match host.trim() {
-        "" => format!("command line ({user})"),
-        host => format!("command line ({user}@{host})"),
+        "" => user,
+        host => format!("{user}@{host}"),
     }
 }

@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod config;
 mod context;
+mod ctl;
 mod demo;
 mod failure;
 mod migrate;
@@ -41,6 +42,7 @@ Examples:
   highwater check                          every mistake in highwater.toml
   highwater serve --config highwater.toml  run the server
   highwater batches list --status lost     what was given up
+  highwater ctl services                   what a running server does
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 Environment: HIGHWATER_SECTION__KEY overrides a key of the configuration, as in
@@ -77,6 +79,7 @@ enum Command {
     #[command(subcommand)]
     Batches(batches::BatchesCommand),
     Audit(audit::AuditArgs),
+    Ctl(ctl::CtlArgs),
     /// Lists what services keep across restarts; drops what was set aside.
     #[command(subcommand)]
     States(states::StatesCommand),
@@ -113,6 +116,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Config(command) => config::run(&command, config),
         Command::Batches(command) => batches::run(command, config),
         Command::Audit(args) => audit::run(&args, config),
+        Command::Ctl(args) => ctl::run(&args, config),
         Command::States(command) => states::run(command, config),
         Command::Sim(command) => sim::run(command),
         Command::Completions(args) => completions::run(&args),

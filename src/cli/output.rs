@@ -20,7 +20,7 @@ pub(super) enum Format {
 }
 
 /// `--output`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct OutputArgs {
     /// How the result is printed.
     #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT")]

@@ -7,7 +7,13 @@ const PREFIX: &str = "HIGHWATER_";
 
 /// Variables with our prefix that are no setting: read by the command line, and
 /// by tests and benchmarks.
-const NO_SETTINGS: [&str; 2] = ["CONFIG", "TEST_POSTGRES_URL"];
+const NO_SETTINGS: [&str; 5] = [
+    "CONFIG",
+    "CTL_SERVER",
+    "CTL_TOKEN",
+    "CTL_TOKEN_FILE",
+    "TEST_POSTGRES_URL",
+];
 
 /// Reads this process's variables that concern Highwater, in the form that
 /// [`load`](super::load) takes. What is not UTF-8 is made so, and refused by

@@ -37,3 +37,4 @@ pub use settings::{
     LedgerSettings, LogFileSettings, LogFormat, LogRotation, LogSettings, PostgresUrl, Range,
     RetentionSettings, ServerSettings, Settings, Synchronous, TraceSettings, WatchdogSettings,
 };
+pub use tokens::{check as check_token, token_file};

@@ -53,6 +53,20 @@ impl TokenFiles {
     }
 }
 
+/// Reads the token in a file that must be there, as a command line names it.
+///
+/// # Errors
+/// Says what is wrong with the file; never repeats what is in it.
+pub fn token_file(path: &Path) -> Result<SecretString, String> {
+    match read(path)? {
+        TokenFile::Present { token, .. } => Ok(token),
+        TokenFile::Missing => Err(format!(
+            "the token file {} does not exist; expected a file whose first line is the token",
+            path.display()
+        )),
+    }
+}
+
 /// Reads a token file.
 ///
 /// # Errors
@@ -96,7 +110,7 @@ pub(super) fn read(path: &Path) -> Result<TokenFile, String> {
 ///
 /// # Errors
 /// Says what is wrong, after the token's name: "is too short …".
-pub(super) fn check(token: &str) -> Result<SecretString, String> {
+pub fn check(token: &str) -> Result<SecretString, String> {
     let token = token.trim();
     if token.len() < SHORTEST {
         return Err(format!(

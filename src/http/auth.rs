@@ -1,10 +1,10 @@
 //! Who may do what: bearer tokens, compared in constant time, as the settings
 //! in force have them; a cookie for browsers, which opens pages and nothing else.
 
-use super::problem::{Answer, Problem};
+use super::problem::Problem;
 use crate::config::HttpSettings;
 use actix_web::HttpRequest;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
@@ -27,46 +27,76 @@ pub(super) enum Access {
     Control,
 }
 
+impl Access {
+    /// Name of the token that is asked for.
+    pub(super) const fn token(self) -> &'static str {
+        match self {
+            Self::Intake => "intake",
+            Self::Control => "control",
+            Self::Open | Self::Read | Self::Page => "read",
+        }
+    }
+}
+
+/// Why a request is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// No token would do: none is configured.
+    NoControlToken,
+    /// It shows no token.
+    Missing,
+    /// It shows another token.
+    Wrong,
+}
+
+impl Refused {
+    /// What the client is told.
+    pub(super) fn problem(self, access: Access) -> Box<Problem> {
+        let token = access.token();
+        match self {
+            Self::NoControlToken => Problem::no_control_token(),
+            Self::Missing => {
+                Problem::unauthorized(format!("send Authorization: Bearer with the {token} token"))
+            }
+            Self::Wrong => Problem::unauthorized(format!("this is not the {token} token")),
+        }
+    }
+}
+
 /// Checks a request's token.
 ///
 /// # Errors
-/// 401 without the right token, 403 where no token would do.
+/// It may not.
 pub(super) fn authorize(
     settings: &HttpSettings,
     request: &HttpRequest,
     access: Access,
-) -> Answer<()> {
+) -> Result<(), Refused> {
     let wanted = match access {
         Access::Open => return Ok(()),
         Access::Read | Access::Page => settings.read_token.as_ref(),
         Access::Intake => settings.intake_token.as_ref(),
         Access::Control => match &settings.control_token {
             Some(token) => Some(token),
-            None => return Err(Problem::no_control_token().into()),
+            None => return Err(Refused::NoControlToken),
         },
     };
     let Some(wanted) = wanted else {
         return Ok(());
     };
     let reading = matches!(access, Access::Read | Access::Page);
-    let bearer = bearer(request);
-    let shown = match &bearer {
-        Some(token) => Some(token.clone()),
+    let shown = match bearer(request) {
+        Some(token) => Some(token),
         // A cookie travels unasked: it may open what changes nothing.
         None if reading => cookie(request),
         None => None,
     };
-    let Some(shown) = shown else {
-        return Err(Problem::unauthorized(format!(
-            "send Authorization: Bearer with the {} token",
-            name(access)
-        ))
-        .into());
-    };
+    let shown = shown.ok_or(Refused::Missing)?;
     if matches(&shown, wanted) || is_control(settings, &shown) {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(Refused::Wrong)
     }
-    Err(Problem::unauthorized(format!("this is not the {} token", name(access))).into())
 }
 
 /// Whether a token typed into the login form opens the pages.
@@ -84,11 +114,11 @@ pub(super) fn set_cookie(token: &str, secure: bool) -> String {
     format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{secure}")
 }
 
-const fn name(access: Access) -> &'static str {
-    match access {
-        Access::Intake => "intake",
-        Access::Control => "control",
-        Access::Open | Access::Read | Access::Page => "read",
+/// Tells a browser to forget the cookie.
+pub(super) fn forget_cookie(headers: &mut HeaderMap) {
+    let forgotten = format!("{COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict");
+    if let Ok(value) = HeaderValue::from_str(&forgotten) {
+        headers.append(header::SET_COOKIE, value);
     }
 }
 
@@ -154,7 +184,7 @@ mod tests {
         }
         match authorize(settings, &request.to_http_request(), access) {
             Ok(()) => 200,
-            Err(refusal) => refusal.0.status,
+            Err(refused) => refused.problem(access).status,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Request bodies: read whole, bounded in size and time, and as JSON with
 //! errors that name the field.
 
-use super::problem::{Answer, FieldError, Problem};
+use super::problem::{Answer, FieldError, Problem, Refusal};
 use actix_web::http::header;
 use actix_web::{HttpRequest, web};
 use serde::de::DeserializeOwned;
@@ -21,14 +21,35 @@ pub(super) async fn read_json<T: DeserializeOwned>(
 ) -> Answer<T> {
     let essence = media_type(request);
     if essence != "application/json" && !essence.ends_with("+json") {
-        let told = if essence.is_empty() { "none" } else { &essence };
-        return Err(Problem::unsupported_media_type(format!(
-            "the content type is {told}; send Content-Type: application/json"
-        ))
-        .into());
+        return Err(not_json(&essence));
     }
     let bytes = read_bytes(request, payload, limit).await?;
     parse_json(&bytes)
+}
+
+/// As [`read_json`], where the body may be left out.
+pub(super) async fn read_json_or_nothing<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: web::Payload,
+    limit: usize,
+) -> Answer<Option<T>> {
+    if media_type(request).is_empty() {
+        let bytes = read_bytes(request, payload, limit).await?;
+        return if bytes.is_empty() {
+            Ok(None)
+        } else {
+            Err(not_json(""))
+        };
+    }
+    read_json(request, payload, limit).await.map(Some)
+}
+
+fn not_json(essence: &str) -> Refusal {
+    let told = if essence.is_empty() { "none" } else { essence };
+    Problem::unsupported_media_type(format!(
+        "the content type is {told}; send Content-Type: application/json"
+    ))
+    .into()
 }
 
 /// Media type of the body, in lower case and without parameters.

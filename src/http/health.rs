@@ -1,6 +1,6 @@
 //! `/livez` and `/readyz`: whether the process answers, and whether it does its work.
 
-use super::auth::{Access, authorize};
+use super::auth::{Access, Refused, authorize};
 use super::overview::Overview;
 use super::single_flight::{Given, SingleFlight, Spacing};
 use super::state::{Http, ReloadReport};
@@ -116,7 +116,12 @@ pub(super) async fn livez() -> HttpResponse {
     (status = 503, description = "Not ready, with reasons", body = ReadyBody),
 ))]
 pub(super) async fn readyz(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
-    let may_read = authorize(&http.settings().http, &request, Access::Read).is_ok();
+    let read = authorize(&http.settings().http, &request, Access::Read);
+    if read == Err(Refused::Wrong) {
+        // It counts, and is answered: a probe is no login.
+        drop(http.wrong_token(&request, Access::Read.token()));
+    }
+    let may_read = read.is_ok();
     let body = ready(&http).await.body(may_read);
     let mut response = if body.ready {
         HttpResponse::Ok()

@@ -2,8 +2,10 @@
 
 mod api;
 mod assets;
+mod audit;
 mod auth;
 mod body;
+mod guesses;
 mod health;
 mod host;
 mod metrics;

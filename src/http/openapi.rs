@@ -22,6 +22,16 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         api::intake::revive,
         api::overview::list_ledgers,
         api::overview::list_services,
+        api::control::services::list,
+        api::control::services::show,
+        api::control::services::start,
+        api::control::services::stop,
+        api::control::services::restart,
+        api::control::settings::list_settings,
+        api::control::settings::change_settings,
+        api::control::process::reload,
+        api::control::process::shutdown,
+        api::control::audit::list_audit,
         api::states::list_states,
         api::resources::list_resources,
         health::livez,
@@ -32,6 +42,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
     tags(
         (name = "batches", description = "What applications submitted to ledgers"),
         (name = "status", description = "What is going on"),
+        (name = "control", description = "What an operator with the control token may do"),
         (name = "health", description = "For probes and monitoring"),
     )
 )]
@@ -45,7 +56,7 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
         .scheme(HttpAuthScheme::Bearer)
         .description(Some(
             "Read, intake or control token, as configured; the control token is accepted \
-             wherever another is.",
+             wherever another is. A wrong one is answered 401, too many of them 429.",
         ))
         .build();
     components.add_security_scheme("token", SecurityScheme::Http(bearer));

@@ -65,11 +65,11 @@ pub(crate) struct Problem {
     pub errors: Vec<FieldError>,
     #[serde(skip)]
     #[schema(ignore)]
-    header: Option<(header::HeaderName, String)>,
+    headers: Vec<(header::HeaderName, String)>,
 }
 
 impl Problem {
-    fn new(
+    pub(super) fn new(
         status: StatusCode,
         name: &str,
         title: &'static str,
@@ -81,18 +81,23 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
-            header: None,
+            headers: Vec::new(),
         })
     }
 
-    fn with_errors(mut self: Box<Self>, mut errors: Vec<FieldError>) -> Box<Self> {
+    pub(super) fn with_errors(mut self: Box<Self>, mut errors: Vec<FieldError>) -> Box<Self> {
         errors.truncate(MOST_ERRORS);
         self.errors = errors;
         self
     }
 
-    fn with_header(mut self: Box<Self>, name: header::HeaderName, value: String) -> Box<Self> {
-        self.header = Some((name, value));
+    /// Adds a header to the answer.
+    pub(super) fn with_header(
+        mut self: Box<Self>,
+        name: header::HeaderName,
+        value: String,
+    ) -> Box<Self> {
+        self.headers.push((name, value));
         self
     }
 
@@ -285,13 +290,31 @@ impl Problem {
         .with_header(header::RETRY_AFTER, RETRY_AFTER.to_string())
     }
 
-    fn internal() -> Box<Self> {
+    pub(super) fn internal() -> Box<Self> {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal-error",
             "A defect of Highwater",
             "Highwater failed to do this; its log says why",
         )
+    }
+
+    /// Whether the request was turned down, rather than begun and not finished.
+    pub(super) fn nothing_was_tried(&self) -> bool {
+        let refused = ["shutting-down", "busy", "draining"];
+        self.status < 500
+            || refused
+                .iter()
+                .any(|name| self.kind.rsplit(':').next() == Some(name))
+    }
+
+    /// Adds the headers that go with it.
+    pub(super) fn add_headers(&self, headers: &mut header::HeaderMap) {
+        for (name, value) in &self.headers {
+            if let Ok(value) = header::HeaderValue::from_str(value) {
+                headers.insert(name.clone(), value);
+            }
+        }
     }
 
     /// The status to answer with.
@@ -350,14 +373,12 @@ impl ResponseError for Refusal {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut response = HttpResponseBuilder::new(self.0.status_code());
-        if let Some((name, value)) = &self.0.header {
-            response.insert_header((name.clone(), value.as_str()));
-        }
-        response
+        let mut response = HttpResponseBuilder::new(self.0.status_code())
             .content_type(PROBLEM_JSON)
             .insert_header((header::CACHE_CONTROL, "no-store"))
-            .body(serde_json::to_string(&self.0).unwrap_or_default())
+            .body(serde_json::to_string(&self.0).unwrap_or_default());
+        self.0.add_headers(response.headers_mut());
+        response
     }
 }
 

@@ -2,7 +2,8 @@
 //! authorisation, 405 answers and the test of `/openapi.json` read this table,
 //! so that they cannot disagree.
 
-use super::auth::{Access, authorize};
+use super::api::control;
+use super::auth::{self, Access, Refused, authorize};
 use super::problem::{Problem, Refusal};
 use super::state::Http;
 use super::{api, assets, health, metrics, openapi, pages};
@@ -11,7 +12,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::guard::{self, GuardContext};
 use actix_web::http::Method;
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{Error, HttpRequest, ResponseError, Route, web};
+use actix_web::{Error, HttpRequest, HttpResponse, ResponseError, Route, web};
 
 /// One route.
 pub(super) struct Endpoint {
@@ -39,6 +40,15 @@ const fn post(path: &'static str, access: Access, handler: fn(Route) -> Route) -
     }
 }
 
+const fn patch(path: &'static str, access: Access, handler: fn(Route) -> Route) -> Endpoint {
+    Endpoint {
+        method: Method::PATCH,
+        path,
+        access,
+        handler,
+    }
+}
+
 /// All routes.
 pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/v1/batches", Access::Read, |r| {
@@ -59,6 +69,38 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     }),
     get("/v1/services", Access::Read, |r| {
         r.to(api::overview::list_services)
+    }),
+    get("/v1/control/services", Access::Control, |r| {
+        r.to(control::services::list)
+    }),
+    get("/v1/control/services/{name}", Access::Control, |r| {
+        r.to(control::services::show)
+    }),
+    post("/v1/control/services/{name}/start", Access::Control, |r| {
+        r.to(control::services::start)
+    }),
+    post("/v1/control/services/{name}/stop", Access::Control, |r| {
+        r.to(control::services::stop)
+    }),
+    post(
+        "/v1/control/services/{name}/restart",
+        Access::Control,
+        |r| r.to(control::services::restart),
+    ),
+    get("/v1/control/settings", Access::Control, |r| {
+        r.to(control::settings::list_settings)
+    }),
+    patch("/v1/control/settings", Access::Control, |r| {
+        r.to(control::settings::change_settings)
+    }),
+    post("/v1/control/reload", Access::Control, |r| {
+        r.to(control::process::reload)
+    }),
+    post("/v1/control/shutdown", Access::Control, |r| {
+        r.to(control::process::shutdown)
+    }),
+    get("/v1/control/audit", Access::Control, |r| {
+        r.to(control::audit::list_audit)
     }),
     get("/v1/states", Access::Read, |r| {
         r.to(api::states::list_states)
@@ -145,17 +187,35 @@ async fn admit(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let admitted = match request.app_data::<web::Data<Http>>() {
-        Some(http) => authorize(&http.settings().http, request.request(), access),
-        None => Ok(()),
-    };
-    match admitted {
-        Ok(()) => next.call(request).await,
-        Err(_) if access == Access::Page => {
-            let login = pages::to_login(request.request());
-            Ok(request.into_response(login))
-        }
+    let refused = request.app_data::<web::Data<Http>>().and_then(|http| {
+        let refused = authorize(&http.settings().http, request.request(), access).err()?;
+        Some(turn_away(http, request.request(), access, refused))
+    });
+    match refused {
+        None => next.call(request).await,
         // Answered here and not as an error: the headers of all answers are added on the way out.
-        Err(refusal) => Ok(request.into_response(refusal.error_response())),
+        Some(response) => Ok(request.into_response(response)),
     }
+}
+
+fn turn_away(
+    http: &Http,
+    request: &HttpRequest,
+    access: Access,
+    refused: Refused,
+) -> HttpResponse<BoxBody> {
+    let limited = match refused {
+        Refused::Wrong => http.wrong_token(request, access.token()).err(),
+        Refused::Missing | Refused::NoControlToken => None,
+    };
+    let mut response = match limited {
+        Some(limited) => Refusal(limited).error_response(),
+        None if access == Access::Page => pages::to_login(request),
+        None => Refusal(refused.problem(access)).error_response(),
+    };
+    if access == Access::Page && refused == Refused::Wrong {
+        // A browser would go on showing it, page after page.
+        auth::forget_cookie(response.headers_mut());
+    }
+    response
 }

@@ -1,5 +1,7 @@
 //! What handlers are handed by the composition root.
 
+use super::audit::Auditor;
+use super::guesses::Guesses;
 use super::health::Readiness;
 use super::single_flight::SingleFlight;
 use super::summary::{self, Summary};
@@ -7,7 +9,7 @@ use crate::config::Settings;
 use crate::flows::batches::BatchesView;
 use crate::store::{AsideState, Store, StoreError};
 use crate::time::Timestamp;
-use crate::watchdog::{ResourceStatus, StateStatus, WatchdogStatus};
+use crate::watchdog::{ResourceStatus, StateStatus, WatchdogQuery, WatchdogStatus};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -48,6 +50,8 @@ pub struct HttpState {
     pub batches: watch::Receiver<Arc<BatchesView>>,
     /// Asks the watchdog how its services are.
     pub services: Arc<dyn Fn() -> WatchdogStatus + Send + Sync>,
+    /// Control over the server, for those who show the control token.
+    pub control: WatchdogQuery,
     /// How the soft state of services is kept.
     pub states: Arc<dyn Fn() -> Vec<StateStatus> + Send + Sync>,
     /// Asks who has and who waits for how much of what is shared out.
@@ -74,6 +78,8 @@ pub(super) struct Http {
     pub(super) summary: Arc<SingleFlight<Summary>>,
     pub(super) readiness: Arc<SingleFlight<Readiness>>,
     pub(super) migrations: Arc<SingleFlight<Option<String>>>,
+    pub(super) guesses: Guesses,
+    pub(super) auditor: Auditor,
     pub(super) aside: Arc<SingleFlight<Result<Vec<AsideState>, String>>>,
     /// Runs database work. A PostgreSQL connection lives on the runtime it was
     /// made on, and the workers' runtimes end before the pools do.
@@ -83,6 +89,8 @@ pub(super) struct Http {
 impl Http {
     pub(super) fn new(state: HttpState, runtime: Handle) -> Self {
         Self {
+            guesses: Guesses::new(),
+            auditor: Auditor::new(state.store.clone(), runtime.clone()),
             state,
             summary: summary::cache(),
             readiness: super::health::cache(),

@@ -14,8 +14,8 @@ use crate::ledgers::LedgerKind;
 use crate::store::Store;
 use crate::time::Timestamp;
 use crate::watchdog::{
-    IntercomStats, OwnerStatus, ResourceStatus, ServiceState, ServiceStatus, StateStatus,
-    WatchdogStatus,
+    IntercomStats, Orders, OwnerStatus, ResourceStatus, ServiceState, ServiceStatus, StateStatus,
+    WatchdogQuery, WatchdogStatus,
 };
 use actix_web::web;
 use std::sync::{Arc, Mutex};
@@ -208,6 +208,9 @@ pub(super) struct Fixture {
     pub(super) states: Arc<Mutex<Vec<StateStatus>>>,
     pub(super) woken: Arc<Mutex<Vec<String>>>,
     pub(super) store: Store,
+    /// What control asks of the application; carried out by nobody until a
+    /// test takes it.
+    pub(super) orders: Mutex<Option<Orders>>,
     pub(super) state: HttpState,
     _folder: tempfile::TempDir,
 }
@@ -240,7 +243,9 @@ impl Fixture {
         let states = Arc::new(Mutex::new(vec![state_status()]));
         let kept = Arc::clone(&states);
         let (asked, waking) = (Arc::clone(&services), Arc::clone(&woken));
+        let (control, orders) = WatchdogQuery::new(tokio::runtime::Handle::current());
         let state = HttpState {
+            control,
             store: store.clone(),
             settings: settings_reader,
             batches: view_reader,
@@ -269,6 +274,7 @@ impl Fixture {
             states,
             woken,
             store,
+            orders: Mutex::new(Some(orders)),
             state,
             _folder: folder,
         }

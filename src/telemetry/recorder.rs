@@ -23,6 +23,7 @@ pub fn install_metrics() {
                 metrics::counter!("highwater_commit_failures_total").increment(0);
                 metrics::counter!("highwater_commit_rows_total").increment(0);
                 metrics::counter!("highwater_trace_spans_lost_total").increment(0);
+                metrics::counter!("highwater_wrong_tokens_total").increment(0);
                 Some(handle)
             }
             Err(error) => {
@@ -47,6 +48,10 @@ pub fn render_metrics() -> String {
 
 fn describe() {
     use metrics::{describe_counter, describe_histogram};
+    describe_counter!(
+        "highwater_wrong_tokens_total",
+        "Requests with a wrong token."
+    );
     describe_counter!(
         "highwater_batches_settled_total",
         "Batches settled, by ledger and status."

@@ -98,6 +98,8 @@ fn every_subcommand_has_help_with_examples() {
         &["batches", "show"],
         &["batches", "revive"],
         &["audit"],
+        &["ctl"],
+        &["ctl", "settings"],
         &["states", "list"],
         &["states", "drop"],
         &["sim", "ledger"],

@@ -88,7 +88,11 @@ fn used() -> BTreeMap<String, String> {
             .collect();
         for name in MACROS {
             for call in code.split(&format!("tracing::{name}!(")).skip(1) {
-                for field in arguments(call).iter().filter_map(|a| field(a)) {
+                let mut given = arguments(call);
+                // Fields may stand in braces of their own.
+                let braced = given.iter().find_map(|a| a.trim().strip_prefix('{'));
+                given.extend(braced.map(arguments).unwrap_or_default());
+                for field in given.iter().filter_map(|a| field(a)) {
                     used.insert(field, file.display().to_string());
                 }
             }

@@ -8,6 +8,7 @@
 mod audit;
 mod batches_by_hand;
 mod command_line;
+mod control;
 mod control_settings;
 mod imports;
 mod life_hang;

@@ -3,14 +3,20 @@
 use super::check::Check;
 use crate::config::Settings;
 use crate::flows::batches::BatchKey;
+use crate::http::audit::{Act, Done};
 use crate::http::body::read_json;
 use crate::http::problem::{Answer, FieldError, Problem};
 use crate::http::state::Http;
 use crate::store::NewBatch;
 use crate::time::Timestamp;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
+
+/// Batches of a call that are named in the audit.
+const RECORDED: usize = 20;
 
 /// Body of `POST /v1/batches`.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -204,25 +210,63 @@ pub(in crate::http) async fn poll_now(
     (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
     (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "A ledger is unknown", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The database is out of reach, or the server is stopping", body = Problem, content_type = "application/problem+json"),
 ), security(("token" = [])))]
 pub(in crate::http) async fn revive(
     http: web::Data<Http>,
     request: HttpRequest,
     payload: web::Payload,
-) -> Answer<web::Json<RevivedBody>> {
+) -> Answer<HttpResponse> {
     let settings = http.settings();
-    let body: ReviveBody = read_intake(&http, &settings, &request, payload).await?;
+    let act = Act::of(&request, "batches.revive");
+    let body: ReviveBody = match read_intake(&http, &settings, &request, payload).await {
+        Ok(body) => body,
+        Err(refusal) => return Err(http.refuse(act, refusal).await),
+    };
     let mut check = Check::new(&settings);
     check.keys(&body.batches);
-    let ledgers = check.finish()?;
+    let act = recorded(act, &body.batches);
+    let ledgers = match check.finish() {
+        Ok(ledgers) => ledgers,
+        Err(refusal) => return Err(http.refuse(act, refusal).await),
+    };
     let keys: Vec<BatchKey> = body.batches.into_iter().map(BatchKey::from).collect();
-    let revived = http
-        .database(|store| async move { store.revive_batches(&keys, Timestamp::now()).await })
+    let details = act.details();
+    let state = http.state.clone();
+    let acted = http
+        .act(act, async move {
+            let revived = state.store.revive_batches(&keys, Timestamp::now()).await?;
+            for ledger in &ledgers {
+                (state.wake)(ledger);
+            }
+            let mut details = details;
+            if let Some(Value::Object(details)) = &mut details {
+                details.insert("revived".to_owned(), revived.into());
+            }
+            Ok(Done {
+                value: RevivedBody { revived },
+                details,
+            })
+        })
         .await?;
-    tracing::info!(batches.revived = revived, "batches revived by an operator");
-    wake(&http, &ledgers);
-    Ok(web::Json(RevivedBody { revived }))
+    Ok(acted.respond(StatusCode::OK))
+}
+
+/// What is recorded of a call: its ledger, and the first of its batches.
+fn recorded(act: Act, batches: &[Keys]) -> Act {
+    let ledgers: BTreeSet<&str> = batches
+        .iter()
+        .map(|keys| keys.ledger.as_str())
+        .take(RECORDED)
+        .collect();
+    let ids: Vec<&str> = batches
+        .iter()
+        .map(|keys| keys.batch_id.as_str())
+        .take(RECORDED)
+        .collect();
+    act.on(ledgers.into_iter().collect::<Vec<_>>().join(", "))
+        .with(json!({ "batches": batches.len(), "batch_ids": ids }))
 }
 
 async fn read_intake<T: serde::de::DeserializeOwned>(

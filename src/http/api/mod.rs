@@ -2,6 +2,7 @@
 
 pub(super) mod batches;
 mod check;
+pub(super) mod control;
 pub(super) mod intake;
 pub(super) mod overview;
 pub(super) mod resources;

@@ -5,7 +5,7 @@ use crate::http::state::Http;
 use crate::http::summary::summary;
 use crate::store::ServiceCount;
 use crate::time::Timestamp;
-use crate::watchdog::{LostThread, ServiceStatus};
+use crate::watchdog::{LostThread, ServiceStatus, WatchdogStatus};
 use actix_web::web;
 use serde::Serialize;
 
@@ -69,12 +69,16 @@ pub(in crate::http) async fn list_ledgers(http: web::Data<Http>) -> web::Json<Le
     (status = 200, description = "All services", body = ServiceList),
 ))]
 pub(in crate::http) async fn list_services(http: web::Data<Http>) -> web::Json<ServiceList> {
-    let watchdog = (http.state.services)();
-    web::Json(ServiceList {
+    web::Json(service_list((http.state.services)()))
+}
+
+/// The list, of what the watchdog tells.
+pub(super) fn service_list(watchdog: WatchdogStatus) -> ServiceList {
+    ServiceList {
         items: watchdog.services,
         next: None,
         lost_threads: watchdog.lost_threads,
         lost_threads_limit: watchdog.lost_threads_limit,
         recovered_threads: watchdog.recovered_threads,
-    })
+    }
 }

@@ -44,6 +44,11 @@ pub(in crate::http) async fn login(
     let next = field(&body, "next").unwrap_or_default();
     let token = token.trim();
     if !opens_pages(&http.settings().http, token) {
+        if let Err(limited) = http.wrong_token(&request, "read") {
+            let mut answer = form(StatusCode::TOO_MANY_REQUESTS, &next, Some(&limited.detail));
+            limited.add_headers(answer.headers_mut());
+            return Ok(answer);
+        }
         let words = "This is neither the read token nor the control token.";
         return Ok(form(StatusCode::UNAUTHORIZED, &next, Some(words)));
     }

@@ -1,6 +1,9 @@
 //! The whole application against a real SQLite file: what clients see.
 
 mod api;
+mod control;
+mod control_record;
+mod controlled;
 mod health;
 mod openapi;
 mod pages;

@@ -38,6 +38,7 @@ async fn every_route_is_documented_and_every_document_routed() {
     for (method, path) in &documented {
         let uri = path
             .replace("{ledger}", "trace")
+            .replace("{name}", "scheduler")
             .replace("{batch_id}", &id(1));
         let request = actix_web::test::TestRequest::default()
             .method(method.parse().unwrap())
@@ -108,7 +109,12 @@ async fn samples_have_the_documented_fields() {
 }
 
 /// Checks types and fields, both ways: no field undocumented, none required missing.
-fn conforms(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
+pub(super) fn conforms(
+    document: &Value,
+    schema: &Value,
+    value: &Value,
+    at: &str,
+) -> Result<(), String> {
     if let Some(name) = schema["$ref"].as_str() {
         let name = name.trim_start_matches("#/components/schemas/");
         let named = &document["components"]["schemas"][name];
