@@ -192,6 +192,7 @@ pub(super) fn resource(name: &str) -> ResourceStatus {
             taken_total: 4000,
             waits_total: 400,
             wait_seconds_total: 2.0,
+            wait_mean_seconds: 0.0005,
             wait_longest_seconds: 0.25,
         }],
     }

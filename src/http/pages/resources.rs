@@ -50,17 +50,9 @@ fn table(owners: &[OwnerStatus]) -> Markup {
                     "minimum " (owner.minimum) ", weight " (owner.weight) ", priority " (owner.priority)
                 } }
                 td.num data-label="Taken" { (thousands(owner.taken_total)) }
-                td.num data-label="Mean wait" { (short_span(mean_wait(owner))) }
+                td.num data-label="Mean wait" { (short_span(owner.wait_mean_seconds)) }
                 td.num data-label="Longest wait" { (short_span(owner.wait_longest_seconds)) }
             } } }
         } }
     }
-}
-
-/// Mean over all slots taken; most of them without a wait.
-fn mean_wait(owner: &OwnerStatus) -> f64 {
-    if owner.taken_total == 0 {
-        return 0.0;
-    }
-    owner.wait_seconds_total / owner.taken_total as f64
 }

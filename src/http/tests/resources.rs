@@ -23,6 +23,7 @@ async fn resources_are_shown_as_json_page_and_metrics() {
         "8 of 8 in use",
         "1,234",
         "250.0 ms",
+        "500 µs",
         "weight 2",
     ] {
         assert!(page.contains(words), "lacks {words}: {page}");

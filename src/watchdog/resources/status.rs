@@ -53,7 +53,9 @@ pub struct OwnerStatus {
     pub waits_total: u64,
     /// How long it has waited for these, in seconds.
     pub wait_seconds_total: f64,
-    /// The longest of these waits, in seconds.
+    /// How long it waited for a slot in the mean, those without a wait included.
+    pub wait_mean_seconds: f64,
+    /// The longest wait, in seconds.
     pub wait_longest_seconds: f64,
 }
 
@@ -93,6 +95,11 @@ impl Counts {
             taken_total: self.taken,
             waits_total: self.waits,
             wait_seconds_total: self.wait.as_secs_f64(),
+            wait_mean_seconds: if self.taken == 0 {
+                0.0
+            } else {
+                self.wait.as_secs_f64() / self.taken as f64
+            },
             wait_longest_seconds: self.longest.as_secs_f64(),
         }
     }

@@ -64,6 +64,7 @@ async fn slots_are_handed_over_first_come_first_served() {
     assert_eq!((status.used, status.waiting), (0, 0));
     assert_eq!((status.taken_total, status.waits_total), (4, 3));
     assert!((status.wait_longest_seconds - 1.0).abs() < 0.01);
+    assert!((status.wait_mean_seconds - 0.75).abs() < 0.01);
 }
 
 #[tokio::test(start_paused = true)]
