@@ -164,7 +164,7 @@ async fn measure() -> Vec<(&'static str, Vec<(f64, f64)>)> {
     assert_eq!(query.register(supervisor, Keeper::Root), Ok(()));
     let served = Registration::<Served>::new("served")
         .on_thread("pair")
-        .accepts::<Add>()
+        .answers::<Add>()
         .accepts::<Spawn>()
         .built_by(|context| {
             Ok::<_, Infallible>(Served {

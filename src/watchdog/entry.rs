@@ -1,7 +1,8 @@
 //! One service in the register: where it stands, and what its end leads to.
 
+use super::commands::{Command, Commander, commands};
 use super::exit::{ExitBox, ExitGuard, ExitReason, Fence};
-use super::launch::{Command, Cut, Launch, LaunchOrder, Start};
+use super::launch::{Cut, Launch, LaunchOrder, Start};
 use super::liveness::Liveness;
 use super::registry::{Keeper, LookupError, Watchdog};
 use super::restart::{RestartDecision, RestartHistory, RestartPolicy};
@@ -14,7 +15,6 @@ use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::mpsc;
 
 /// A service in the register.
 pub(super) struct Entry {
@@ -56,7 +56,7 @@ pub(super) struct Entry {
 
 /// A generation of a service that runs.
 pub(super) struct Running {
-    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) commands: Commander,
     pub(super) cut: Cut,
     pub(super) fence: Fence,
     pub(super) liveness: Liveness,
@@ -145,7 +145,7 @@ impl Entry {
         let told = self
             .running
             .as_ref()
-            .is_some_and(|running| running.commands.send(Command::Stop).is_ok());
+            .is_some_and(|running| running.commands.tell(Command::Stop));
         self.leaves = then == Then::Leave;
         self.then = Some(then);
         if self.running.is_some() {
@@ -249,7 +249,7 @@ impl Entry {
         self.progress.expect(None);
         self.progress.answer_probe(0);
         self.become_(ServiceState::Starting);
-        let (commands, receiver) = mpsc::unbounded_channel();
+        let (commander, commands) = commands();
         let (cut, fence) = (Cut::default(), Fence::default());
         let context = ServiceContext {
             name: self.name.clone(),
@@ -267,13 +267,13 @@ impl Entry {
         };
         let start = LaunchOrder::Start(Box::new(Start {
             context,
-            commands: receiver,
+            commands,
             cut: cut.clone(),
             turns: thread.turns.clone(),
             id: self.id,
         }));
         self.running = Some(Running {
-            commands,
+            commands: commander,
             cut,
             fence,
             liveness: Liveness::default(),

@@ -134,6 +134,7 @@ pub struct Fence(Arc<AtomicBool>);
 
 impl Fence {
     /// Whether the generation was given up.
+    #[inline]
     pub fn is_up(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }

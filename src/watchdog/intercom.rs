@@ -7,7 +7,8 @@
 
 use super::exit::Fence;
 use super::stats::Stats;
-use actix::{Message, Recipient};
+use actix::{MailboxError, Message, Recipient};
+use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -30,11 +31,11 @@ impl<M: Message> Message for Envelope<M> {
 }
 
 impl<M> Envelope<M> {
-    fn new(message: M, stats: Arc<Stats>, awaited: bool) -> Self {
+    fn new(message: M, stats: Arc<Stats>, sent_at: Instant, awaited: bool) -> Self {
         stats.sent();
         Self {
             message: Some(message),
-            sent_at: Instant::now(),
+            sent_at,
             stats,
             awaited,
         }
@@ -106,7 +107,64 @@ pub enum IntercomError {
     },
 }
 
-pub(super) type Line<M> = watch::Receiver<Option<Recipient<Envelope<M>>>>;
+type Mailbox<M> = Arc<ArcSwapOption<Recipient<Envelope<M>>>>;
+
+/// The mailbox that a handle leads to now, and news of each next one.
+pub(super) struct Line<M: Message + Send + 'static>
+where
+    M::Result: Send,
+{
+    /// Looked at for every message, and cheaper to look at than the news.
+    mailbox: Mailbox<M>,
+    news: watch::Receiver<()>,
+}
+
+impl<M: Message + Send + 'static> Clone for Line<M>
+where
+    M::Result: Send,
+{
+    fn clone(&self) -> Self {
+        Self {
+            mailbox: self.mailbox.clone(),
+            news: self.news.clone(),
+        }
+    }
+}
+
+/// The watchdog's end of a line.
+pub(super) struct LineEnd<M: Message + Send + 'static>
+where
+    M::Result: Send,
+{
+    mailbox: Mailbox<M>,
+    news: watch::Sender<()>,
+}
+
+impl<M: Message + Send + 'static> LineEnd<M>
+where
+    M::Result: Send,
+{
+    /// Points the line at a mailbox, or at none.
+    pub(super) fn set(&self, recipient: Option<Recipient<Envelope<M>>>) {
+        self.mailbox.store(recipient.map(Arc::new));
+        self.news.send_replace(());
+    }
+}
+
+/// A line that leads nowhere yet.
+pub(super) fn line<M: Message + Send + 'static>() -> (LineEnd<M>, Line<M>)
+where
+    M::Result: Send,
+{
+    let mailbox = Mailbox::<M>::default();
+    let (sender, news) = watch::channel(());
+    let end = LineEnd {
+        mailbox: mailbox.clone(),
+        news: sender,
+    };
+    (end, Line { mailbox, news })
+}
+
 type Request<M> = actix::dev::RecipientRequest<Envelope<M>>;
 
 /// Handle for messages of type `M` from one service to another; cheap to clone.
@@ -195,9 +253,10 @@ where
     pub async fn send(&self, message: M, timeout: Duration) -> Result<M::Result, IntercomError> {
         self.check_fence().inspect_err(|_| self.stats.failed())?;
         let begun = Instant::now();
-        let envelope = Envelope::new(message, self.stats.clone(), true);
-        let request = match self.put(envelope) {
-            Ok(request) => request,
+        let envelope = Envelope::new(message, self.stats.clone(), begun, true);
+        let (request, left) = match self.put(envelope) {
+            // Looking at the clock costs as much as the rest of this.
+            Ok(request) => (request, timeout),
             Err(envelope) => {
                 let put = self.put_when_back(envelope);
                 let put = tokio::time::timeout(timeout, put).await;
@@ -208,18 +267,18 @@ where
                         waited: begun.elapsed(),
                     })
                 });
-                put.inspect_err(|_| self.stats.failed())?
+                let request = put.inspect_err(|_| self.stats.failed())?;
+                (request, timeout.saturating_sub(begun.elapsed()))
             }
         };
-        let waiting = self.stats.line.wait();
-        let left = timeout.saturating_sub(begun.elapsed());
-        let error = match tokio::time::timeout(left, request).await {
-            Ok(Ok(answer)) => {
+        let mut waiting = self.stats.line.wait();
+        let error = match request.timeout(left).await {
+            Ok(answer) => {
                 waiting.answered();
                 return Ok(answer);
             }
-            Ok(Err(_closed)) => self.ended(),
-            Err(_elapsed) => IntercomError::NoAnswer {
+            Err(MailboxError::Closed) => self.ended(),
+            Err(MailboxError::Timeout) => IntercomError::NoAnswer {
                 service: self.service.clone(),
                 message: short_name::<M>(),
                 waited: begun.elapsed(),
@@ -231,7 +290,7 @@ where
 
     /// Puts an envelope into the mailbox, if there is one.
     fn put(&self, envelope: Envelope<M>) -> Result<Request<M>, Envelope<M>> {
-        match self.line.borrow().as_ref() {
+        match self.line.mailbox.load().as_ref() {
             Some(recipient) if recipient.connected() => Ok(recipient.send(envelope)),
             _ => Err(envelope),
         }
@@ -239,13 +298,12 @@ where
 
     /// The same as soon as there is a mailbox.
     async fn put_when_back(&self, mut envelope: Envelope<M>) -> Result<Request<M>, IntercomError> {
-        let mut line = self.line.clone();
-        line.mark_changed();
+        let mut news = self.line.news.clone();
+        news.mark_changed();
         loop {
             // An error says that the service is unregistered, or the watchdog
             // gone: there will be no mailbox.
-            line.changed().await.map_err(|_gone| self.ended())?;
-            line.borrow_and_update();
+            news.changed().await.map_err(|_gone| self.ended())?;
             self.check_fence()?;
             envelope = match self.put(envelope) {
                 Ok(request) => return Ok(request),
@@ -260,12 +318,13 @@ where
     /// # Errors
     /// The message, undelivered.
     pub fn post(&self, message: M) -> Result<(), M> {
-        let mailbox = self.line.borrow();
+        let mailbox = self.line.mailbox.load();
         let Some(recipient) = mailbox.as_ref().filter(|_| !self.fence.is_up()) else {
             self.stats.failed();
             return Err(message);
         };
-        match recipient.try_send(Envelope::new(message, self.stats.clone(), false)) {
+        let envelope = Envelope::new(message, self.stats.clone(), Instant::now(), false);
+        match recipient.try_send(envelope) {
             Ok(()) => Ok(()),
             Err(
                 actix::prelude::SendError::Full(mut back)

@@ -1,37 +1,14 @@
 //! How a service is started on its thread: built, watched at every turn, told
 //! what the watchdog has to tell, and cut off when it must be.
 
+use super::commands::{Command, Commands, Fault};
 use super::service::{Build, Progress, Publish, ServiceContext};
 use super::stats::lock;
 use super::thread::{Turns, Watched};
 use actix::fut::{ActorStreamExt, wrap_future, wrap_stream};
 use actix::{Actor, ActorContext, AsyncContext, Context};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-
-/// What the watchdog tells a running service.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// End.
-    Stop,
-    /// Show that it takes in what it is told.
-    Probe(u64),
-    /// Misbehave, inside the actor: for tests of supervision.
-    Fault(Fault),
-}
-
-/// A way to misbehave, for tests of supervision.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Panics with this message.
-    Panic(String),
-    /// Blocks its thread for so long.
-    Block(Duration),
-    /// Waits for something that never comes, and takes nothing in meanwhile.
-    Hang,
-}
 
 /// Cuts a running service off: its future is dropped as soon as its thread is
 /// free of it.
@@ -81,7 +58,7 @@ pub(super) struct Start {
     /// What the service is handed.
     pub(super) context: ServiceContext,
     /// What the watchdog tells it.
-    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) commands: Commands,
     /// Cuts it off.
     pub(super) cut: Cut,
     /// Where its turns are shown, and as whose.
@@ -154,7 +131,7 @@ fn begin<A: Actor<Context = Context<A>>>(
 /// Has the actor do what the watchdog says.
 fn obey<A: Actor<Context = Context<A>>>(
     ctx: &mut Context<A>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
+    mut commands: Commands,
     progress: Arc<Progress>,
 ) {
     let mut first = true;
@@ -164,7 +141,7 @@ fn obey<A: Actor<Context = Context<A>>>(
             // The actor's context is being polled: it lives.
             alive.mark();
         }
-        commands.poll_recv(cx)
+        commands.poll(cx).map(Some)
     });
     let obey =
         wrap_stream::<_, A>(orders).map(move |command, _, ctx: &mut Context<A>| match command {

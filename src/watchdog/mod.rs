@@ -7,6 +7,7 @@
 //! [`ServiceContext`], which gives it its settings, its state and handles to
 //! other services, and nothing to control them with.
 
+mod commands;
 mod entry;
 mod exit;
 mod intercom;
@@ -25,9 +26,9 @@ mod stats;
 mod status;
 mod thread;
 
+pub use commands::Fault;
 pub use exit::{ExitReason, Fence, watch_panics};
 pub use intercom::{Envelope, Intercom, IntercomError};
-pub use launch::Fault;
 pub use liveness::Silence;
 pub use query::{EffectiveSetting, Order, OrderError, Orders, Reloaded, Reply, WatchdogQuery};
 pub use registry::{Keeper, LookupError, Watchdog, WatchdogLimits};

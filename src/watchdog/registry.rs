@@ -5,10 +5,10 @@
 //! that was itself restarted goes on from here. What may be done with it by
 //! whom is [`WatchdogQuery`](super::WatchdogQuery)'s business.
 
+use super::commands::{Command, Fault};
 use super::entry::{Entry, Then, find, find_mut};
 use super::exit::{ExitReason, Fence};
 use super::intercom::Intercom;
-use super::launch::{Command, Fault};
 use super::restart::RestartPolicy;
 use super::service::{Service, open_line};
 use super::settings::Refused;
@@ -312,7 +312,7 @@ impl Watchdog {
         let entry = find(&register.entries, service)?;
         if let Some(running) = &entry.running {
             // A service that is ending has nothing to misbehave in.
-            drop(running.commands.send(Command::Fault(fault)));
+            let _listens: bool = running.commands.tell(Command::Fault(fault));
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! The sentinel: looks at every service from a thread on which none of them
 //! runs, gives up those without life, and keeps the Supervisor.
 
+use super::commands::Command;
 use super::exit::ExitReason;
-use super::launch::Command;
 use super::liveness::{self, AnswerSigns, Signs, Silence};
 use super::query::WatchdogQuery;
 use super::registry::{Keeper, Register, Watchdog};
@@ -136,7 +136,7 @@ impl Register {
             let look = running.liveness.look(now, tick, deadline, &signs);
             if let Some(probe) = look.probe {
                 // One that does not listen any more is about to end.
-                drop(running.commands.send(Command::Probe(probe)));
+                let _listens: bool = running.commands.tell(Command::Probe(probe));
             }
             if let Some(silence) = look.silence {
                 silent.push((index, silence));

@@ -2,7 +2,7 @@
 //! settings and state, and how it is to be watched and restarted.
 
 use super::exit::{ExitGuard, Fence};
-use super::intercom::{Envelope, Intercom, short_name};
+use super::intercom::{Envelope, Intercom, line, short_name};
 use super::launch::{Launch, launcher};
 use super::registry::{LookupError, Watchdog};
 use super::restart::RestartPolicy;
@@ -16,7 +16,6 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// Messages that wait in a service's mailbox, at most, where nothing else is said.
 const MAILBOX: usize = 1024;
@@ -335,14 +334,14 @@ impl<A: Actor<Context = Context<A>>> Registration<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let (sender, line) = watch::channel(None);
+        let (sender, line) = line();
         let stats = Arc::new(LineStats::new(
             short_name::<M>(),
             prompt,
             self.progress.clone(),
         ));
         self.publish.push(Box::new(move |addr| {
-            sender.send_replace(addr.map(|addr| addr.clone().recipient()));
+            sender.set(addr.map(|addr| addr.clone().recipient()));
         }));
         let (service, pairs) = (self.name.clone(), stats.clone());
         self.lines.push(LineEntry {

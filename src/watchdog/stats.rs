@@ -20,10 +20,12 @@ pub(super) struct LineStats {
     pub(super) prompt: bool,
     /// Signs of life of the service: a message that is handled is one.
     progress: Arc<Progress>,
-    /// Senders that wait for an answer now.
-    waiting: AtomicI64,
-    /// Answers given.
-    answered: AtomicU64,
+    /// Senders that began to wait for an answer, …
+    asked: AtomicU64,
+    /// … ceased to, …
+    ended: AtomicU64,
+    /// … and had none then.
+    unanswered: AtomicU64,
     /// Statistics by the service that the messages come from.
     pairs: Mutex<BTreeMap<Arc<str>, Arc<Stats>>>,
 }
@@ -34,8 +36,9 @@ impl LineStats {
             message,
             prompt,
             progress,
-            waiting: AtomicI64::new(0),
-            answered: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
             pairs: Mutex::default(),
         }
     }
@@ -57,33 +60,49 @@ impl LineStats {
     }
 
     /// A sender begins to wait for an answer.
+    #[inline]
     pub(super) fn wait(&self) -> Waiting<'_> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(self)
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Waiting {
+            line: self,
+            answered: false,
+        }
     }
 
     /// Senders that wait, and answers given.
     pub(super) fn answers(&self) -> (u64, u64) {
-        let waiting = self.waiting.load(Ordering::Relaxed);
+        // In this order, so that neither comes out below 0.
+        let unanswered = self.unanswered.load(Ordering::Acquire);
+        let ended = self.ended.load(Ordering::Acquire);
+        let asked = self.asked.load(Ordering::Acquire);
         (
-            u64::try_from(waiting).unwrap_or(0),
-            self.answered.load(Ordering::Relaxed),
+            asked.saturating_sub(ended),
+            ended.saturating_sub(unanswered),
         )
     }
 }
 
 /// A sender that waits for an answer, until it is dropped.
-pub(super) struct Waiting<'a>(&'a LineStats);
+pub(super) struct Waiting<'a> {
+    line: &'a LineStats,
+    answered: bool,
+}
 
 impl Waiting<'_> {
-    pub(super) fn answered(&self) {
-        self.0.answered.fetch_add(1, Ordering::Relaxed);
+    #[inline]
+    pub(super) fn answered(&mut self) {
+        self.answered = true;
     }
 }
 
 impl Drop for Waiting<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        if !self.answered {
+            // Before the end is counted, so that none passes for answered.
+            self.line.unanswered.fetch_add(1, Ordering::Release);
+        }
+        self.line.ended.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -95,15 +114,17 @@ pub(super) struct Stats {
     handles: AtomicI64,
     messages: AtomicU64,
     failures: AtomicU64,
-    in_flight: AtomicI64,
+    /// Messages that were never handled.
+    lost: AtomicU64,
     times: Mutex<Times>,
 }
 
 #[derive(Debug)]
 struct Times {
     count: u64,
-    mean: f64,
-    sum_of_squares: f64,
+    /// In nanoseconds; whole numbers keep the variance exact.
+    sum: u64,
+    sum_of_squares: u128,
     histogram: Option<Histogram<u64>>,
 }
 
@@ -114,11 +135,11 @@ impl Stats {
             handles: AtomicI64::new(0),
             messages: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            in_flight: AtomicI64::new(0),
+            lost: AtomicU64::new(0),
             times: Mutex::new(Times {
                 count: 0,
-                mean: 0.0,
-                sum_of_squares: 0.0,
+                sum: 0,
+                sum_of_squares: 0,
                 histogram: Histogram::new_with_bounds(1, LONGEST_MICROS, 2).ok(),
             }),
         }
@@ -133,22 +154,23 @@ impl Stats {
         self.handles.fetch_sub(1, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn sent(&self) {
         self.messages.fetch_add(1, Ordering::Relaxed);
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn handled(&self, after: Duration) {
         self.line.progress.mark();
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let seconds = after.as_secs_f64();
-        let micros = u64::try_from(after.as_micros()).unwrap_or(LONGEST_MICROS);
+        let nanos = after
+            .as_secs()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(u64::from(after.subsec_nanos()));
+        let micros = nanos / 1000;
         let mut times = lock(&self.times);
-        // Welford's recurrence: mean and variance without keeping the samples.
         times.count += 1;
-        let delta = seconds - times.mean;
-        times.mean += delta / times.count as f64;
-        times.sum_of_squares += delta * (seconds - times.mean);
+        times.sum = times.sum.saturating_add(nanos);
+        let square = u128::from(nanos) * u128::from(nanos);
+        times.sum_of_squares = times.sum_of_squares.saturating_add(square);
         if let Some(histogram) = &mut times.histogram {
             histogram.saturating_record(micros.clamp(1, LONGEST_MICROS));
         }
@@ -156,7 +178,7 @@ impl Stats {
 
     /// An envelope that nobody opened.
     pub(super) fn lost(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.lost.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn failed(&self) {
@@ -165,31 +187,48 @@ impl Stats {
 
     fn snapshot(&self, from: &str, message: &str) -> IntercomStats {
         let times = lock(&self.times);
-        let variance = if times.count > 1 {
-            times.sum_of_squares / (times.count - 1) as f64
-        } else {
-            0.0
-        };
+        let (mean, variance) = times.mean_and_variance();
         let quantile = |q: f64| {
             times
                 .histogram
                 .as_ref()
                 .map_or(0.0, |h| h.value_at_quantile(q) as f64 / 1e6)
         };
-        let count = |value: &AtomicI64| u64::try_from(value.load(Ordering::Relaxed)).unwrap_or(0);
+        let handles = self.handles.load(Ordering::Relaxed);
+        let messages = self.messages.load(Ordering::Relaxed);
+        let over = times.count + self.lost.load(Ordering::Relaxed);
         IntercomStats {
             from: from.to_owned(),
             message: message.to_owned(),
-            open_handles: count(&self.handles),
-            messages: self.messages.load(Ordering::Relaxed),
+            open_handles: u64::try_from(handles).unwrap_or(0),
+            messages,
             failures: self.failures.load(Ordering::Relaxed),
-            in_flight: count(&self.in_flight),
-            propagation_mean_seconds: times.mean,
+            in_flight: messages.saturating_sub(over),
+            propagation_mean_seconds: mean,
             propagation_variance: variance,
             propagation_stddev_seconds: variance.sqrt(),
             propagation_p50_seconds: quantile(0.5),
             propagation_p99_seconds: quantile(0.99),
         }
+    }
+}
+
+impl Times {
+    /// In seconds and square seconds.
+    fn mean_and_variance(&self) -> (f64, f64) {
+        if self.count == 0 {
+            return (0.0, 0.0);
+        }
+        let count = u128::from(self.count);
+        let mean = self.sum as f64 * 1e-9 / self.count as f64;
+        // Σx² − (Σx)²/n, which is never below 0, over n − 1.
+        let sum = u128::from(self.sum);
+        let spread = self.sum_of_squares.saturating_sub(sum * sum / count);
+        let variance = match self.count - 1 {
+            0 => 0.0,
+            degrees => spread as f64 * 1e-18 / degrees as f64,
+        };
+        (mean, variance)
     }
 }
 

@@ -46,10 +46,17 @@ impl Turns {
         self.count.load(Ordering::Acquire)
     }
 
+    /// Only the thread itself counts: nothing is lost between load and store.
+    #[inline]
+    fn step(&self) {
+        let count = self.count.load(Ordering::Relaxed);
+        self.count.store(count.wrapping_add(1), Ordering::Release);
+    }
+
     /// Begins a turn; it ends when what this answers is dropped.
     pub(super) fn begin(&self, service: u64) -> Turn<'_> {
         self.service.store(service, Ordering::Release);
-        self.count.fetch_add(1, Ordering::AcqRel);
+        self.step();
         Turn(self)
     }
 }
@@ -59,7 +66,7 @@ pub(super) struct Turn<'a>(&'a Turns);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.count.fetch_add(1, Ordering::AcqRel);
+        self.0.step();
     }
 }
 
