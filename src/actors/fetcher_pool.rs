@@ -9,7 +9,7 @@ use super::follow_settings;
 use crate::config::LedgerSettings;
 use crate::flows::batches::{self, Answer, BatchesOutcome, BatchesWork};
 use crate::ledgers::{self, Ledger, LedgerError};
-use crate::messages::{Commit, Fetch, Outcome, Ticket, Work, names};
+use crate::messages::{Commit, Fetch, InFlight, Outcome, Ticket, Work, names};
 use crate::telemetry::TRACE_TARGET;
 use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
 use actix::{Actor, Context, Handler};
@@ -41,7 +41,10 @@ impl FetcherPool {
     ///
     /// # Errors
     /// The watchdog does not know what it asks for.
-    pub fn new(context: ServiceContext) -> Result<Self, LookupError> {
+    pub fn new(context: ServiceContext, in_flight: &InFlight) -> Result<Self, LookupError> {
+        if context.former_is_lost() {
+            in_flight.revoke_all();
+        }
         let settings = context.settings::<Vec<LedgerSettings>>()?;
         let ledgers = settings.current();
         let mut pool = Self {
@@ -188,6 +191,10 @@ impl Handler<Envelope<Fetch>> for FetcherPool {
 
     fn handle(&mut self, envelope: Envelope<Fetch>, _: &mut Self::Context) {
         let Fetch { work, ticket } = envelope.open();
+        if self.context.fence().is_up() {
+            // What came of it would be refused: the ticket goes back.
+            return;
+        }
         match work {
             Work::Batches(work) => self.fetch_batches(work, ticket),
         }

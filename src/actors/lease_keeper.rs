@@ -151,6 +151,10 @@ impl LeaseKeeper {
     }
 
     fn tell(&self, holdings: Holdings) {
+        if self.context.fence().is_up() {
+            // What it knows is old: another LeaseKeeper tells now.
+            return;
+        }
         self.parts.holdings.send_if_modified(|known| {
             let differs = **known != holdings;
             if differs {

@@ -109,6 +109,9 @@ impl Scheduler {
             state.current().health,
             now,
         );
+        if context.former_is_lost() {
+            parts.in_flight.revoke_all();
+        }
         for (work, fetched) in parts.in_flight.take_over() {
             match work {
                 WorkId::Batches {
@@ -119,7 +122,7 @@ impl Scheduler {
             }
         }
         let draining = *parts.draining.borrow();
-        let slots = parts.fetch_slots.owner(owners::BATCHES).demand();
+        let slots = parts.fetch_slots.owner(owners::BATCHES).only_demand();
         Ok(Self {
             context,
             parts,
@@ -138,6 +141,10 @@ impl Scheduler {
     }
 
     fn turn(&mut self, ctx: &mut Context<Self>) {
+        if self.context.fence().is_up() {
+            // Another Scheduler has taken over: the news is its own.
+            return;
+        }
         self.context.progress();
         let now = Timestamp::now();
         self.take_news(now);
@@ -299,6 +306,9 @@ impl Scheduler {
     }
 
     fn show(&mut self) {
+        if self.context.fence().is_up() {
+            return;
+        }
         let now = Timestamp::now();
         let view = self.batches.view(now);
         self.parts.view.send_if_modified(|shown| {
@@ -325,6 +335,9 @@ impl Scheduler {
     /// last holder knew of their health is read first: until then they are not
     /// held here, and nothing is asked of them.
     fn take_holdings(&mut self, ctx: &mut Context<Self>) {
+        if self.context.fence().is_up() {
+            return;
+        }
         if self.recalling {
             // Looked at again when that is done.
             return;

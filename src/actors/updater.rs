@@ -12,7 +12,9 @@ use crate::config::BatchesSettings;
 use crate::flows::batches::{
     Answer, BatchError, BatchUpdater, BatchesOutcome, BatchesReport, Failure, Status, changes_of,
 };
-use crate::messages::{Commit, Flush, Outcome, Report, Settled, SettledWork, Ticket, names};
+use crate::messages::{
+    Commit, Flush, InFlight, Outcome, Report, Settled, SettledWork, Ticket, names,
+};
 use crate::store::{BatchChange, BatchWriter, ChangeGroup};
 use crate::telemetry::{TRACE_TARGET, as_i64};
 use crate::time::Timestamp;
@@ -41,6 +43,8 @@ pub struct UpdaterSettings {
 pub struct UpdaterParts {
     /// Writes batches.
     pub batches: BatchWriter,
+    /// All work in flight.
+    pub in_flight: InFlight,
     /// Transactions under way at once: 1 on SQLite, which has one writer.
     pub writers: usize,
 }
@@ -92,6 +96,9 @@ impl Updater {
     /// The watchdog does not know what it asks for.
     pub fn new(context: ServiceContext, parts: UpdaterParts) -> Result<Self, LookupError> {
         let reader = context.settings::<UpdaterSettings>()?;
+        if context.former_is_lost() {
+            parts.in_flight.revoke_all();
+        }
         Ok(Self {
             scheduler: context.intercom(names::SCHEDULER)?,
             context,

@@ -47,12 +47,13 @@ pub(super) fn register(
         .accepts::<Flush>()
         .built_by(move |context| Updater::new(context, parts.updater.clone()));
     query.register(writer, keeper)?;
+    let tickets = parts.scheduler.in_flight.clone();
     let fetchers = Registration::<FetcherPool>::new(names::FETCHER_POOL)
         .critical()
         .on_thread(ENGINE)
         .settings(settings.ledgers.clone())
         .answers::<Fetch>()
-        .built_by(FetcherPool::new);
+        .built_by(move |context| FetcherPool::new(context, &tickets));
     query.register(fetchers, keeper)?;
     let decider = Registration::<Scheduler>::new(names::SCHEDULER)
         .critical()

@@ -166,6 +166,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                     store: share_of(owners::UPDATER),
                     holder: holder.to_string(),
                 },
+                in_flight: in_flight.clone(),
                 writers: if store.is_sqlite() {
                     1
                 } else {

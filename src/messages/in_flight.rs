@@ -56,7 +56,7 @@ pub struct InFlight {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    bell: Notify,
+    bell: Mutex<Arc<Notify>>,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +142,8 @@ impl InFlight {
     /// that begins: news from before this moment is none of its business,
     /// later news is, and no ticket is both.
     pub fn take_over(&self) -> Vec<(WorkId, bool)> {
+        // Who waits for the former bell is gone, or blocked.
+        *self.shared.bell() = Arc::default();
         let mut state = self.shared.lock();
         state.news.clear();
         state
@@ -151,6 +153,28 @@ impl InFlight {
             .collect()
     }
 
+    /// Takes all tickets from whoever has them: he is on a thread that was lost,
+    /// and may never let them fall. Their work is done again; what still comes of
+    /// the old is written if it can be, and its ticket is nobody's any more.
+    pub fn revoke_all(&self) {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let mut slots = Vec::new();
+        for (_, open) in state.open.drain() {
+            slots.extend(open.slot);
+            state.news.push(TicketNews::Returned {
+                work: open.work,
+                fetched: open.fetched,
+                settled: false,
+            });
+        }
+        (state.fetching, state.writing) = (0, 0);
+        drop(guard);
+        // A slot goes to whoever is next, for which the lock is not held.
+        drop(slots);
+        self.shared.ring();
+    }
+
     /// Takes the news since the last call, in the order of events.
     pub fn take_news(&self) -> Vec<TicketNews> {
         std::mem::take(&mut self.shared.lock().news)
@@ -158,13 +182,22 @@ impl InFlight {
 
     /// Waits until there is news.
     pub async fn bell(&self) {
-        self.shared.bell.notified().await;
+        let bell = self.shared.bell().clone();
+        bell.notified().await;
     }
 }
 
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bell(&self) -> std::sync::MutexGuard<'_, Arc<Notify>> {
+        self.bell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) {
+        self.bell().notify_one();
     }
 }
 
@@ -220,7 +253,7 @@ impl Ticket {
         }
         drop(guard);
         drop(slot);
-        self.shared.bell.notify_one();
+        self.shared.ring();
     }
 
     /// Gives the ticket back as settled.
@@ -254,7 +287,7 @@ impl Drop for Ticket {
         }
         drop(guard);
         drop(held);
-        self.shared.bell.notify_one();
+        self.shared.ring();
         let outcome = if self.settled { "settled" } else { "returned" };
         self.span.record("work.outcome", outcome);
     }

@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 pub(super) enum Command {
     /// End.
     Stop,
+    /// End at once: it was given up.
+    Terminate,
     /// Show that it takes in what it is told.
     Probe(u64),
     /// Misbehave, inside the actor: for tests of supervision.

@@ -31,8 +31,10 @@ pub(super) struct Entry {
     pub(super) settings: Option<AnySettings>,
     pub(super) kept: Option<AnyState>,
     pub(super) exits: Arc<ExitBox>,
-    pub(super) progress: Arc<Progress>,
-    progress_at_start: u64,
+    /// Messages handled, by whatever generation.
+    handled: Arc<Progress>,
+    /// Progress of generations that are over.
+    past: u64,
     /// The generation that runs.
     pub(super) running: Option<Running>,
     pub(super) generation: u64,
@@ -50,6 +52,8 @@ pub(super) struct Entry {
     pub(super) forbidden: Option<String>,
     /// Whether it leaves the register at its end.
     leaves: bool,
+    /// Whether the former generation is on a thread that was lost.
+    pub(super) lost: bool,
     restarts: BTreeMap<String, u64>,
     pub(super) last_error: Option<String>,
 }
@@ -61,6 +65,9 @@ pub(super) struct Running {
     pub(super) fence: Fence,
     pub(super) liveness: Liveness,
     pub(super) thread: Thread,
+    /// Signs of life of this generation alone: one that was given up may come
+    /// back and give some of its own.
+    pub(super) progress: Arc<Progress>,
     started: Instant,
 }
 
@@ -98,8 +105,8 @@ impl Entry {
             settings: parts.settings,
             kept,
             exits: Arc::default(),
-            progress: parts.progress,
-            progress_at_start: 0,
+            handled: parts.progress,
+            past: 0,
             running: None,
             generation: 0,
             state: ServiceState::Registered,
@@ -111,6 +118,7 @@ impl Entry {
             then: None,
             forbidden: None,
             leaves: false,
+            lost: false,
             restarts: BTreeMap::new(),
             last_error: None,
         }
@@ -140,6 +148,11 @@ impl Entry {
         self.leaves && self.running.is_none()
     }
 
+    /// Whether it is on its way out of the register.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaves
+    }
+
     /// Tells it to end.
     pub(super) fn tell_to_end(&mut self, then: Then) {
         let told = self
@@ -159,6 +172,13 @@ impl Entry {
         }
     }
 
+    /// Whether the running generation was given up already.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.running
+            .as_ref()
+            .is_none_or(|running| running.fence.is_up())
+    }
+
     /// Gives the running generation up: nothing that it still does has an
     /// effect, and it is dropped as soon as its thread is free.
     pub(super) fn give_up(&self, reason: ExitReason) {
@@ -172,8 +192,11 @@ impl Entry {
 
     /// Takes note of its end.
     pub(super) fn ended(&mut self, reason: &ExitReason, policy: &RestartPolicy) {
-        (self.launch)(LaunchOrder::Disconnect);
+        (self.launch)(LaunchOrder::Disconnect {
+            generation: self.generation,
+        });
         let now = Instant::now();
+        self.past += self.progress_now();
         let ran_for = self
             .running
             .take()
@@ -245,9 +268,10 @@ impl Entry {
         self.generation += 1;
         self.start_at = None;
         self.waits_for = None;
-        self.progress_at_start = self.progress.count();
-        self.progress.expect(None);
-        self.progress.answer_probe(0);
+        for line in &self.lines {
+            line.stats.begin_generation();
+        }
+        let progress = Arc::<Progress>::default();
         self.become_(ServiceState::Starting);
         let (commander, commands) = commands();
         let (cut, fence) = (Cut::default(), Fence::default());
@@ -260,8 +284,9 @@ impl Entry {
                 error: std::sync::Mutex::default(),
             }),
             watchdog: watchdog.clone(),
-            progress: self.progress.clone(),
+            progress: progress.clone(),
             fence: fence.clone(),
+            former_lost: std::mem::take(&mut self.lost),
             settings: self.settings.clone(),
             state: self.kept.clone(),
         };
@@ -278,6 +303,7 @@ impl Entry {
             fence,
             liveness: Liveness::default(),
             thread: thread.clone(),
+            progress,
             started: Instant::now(),
         });
         tracing::debug!(service.name = %self.name, service.generation = self.generation, "service starts");
@@ -289,11 +315,21 @@ impl Entry {
     /// Where it stands: running once progress was seen.
     pub(super) fn standing(&self) -> ServiceState {
         match self.state {
-            ServiceState::Starting if self.progress.count() > self.progress_at_start => {
-                ServiceState::Running
-            }
+            ServiceState::Starting if self.progress_now() > 0 => ServiceState::Running,
             state => state,
         }
+    }
+
+    /// Signs of life of the generation that runs, beside messages handled.
+    fn progress_now(&self) -> u64 {
+        self.running
+            .as_ref()
+            .map_or(0, |running| running.progress.count())
+    }
+
+    /// All signs of progress so far.
+    pub(super) fn progress(&self) -> u64 {
+        self.past + self.progress_now() + self.handled.count()
     }
 
     pub(super) fn status(&self) -> ServiceStatus {
@@ -313,7 +349,7 @@ impl Entry {
             thread: self.thread.to_string(),
             depends_on: self.depends_on.iter().map(ToString::to_string).collect(),
             waits_for: self.waits_for.as_ref().map(ToString::to_string),
-            progress: self.progress.count(),
+            progress: self.progress(),
             settings_changes: self.settings.as_ref().map(AnySettings::changes),
             restarts: self.restarts.clone(),
             last_error: self.last_error.clone(),

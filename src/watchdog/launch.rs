@@ -2,12 +2,14 @@
 //! what the watchdog has to tell, and cut off when it must be.
 
 use super::commands::{Command, Commands, Fault};
+use super::exit::Fence;
 use super::service::{Build, Progress, Publish, ServiceContext};
 use super::stats::lock;
 use super::thread::{Turns, Watched};
 use actix::fut::{ActorStreamExt, wrap_future, wrap_stream};
-use actix::{Actor, ActorContext, AsyncContext, Context};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use tokio::task::AbortHandle;
 
 /// Cuts a running service off: its future is dropped as soon as its thread is
@@ -50,8 +52,11 @@ pub(super) type Launch = Arc<dyn Fn(LaunchOrder) + Send + Sync>;
 pub(super) enum LaunchOrder {
     /// Build it and open its lines.
     Start(Box<Start>),
-    /// Close its lines: there is no mailbox now.
-    Disconnect,
+    /// Close its lines: this generation, and none before it, has a mailbox now.
+    Disconnect {
+        /// The generation that is over.
+        generation: u64,
+    },
 }
 
 pub(super) struct Start {
@@ -71,22 +76,35 @@ pub(super) fn launcher<A: Actor<Context = Context<A>>>(
     publish: Vec<Publish<A>>,
     capacity: usize,
 ) -> Launch {
+    // Generations up to this one are over: none of them opens its lines any more.
+    let over = Mutex::new(0);
     Arc::new(move |order| match order {
-        LaunchOrder::Disconnect => {
+        LaunchOrder::Disconnect { generation } => {
+            let mut over = lock(&over);
+            *over = generation.max(*over);
             for publish in &publish {
                 publish(None);
             }
         }
-        LaunchOrder::Start(start) => begin(*start, &build, &publish, capacity),
+        LaunchOrder::Start(start) => {
+            let generation = start.context.generation();
+            if let Some(addr) = begin(*start, &build, capacity) {
+                let over = lock(&over);
+                if generation > *over {
+                    for publish in &publish {
+                        publish(Some(&addr));
+                    }
+                }
+            }
+        }
     })
 }
 
 fn begin<A: Actor<Context = Context<A>>>(
     start: Start,
     build: &Build<A>,
-    publish: &[Publish<A>],
     capacity: usize,
-) {
+) -> Option<Addr<A>> {
     let Start {
         context,
         commands,
@@ -96,7 +114,7 @@ fn begin<A: Actor<Context = Context<A>>>(
     } = start;
     if cut.is_cut() {
         // It was given up before its thread came to it.
-        return;
+        return None;
     }
     // Held here as well, so that a factory that fails can say why.
     let guard = context.guard.clone();
@@ -108,12 +126,12 @@ fn begin<A: Actor<Context = Context<A>>>(
         Ok(actor) => actor,
         Err(error) => {
             guard.ends_with(format!("it could not be built: {error}"));
-            return;
+            return None;
         }
     };
     let mut ctx = Context::new();
     ctx.set_mailbox_capacity(capacity);
-    obey(&mut ctx, commands, progress);
+    obey(&mut ctx, commands, progress, fence);
     let addr = ctx.address();
     let task = actix_rt::spawn(Watched {
         inner: ctx.into_future(actor),
@@ -121,31 +139,38 @@ fn begin<A: Actor<Context = Context<A>>>(
         service: id,
     });
     cut.arm(task.abort_handle());
-    if !fence.is_up() {
-        for publish in publish {
-            publish(Some(&addr));
-        }
-    }
+    Some(addr)
 }
 
-/// Has the actor do what the watchdog says.
+/// Has the actor do what the watchdog says. One that was given up ends as soon
+/// as it is here: what it is told was not meant for it any more.
 fn obey<A: Actor<Context = Context<A>>>(
     ctx: &mut Context<A>,
     mut commands: Commands,
     progress: Arc<Progress>,
+    fence: Fence,
 ) {
-    let mut first = true;
+    let (mut first, mut over) = (true, false);
     let alive = progress.clone();
     let orders = futures_util::stream::poll_fn(move |cx| {
         if std::mem::take(&mut first) {
             // The actor's context is being polled: it lives.
             alive.mark();
         }
+        if fence.is_up() {
+            let once = !std::mem::replace(&mut over, true);
+            return if once {
+                Poll::Ready(Some(Command::Terminate))
+            } else {
+                Poll::Pending
+            };
+        }
         commands.poll(cx).map(Some)
     });
     let obey =
         wrap_stream::<_, A>(orders).map(move |command, _, ctx: &mut Context<A>| match command {
             Command::Stop => ctx.stop(),
+            Command::Terminate => ctx.terminate(),
             Command::Probe(probe) => progress.answer_probe(probe),
             Command::Fault(fault) => misbehave(ctx, fault),
         });

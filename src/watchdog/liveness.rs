@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 pub enum Silence {
     /// It was in one turn of its own all the time: a loop, or a blocking call.
     Blocked(Duration),
+    /// Nothing moved on its thread, though no service is in a turn there: a task
+    /// of its own blocks it.
+    Thread(Duration),
     /// It did not answer its watchdog's probe, though its thread is free: it
     /// waits for something and takes nothing in meanwhile.
     Probe(Duration),
@@ -26,6 +29,7 @@ impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Blocked(time) => write!(f, "it blocked its thread for {}", seconds(*time)),
+            Self::Thread(time) => write!(f, "nothing moved on its thread for {}", seconds(*time)),
             Self::Probe(time) => write!(f, "it did not answer its watchdog for {}", seconds(*time)),
             Self::NoAnswer(message, time) => {
                 write!(f, "it answered no {message} for {}", seconds(*time))
@@ -46,6 +50,8 @@ pub(super) struct Signs<'a> {
     pub(super) answered_probe: u64,
     /// The number of the turn it is in, when it is in one now.
     pub(super) turn: Option<u64>,
+    /// Turns of all services on its thread so far.
+    pub(super) turns: u64,
     /// Signs of progress so far.
     pub(super) progress: u64,
     /// Within what time it said there would be progress.
@@ -102,6 +108,8 @@ pub(super) struct Liveness {
     looked_at: Option<Instant>,
     probe: u64,
     unanswered: Duration,
+    /// Turns on its thread when the probe was sent.
+    turns: u64,
     turn: Option<u64>,
     in_turn: Duration,
     progress: Still,
@@ -133,6 +141,7 @@ impl Liveness {
         if self.probe == signs.answered_probe {
             self.unanswered = Duration::ZERO;
             self.probe += 1;
+            self.turns = signs.turns;
             look.probe = Some(self.probe);
         } else {
             self.unanswered += passed;
@@ -153,7 +162,12 @@ impl Liveness {
         look.silence = if self.in_turn >= patience(deadline) {
             Some(Silence::Blocked(self.in_turn))
         } else if self.unanswered >= patience(deadline) {
-            Some(Silence::Probe(self.unanswered))
+            // A probe wakes the service: where its thread is free, there are turns.
+            Some(if self.turns == signs.turns {
+                Silence::Thread(self.unanswered)
+            } else {
+                Silence::Probe(self.unanswered)
+            })
         } else if signs
             .progress_within
             .is_some_and(|within| unmoved >= patience(within))
@@ -200,6 +214,9 @@ mod tests {
         liveness: Liveness,
         now: Instant,
         answered: u64,
+        turns: u64,
+        /// Whether its thread goes on.
+        moves: bool,
     }
 
     impl Watcher {
@@ -208,6 +225,8 @@ mod tests {
                 liveness: Liveness::default(),
                 now: Instant::now(),
                 answered: 0,
+                turns: 0,
+                moves: true,
             }
         }
 
@@ -218,8 +237,10 @@ mod tests {
                 self.now += step;
                 let signs = Signs {
                     answered_probe: self.answered,
+                    turns: self.turns,
                     ..signs.clone()
                 };
+                self.turns += u64::from(self.moves);
                 let look = self.liveness.look(self.now, step, DEADLINE, &signs);
                 if look.silence.is_some() {
                     return look.silence;
@@ -255,6 +276,15 @@ mod tests {
             "{silence:?}"
         );
         assert!(watcher.now - stuck_at < DEADLINE - Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_thread_on_which_nothing_moves_is_told_from_a_service_that_waits() {
+        let mut watcher = Watcher::new();
+        assert_eq!(watcher.watch(secs(100), true, &Signs::default()), None);
+        watcher.moves = false;
+        let silence = watcher.watch(DEADLINE, false, &Signs::default());
+        assert!(matches!(silence, Some(Silence::Thread(_))), "{silence:?}");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! `examples/ping_pong.rs`.
 //!
 //! The composition root makes a [`WatchdogQuery`], registers services with it
-//! ([`Registration`]) and starts a [`Sentinel`]. A service is built from a
+//! ([`Registration`]), the Supervisor among them (`actors/supervisor.rs`, kept by
+//! [`Keeper::Root`]), and starts a [`Sentinel`]. A service is built from a
 //! [`ServiceContext`], which gives it its settings, its state and handles to
 //! other services, and nothing to control them with.
 

@@ -155,7 +155,12 @@ pub enum LookupError {
     ShuttingDown,
 }
 
+/// When a thread is tried again that could not be started.
+const THREAD_PAUSE: Duration = Duration::from_secs(1);
 /// Whoever keeps the others is not stopped alone.
+const DEPENDS_ON_ITSELF: &str =
+    "would depend on itself, by way of what it depends on, and never start";
+const IS_LEAVING: &str = "is being unregistered; register it anew once it has ended";
 const KEEPS_THE_OTHERS: &str =
     "keeps all others and cannot be stopped alone; restart it, or shut the server down";
 
@@ -242,6 +247,12 @@ impl Watchdog {
         if find(&register.entries, &parts.name).is_ok() {
             return Err(LookupError::Exists(parts.name.to_string()));
         }
+        if register.leads_to(&parts.depends_on, &parts.name) {
+            return Err(LookupError::NotAllowed {
+                service: parts.name.to_string(),
+                why: DEPENDS_ON_ITSELF,
+            });
+        }
         register.ids += 1;
         let mut saved = register.saved.iter();
         let saved = saved.find(|saved| *saved.service == *parts.name);
@@ -260,15 +271,14 @@ impl Watchdog {
             return Err(LookupError::ShuttingDown);
         }
         let entry = find_mut(&mut register.entries, service)?;
+        entry.check_stays(service)?;
         match entry.state {
             ServiceState::Registered
             | ServiceState::Stopped
             | ServiceState::Failed
             | ServiceState::Restarting => entry.start_by_hand(),
-            ServiceState::Stopping if entry.then != Some(Then::Leave) => {
-                entry.then = Some(Then::Restart);
-            }
-            ServiceState::Stopping | ServiceState::Starting | ServiceState::Running => {}
+            ServiceState::Stopping => entry.then = Some(Then::Restart),
+            ServiceState::Starting | ServiceState::Running => {}
         }
         self.ring(entry.keeper);
         Ok(())
@@ -286,6 +296,9 @@ impl Watchdog {
         let mut register = lock(&self.inner.register);
         let closing = register.closing;
         let entry = find_mut(&mut register.entries, service)?;
+        if !closing {
+            entry.check_stays(service)?;
+        }
         if then == Then::Restart {
             if closing {
                 return Err(LookupError::ShuttingDown);
@@ -431,11 +444,16 @@ impl Watchdog {
             });
             let Some(index) = due else { break };
             let name = register.entries[index].thread.clone();
-            let thread = register
-                .threads
-                .entry(name)
-                .or_insert_with(Thread::start)
-                .clone();
+            let known = register.threads.get(&name).cloned();
+            let thread = match known.map_or_else(Thread::start, Ok) {
+                Ok(thread) => thread,
+                Err(error) => {
+                    tracing::error!(service.name = %name, error = %error, "no thread can be started; tried again");
+                    register.entries[index].start_at = Some(now + THREAD_PAUSE);
+                    continue;
+                }
+            };
+            register.threads.insert(name, thread.clone());
             register.entries[index].launch(self, &thread);
         }
         for entry in register.entries.iter().filter(|e| e.keeper == keeper) {
@@ -447,7 +465,40 @@ impl Watchdog {
     }
 }
 
+impl Entry {
+    fn check_stays(&self, service: &str) -> Result<(), LookupError> {
+        if self.is_leaving() {
+            return Err(LookupError::NotAllowed {
+                service: service.to_owned(),
+                why: IS_LEAVING,
+            });
+        }
+        Ok(())
+    }
+}
+
 impl Register {
+    /// Whether one of these services depends on `name`, or is it.
+    fn leads_to(&self, from: &[Arc<str>], name: &str) -> bool {
+        let mut seen: Vec<&str> = Vec::new();
+        let mut next: Vec<&str> = from.iter().map(|on| &**on).collect();
+        while let Some(on) = next.pop() {
+            if on == name {
+                return true;
+            }
+            if !seen.contains(&on) {
+                seen.push(on);
+                let entry = self.entries.iter().find(|entry| &*entry.name == on);
+                next.extend(
+                    entry
+                        .into_iter()
+                        .flat_map(|e| e.depends_on.iter().map(|on| &**on)),
+                );
+            }
+        }
+        false
+    }
+
     /// Whether what a service waits for is there.
     fn may_start(&self, entry: &Entry) -> bool {
         entry
@@ -500,6 +551,7 @@ impl Register {
             if !there {
                 continue;
             }
+            entry.lost = true;
             if entry.name == by {
                 if self.lost.len() > limit {
                     entry.forbidden = Some(format!(

@@ -277,6 +277,16 @@ impl Owner {
             bell,
         }
     }
+
+    /// The same for an owner with one that demands, built again by its watchdog:
+    /// what its former self demanded, which may be blocked, is void.
+    pub fn only_demand(&self) -> Demand {
+        let mut state = lock(&self.shared.state);
+        state.queues[self.index].demands.clear();
+        state.note_wanted(self.index);
+        self.shared.dispatch(state);
+        self.demand()
+    }
 }
 
 /// A place in the queue; left when dropped.

@@ -81,7 +81,11 @@ impl Watchdog {
         register.find_recovered();
         let silent = register.find_silent(now, tick, deadline);
         for (index, silence) in silent {
-            let blocked = matches!(silence, Silence::Blocked(_));
+            if register.entries[index].is_given_up() {
+                // With the thread of another.
+                continue;
+            }
+            let blocked = matches!(silence, Silence::Blocked(_) | Silence::Thread(_));
             let reason = ExitReason::Unresponsive(silence);
             if blocked {
                 register.lose_thread(index, reason);
@@ -106,6 +110,7 @@ impl Register {
     ) -> Vec<(usize, Silence)> {
         let mut silent = Vec::new();
         for (index, entry) in self.entries.iter_mut().enumerate() {
+            let progress = entry.progress();
             let Some(running) = &mut entry.running else {
                 continue;
             };
@@ -127,10 +132,11 @@ impl Register {
                 })
                 .collect();
             let signs = Signs {
-                answered_probe: entry.progress.answered_probe(),
+                answered_probe: running.progress.answered_probe(),
                 turn: running.thread.turns.of(entry.id),
-                progress: entry.progress.count(),
-                progress_within: entry.progress.within(),
+                turns: running.thread.turns.count(),
+                progress,
+                progress_within: running.progress.within(),
                 answers: &answers,
             };
             let look = running.liveness.look(now, tick, deadline, &signs);

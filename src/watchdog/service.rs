@@ -70,6 +70,7 @@ pub struct ServiceContext {
     pub(super) watchdog: Watchdog,
     pub(super) progress: Arc<Progress>,
     pub(super) fence: Fence,
+    pub(super) former_lost: bool,
     pub(super) settings: Option<AnySettings>,
     pub(super) state: Option<AnyState>,
 }
@@ -139,6 +140,12 @@ impl ServiceContext {
     /// outlive a turn.
     pub fn fence(&self) -> &Fence {
         &self.fence
+    }
+
+    /// Whether the former generation is on a thread that was given up for lost:
+    /// what it holds may never come back by itself, and is to be taken from it.
+    pub const fn former_is_lost(&self) -> bool {
+        self.former_lost
     }
 
     /// Says why the service is about to end; the caller then stops its actor.

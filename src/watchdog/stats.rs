@@ -26,6 +26,9 @@ pub(super) struct LineStats {
     ended: AtomicU64,
     /// … and had none then.
     unanswered: AtomicU64,
+    /// The generation of the service that these are about: who still waits for
+    /// a former one accuses none of the present one.
+    generation: AtomicU64,
     /// Statistics by the service that the messages come from.
     pairs: Mutex<BTreeMap<Arc<str>, Arc<Stats>>>,
 }
@@ -39,6 +42,7 @@ impl LineStats {
             asked: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             pairs: Mutex::default(),
         }
     }
@@ -59,12 +63,21 @@ impl LineStats {
             .collect()
     }
 
+    /// A new generation of the service owes nobody anything.
+    pub(super) fn begin_generation(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        for count in [&self.asked, &self.ended, &self.unanswered] {
+            count.store(0, Ordering::Release);
+        }
+    }
+
     /// A sender begins to wait for an answer.
     #[inline]
     pub(super) fn wait(&self) -> Waiting<'_> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         Waiting {
             line: self,
+            generation: self.generation.load(Ordering::Relaxed),
             answered: false,
         }
     }
@@ -85,6 +98,7 @@ impl LineStats {
 /// A sender that waits for an answer, until it is dropped.
 pub(super) struct Waiting<'a> {
     line: &'a LineStats,
+    generation: u64,
     answered: bool,
 }
 
@@ -98,6 +112,9 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     #[inline]
     fn drop(&mut self) {
+        if self.line.generation.load(Ordering::Relaxed) != self.generation {
+            return;
+        }
         if !self.answered {
             // Before the end is counted, so that none passes for answered.
             self.line.unanswered.fetch_add(1, Ordering::Release);

@@ -17,11 +17,14 @@ pub(super) struct Thread {
 
 impl Thread {
     /// Starts a thread; to be called where an actix system is known.
-    pub(super) fn start() -> Self {
-        Self {
-            arbiter: Arbiter::new().handle(),
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub(super) fn start() -> std::io::Result<Self> {
+        Ok(Self {
+            arbiter: Arbiter::try_new()?.handle(),
             turns: Arc::default(),
-        }
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Services without life are noticed from another thread and replaced within
 //! their deadline; what they still do has no effect.
 
-use crate::toolkit_support::{Ignored, Kennel, PATIENCE, Ping, build, echo};
+use crate::toolkit_support::{BlockByTask, Ignored, Kennel, PATIENCE, Ping, build, echo};
 use highwater::watchdog::{Fault, Keeper, ServiceState};
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,63 @@ async fn a_service_that_blocks_its_thread_is_replaced_within_its_deadline() {
         })
         .await;
     assert!(begun.elapsed() >= blocked_for);
+    // What it still said was not taken for a word of its successor.
+    let later = Instant::now();
+    while later.elapsed() < DEADLINE * 2 {
+        assert_eq!(kennel.ping("blocker").await, 2);
+        assert_eq!(kennel.ping("neighbour").await, 2);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[actix::test]
+async fn who_waits_for_the_former_mailbox_accuses_none_of_the_next() {
+    let kennel = Kennel::start(DEADLINE, |query| {
+        let blocker = highwater::watchdog::Registration::new("blocker").answers::<Ping>();
+        query.register(build(blocker), Keeper::Supervisor)
+    });
+    kennel.until_state("blocker", ServiceState::Running).await;
+    let fault = Fault::Block(Duration::from_secs(60));
+    kennel.query.inject("blocker", fault).unwrap();
+    let ping = kennel.intercom::<Ping>("blocker");
+    let moment = Duration::from_millis(100);
+    while ping.send(Ping, moment).await.is_ok() {}
+    // It gets this while it is blocked, and never answers it.
+    let waiting = actix_rt::spawn(async move { ping.send(Ping, DEADLINE * 4).await });
+    kennel
+        .until("blocker", |status| status.generation == 2)
+        .await;
+    assert!(waiting.await.unwrap().is_err());
+    assert_eq!(kennel.query.status("blocker").unwrap().generation, 2);
     assert_eq!(kennel.ping("blocker").await, 2);
+}
+
+/// Has the service's thread blocked by a task of its own, between its turns.
+#[actix::test]
+async fn a_thread_that_a_task_blocks_is_given_up_as_well() {
+    let kennel = Kennel::start(DEADLINE, |query| {
+        let blocker = echo("blocker").accepts::<BlockByTask>().on_thread("shared");
+        query.register(build(blocker), Keeper::Supervisor)?;
+        query.register(
+            build(echo("neighbour").on_thread("shared")),
+            Keeper::Supervisor,
+        )
+    });
+    for service in ["blocker", "neighbour"] {
+        kennel.until_state(service, ServiceState::Running).await;
+    }
+    let block = kennel.intercom::<BlockByTask>("blocker");
+    block.send(BlockByTask, PATIENCE).await.unwrap();
+    let begun = Instant::now();
+    for service in ["blocker", "neighbour"] {
+        kennel
+            .until(service, |status| {
+                status.generation == 2 && status.state == ServiceState::Running
+            })
+            .await;
+    }
+    assert!(begun.elapsed() < DEADLINE + GRACE, "{:?}", begun.elapsed());
+    assert_eq!(kennel.query.watchdog().status().lost_threads.len(), 1);
     assert_eq!(kennel.ping("neighbour").await, 2);
 }
 

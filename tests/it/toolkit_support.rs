@@ -28,6 +28,11 @@ pub(crate) struct Ignored;
 #[rtype(result = "bool")]
 pub(crate) struct Pass(pub(crate) &'static str);
 
+/// Answered, and then the thread is blocked by a task that is no actor's.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct BlockByTask;
+
 /// Answers pings.
 pub(crate) struct Echo {
     pub(crate) context: ServiceContext,
@@ -52,6 +57,16 @@ impl Handler<Envelope<Ignored>> for Echo {
     fn handle(&mut self, envelope: Envelope<Ignored>, _: &mut Self::Context) -> Self::Result {
         let Ignored = envelope.open();
         Box::pin(std::future::pending())
+    }
+}
+
+impl Handler<Envelope<BlockByTask>> for Echo {
+    type Result = ();
+
+    #[expect(clippy::disallowed_methods, reason = "blocks, as a defect would")]
+    fn handle(&mut self, envelope: Envelope<BlockByTask>, _: &mut Self::Context) {
+        let BlockByTask = envelope.open();
+        actix_rt::spawn(async { std::thread::sleep(Duration::from_secs(60)) });
     }
 }
 
