@@ -4,6 +4,7 @@ use super::commands::{Command, Commander, commands};
 use super::exit::{ExitBox, ExitGuard, ExitReason, Fence};
 use super::launch::{Cut, Launch, LaunchOrder, Start};
 use super::liveness::Liveness;
+use super::notes::Note;
 use super::registry::{Keeper, LookupError, Watchdog};
 use super::restart::{RestartDecision, RestartHistory, RestartPolicy};
 use super::service::{LineEntry, Progress, ServiceContext, ServiceParts};
@@ -56,6 +57,8 @@ pub(super) struct Entry {
     pub(super) lost: bool,
     restarts: BTreeMap<String, u64>,
     pub(super) last_error: Option<String>,
+    /// What is to be logged of it.
+    pub(super) notes: Vec<Note>,
 }
 
 /// A generation of a service that runs.
@@ -121,6 +124,7 @@ impl Entry {
             lost: false,
             restarts: BTreeMap::new(),
             last_error: None,
+            notes: Vec::new(),
         }
     }
 
@@ -155,17 +159,13 @@ impl Entry {
 
     /// Tells it to end.
     pub(super) fn tell_to_end(&mut self, then: Then) {
-        let told = self
-            .running
-            .as_ref()
-            .is_some_and(|running| running.commands.tell(Command::Stop));
+        if let Some(running) = &self.running {
+            // One that does not listen any more is ending already.
+            let _listens: bool = running.commands.tell(Command::Stop);
+        }
         self.leaves = then == Then::Leave;
         self.then = Some(then);
         if self.running.is_some() {
-            if !told {
-                // It is ending already, or its thread has not come to it.
-                tracing::debug!(service.name = %self.name, "the service does not listen any more");
-            }
             self.become_(ServiceState::Stopping);
         } else {
             self.ended(&ExitReason::Stopped, &RestartPolicy::default());
@@ -207,7 +207,8 @@ impl Entry {
         match self.then.take() {
             Some(Then::Stay | Then::Leave) => {
                 self.become_(ServiceState::Stopped);
-                tracing::info!(service.name = %self.name, "service stopped");
+                let service = self.name.clone();
+                self.notes.push(Note::Stopped { service });
                 return;
             }
             Some(Then::Restart) => {
@@ -218,8 +219,11 @@ impl Entry {
             }
             Some(Then::Follow(on)) => {
                 let reason = ExitReason::Dependency { on: on.to_string() };
-                tracing::info!(service.name = %self.name, service.exit = %reason, "service ended");
                 self.count(&reason);
+                self.notes.push(Note::Follows {
+                    service: self.name.clone(),
+                    exit: reason,
+                });
                 self.waits_for = Some(on);
                 self.start_at = Some(now);
                 self.become_(ServiceState::Restarting);
@@ -228,10 +232,9 @@ impl Entry {
             None => {}
         }
         self.last_error = Some(reason.to_string());
-        if let Some(why) = &self.forbidden {
-            tracing::error!(service.name = %self.name, service.exit = %reason, service.failed = %why, "service failed");
+        if let Some(why) = self.forbidden.clone() {
             self.last_error = Some(format!("{reason}; {why}"));
-            self.become_(ServiceState::Failed);
+            self.fail(reason, why);
             return;
         }
         let decision = if reason.is_own_fault() {
@@ -243,20 +246,25 @@ impl Entry {
         match decision {
             RestartDecision::RestartAfter(delay) => {
                 self.count(reason);
-                tracing::error!(
-                    service.name = %self.name,
-                    service.exit = %reason,
-                    service.restart_after_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-                    "service ended and is restarted"
-                );
+                self.notes.push(Note::Restarts {
+                    service: self.name.clone(),
+                    exit: reason.clone(),
+                    after: delay,
+                });
                 self.start_at = Some(now + delay);
                 self.become_(ServiceState::Restarting);
             }
-            RestartDecision::Fail => {
-                tracing::error!(service.name = %self.name, service.exit = %reason, "service failed: it ended too often");
-                self.become_(ServiceState::Failed);
-            }
+            RestartDecision::Fail => self.fail(reason, "it ended too often".to_owned()),
         }
+    }
+
+    fn fail(&mut self, exit: &ExitReason, why: String) {
+        self.notes.push(Note::Fails {
+            service: self.name.clone(),
+            exit: exit.clone(),
+            why,
+        });
+        self.become_(ServiceState::Failed);
     }
 
     fn count(&mut self, reason: &ExitReason) {
@@ -306,7 +314,10 @@ impl Entry {
             progress,
             started: Instant::now(),
         });
-        tracing::debug!(service.name = %self.name, service.generation = self.generation, "service starts");
+        self.notes.push(Note::Starts {
+            service: self.name.clone(),
+            generation: self.generation,
+        });
         let launch = self.launch.clone();
         // Where the thread is gone the order is dropped, and its guard reports the end.
         let _sent: bool = thread.arbiter.spawn_fn(move || launch(start));

@@ -14,6 +14,7 @@ mod exit;
 mod intercom;
 mod launch;
 mod liveness;
+mod notes;
 mod query;
 mod registry;
 mod resources;

@@ -9,6 +9,7 @@ use super::commands::{Command, Fault};
 use super::entry::{Entry, Then, find, find_mut};
 use super::exit::{ExitReason, Fence};
 use super::intercom::Intercom;
+use super::notes::Note;
 use super::restart::RestartPolicy;
 use super::service::{Service, open_line};
 use super::settings::Refused;
@@ -84,6 +85,8 @@ pub(super) struct Register {
     pub(super) looked_at: Option<Instant>,
     /// Whether nothing is started any more.
     closing: bool,
+    /// What is to be logged.
+    pub(super) notes: Vec<Note>,
     saved: Vec<SavedValue>,
     ids: u64,
 }
@@ -315,7 +318,9 @@ impl Watchdog {
         if entry.running.is_none() {
             register.followers_of(&name);
         }
-        register.entries.retain(|entry| !entry.has_left());
+        let notes = register.settle();
+        drop(register);
+        notes.into_iter().for_each(Note::log);
         self.ring(keeper);
         Ok(())
     }
@@ -424,8 +429,11 @@ impl Watchdog {
         for name in ended {
             register.followers_of(&name);
         }
-        register.entries.retain(|entry| !entry.has_left());
-        self.build_due(register, keeper)
+        let next = self.build_due(register, keeper);
+        let notes = register.settle();
+        drop(guard);
+        notes.into_iter().for_each(Note::log);
+        next
     }
 
     fn build_due(&self, register: &mut Register, keeper: Keeper) -> Option<Instant> {
@@ -448,7 +456,8 @@ impl Watchdog {
             let thread = match known.map_or_else(Thread::start, Ok) {
                 Ok(thread) => thread,
                 Err(error) => {
-                    tracing::error!(service.name = %name, error = %error, "no thread can be started; tried again");
+                    let thread = name.clone();
+                    register.notes.push(Note::NoThread { thread, error });
                     register.entries[index].start_at = Some(now + THREAD_PAUSE);
                     continue;
                 }
@@ -478,6 +487,16 @@ impl Entry {
 }
 
 impl Register {
+    /// Forgets those that have left; answers what is to be logged.
+    pub(super) fn settle(&mut self) -> Vec<Note> {
+        let mut notes = std::mem::take(&mut self.notes);
+        for entry in &mut self.entries {
+            notes.append(&mut entry.notes);
+        }
+        self.entries.retain(|entry| !entry.has_left());
+        notes
+    }
+
     /// Whether one of these services depends on `name`, or is it.
     fn leads_to(&self, from: &[Arc<str>], name: &str) -> bool {
         let mut seen: Vec<&str> = Vec::new();

@@ -4,6 +4,7 @@
 use super::commands::Command;
 use super::exit::ExitReason;
 use super::liveness::{self, AnswerSigns, Signs, Silence};
+use super::notes::Note;
 use super::query::WatchdogQuery;
 use super::registry::{Keeper, Register, Watchdog};
 use super::stats::lock;
@@ -93,7 +94,9 @@ impl Watchdog {
                 register.entries[index].give_up(reason);
             }
         }
+        let notes = register.settle();
         drop(guard);
+        notes.into_iter().for_each(Note::log);
         self.ring(Keeper::Root);
         self.ring(Keeper::Supervisor);
         tick
@@ -172,15 +175,15 @@ impl Register {
     /// Threads that were lost and came back are ended: what they ran is cut off.
     fn find_recovered(&mut self) {
         let before = self.lost.len();
+        let notes = &mut self.notes;
         self.lost.retain(|lost| {
             let back = lost.thread.turns.count() != lost.turns;
             if back {
                 lost.thread.arbiter.stop();
-                tracing::warn!(
-                    service.name = %lost.shown.service,
-                    thread.name = %lost.shown.thread,
-                    "a thread that was given up for lost came back and is ended"
-                );
+                notes.push(Note::ThreadIsBack {
+                    service: lost.shown.service.clone(),
+                    thread: lost.shown.thread.clone(),
+                });
             }
             !back
         });
