@@ -4,11 +4,11 @@
 use super::Reloader;
 use super::reload::{Applied, SettingsFan};
 use super::resources::Resources;
-use crate::config::{self, ConfigErrors, Entry, Loaded, Origin, Settings};
+use crate::config::{self, ConfigError, ConfigErrors, Entry, Loaded, Origin, Settings};
 use crate::http::ReloadReport;
 use crate::time::Timestamp;
 use crate::watchdog::{EffectiveSetting, Order, OrderError, Reloaded, Reply, WatchdogQuery};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -150,13 +150,12 @@ impl Live {
                 None => wrong.extend(self.loaded.closed_to_control(&key)),
             }
         }
-        let mut told: Vec<String> = wrong.iter().map(ToString::to_string).collect();
         let loaded = match self.loaded.with_control(control) {
-            Ok(loaded) if told.is_empty() => loaded,
-            Ok(_) => return Err(refused(told)),
+            Ok(loaded) if wrong.is_empty() => loaded,
+            Ok(_) => return Err(refused(&wrong)),
             Err(errors) => {
-                told.extend(sentences(&errors));
-                return Err(refused(told));
+                wrong.extend(errors.errors().iter().cloned());
+                return Err(refused(&wrong));
             }
         };
         let known = &self.loaded.warnings;
@@ -167,8 +166,10 @@ impl Live {
         let diff = config::diff(&self.loaded.settings, &loaded.settings);
         let changed = config::changed_keys(&before, &loaded, &diff);
         // What waits for a restart waits since a reload, not for this.
-        self.apply(loaded)
-            .map_err(|problem| refused(vec![problem]))?;
+        if let Err(problem) = self.apply(loaded) {
+            tracing::warn!(config.keys = ?changed, "control changed no setting: they cannot be put to use");
+            return Err(OrderError::Refused(vec![problem]));
+        }
         tracing::info!(config.changed = ?changed, "settings changed by control");
         Ok(Reloaded {
             changed,
@@ -241,9 +242,10 @@ fn sentences(errors: &ConfigErrors) -> Vec<String> {
     errors.errors().iter().map(ToString::to_string).collect()
 }
 
-fn refused(told: Vec<String>) -> OrderError {
-    for problem in &told {
-        tracing::warn!(config.problem = %problem, "control changed no setting");
-    }
-    OrderError::Refused(told)
+/// Who asked is told all. The log has the keys alone: the sentences repeat what
+/// was written, and that may be a secret in the wrong place.
+fn refused(wrong: &[ConfigError]) -> OrderError {
+    let keys: BTreeSet<&str> = wrong.iter().filter_map(|it| it.key.as_deref()).collect();
+    tracing::warn!(config.keys = ?keys, "control changed no setting: these were refused");
+    OrderError::Refused(wrong.iter().map(ToString::to_string).collect())
 }

@@ -89,11 +89,7 @@ impl Act {
                 Some(problem) if problem.nothing_was_tried() => AuditOutcome::Refused,
                 Some(_) => AuditOutcome::Failed,
             },
-            problem: problem.map(|problem| {
-                let errors = problem.errors.iter().skip(1);
-                let more = errors.map(|error| format!("; {}: {}", error.field, error.message));
-                format!("{}{}", problem.detail, more.collect::<String>())
-            }),
+            problem: problem.map(Problem::record),
         }
     }
 }
