@@ -77,9 +77,7 @@ pub(super) fn register(
     query.register(housekeeper, keeper)?;
     let logging = Registration::<Logging>::new(names::LOGGING)
         .on_thread(ENGINE)
-        .checked_settings(settings.log.clone(), |log| {
-            crate::telemetry::check_log_settings(log).map_err(|error| error.to_string())
-        })
+        .settings(settings.log.clone())
         .built_by(move |context| Logging::new(context, parts.logging.clone()));
     query.register(logging, keeper)?;
     let capability = query.clone();
