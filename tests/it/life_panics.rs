@@ -319,7 +319,11 @@ async fn a_service_that_keeps_panicking_fails_and_the_server_says_so() {
         // The one of which the server says that it tries again for ever.
         let logging = server.service("logging");
         assert_ne!(logging.state, ServiceState::Failed);
-        if logging.restarts.get("panic").is_none_or(|count| *count < 12) {
+        if logging
+            .restarts
+            .get("panic")
+            .is_none_or(|count| *count < 12)
+        {
             all = false;
             server.panic("logging", "again and again");
         }
