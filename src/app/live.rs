@@ -4,12 +4,13 @@
 use super::Reloader;
 use super::reload::{Applied, SettingsFan};
 use super::resources::Resources;
-use crate::config::{self, ConfigErrors, Entry, Loaded, Origin, Settings};
+use crate::config::{self, ConfigError, ConfigErrors, Entry, Loaded, Origin, Settings};
 use crate::http::ReloadReport;
 use crate::time::Timestamp;
 use crate::watchdog::{EffectiveSetting, Order, OrderError, Reloaded, Reply, WatchdogQuery};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// What is said of values set by control that a new file has no place for.
@@ -35,9 +36,10 @@ impl Live {
         reload: Option<Reloader>,
         query: WatchdogQuery,
         resources: Resources,
+        runtime: Handle,
     ) -> Self {
         Self {
-            fan: SettingsFan::new(query, resources),
+            fan: SettingsFan::new(query, resources, runtime),
             settings: watch::Sender::new(Arc::new(loaded.settings.clone())),
             report: watch::Sender::new(ReloadReport::default()),
             reload,
@@ -59,10 +61,10 @@ impl Live {
     /// Carries out an order; hands back who waits for the drain to begin, when
     /// it is the order to shut down. Nobody waiting for an answer any more is
     /// no reason not to do what was asked.
-    pub(super) fn carry_out(&mut self, order: Order) -> Option<Reply<()>> {
+    pub(super) async fn carry_out(&mut self, order: Order) -> Option<Reply<()>> {
         match order {
-            Order::Reload { reset, reply } => drop(reply.send(self.reload(reset))),
-            Order::Change { changes, reply } => drop(reply.send(self.change(changes))),
+            Order::Reload { reset, reply } => drop(reply.send(self.reload(reset).await)),
+            Order::Change { changes, reply } => drop(reply.send(self.change(changes).await)),
             Order::Settings { reply } => drop(reply.send(Ok(self.effective()))),
             Order::Shutdown { reply } => return Some(reply),
         }
@@ -75,7 +77,7 @@ impl Live {
     /// # Errors
     /// There is no file; or what is wrong with it, by itself or together with
     /// the values set by control. Nothing was changed then, and the report says so.
-    pub(super) fn reload(&mut self, reset: bool) -> Result<Reloaded, OrderError> {
+    pub(super) async fn reload(&mut self, reset: bool) -> Result<Reloaded, OrderError> {
         let Some(reload) = &self.reload else {
             tracing::warn!("nothing to reload: there is no configuration file");
             return Err(OrderError::NoFile);
@@ -101,7 +103,7 @@ impl Live {
         let before = self.in_force();
         let diff = config::diff(&self.settings.borrow(), &loaded.settings);
         let changed = config::changed_keys(&before, &loaded, &diff);
-        let needs_restart = match self.apply(loaded) {
+        let needs_restart = match self.apply(loaded).await {
             Ok(keys) => keys,
             Err(problem) => return Err(self.reload_failed(now, vec![problem])),
         };
@@ -136,7 +138,7 @@ impl Live {
     ///
     /// # Errors
     /// What is wrong with the values; nothing was changed then.
-    pub(super) fn change(
+    pub(super) async fn change(
         &mut self,
         changes: BTreeMap<String, Option<String>>,
     ) -> Result<Reloaded, OrderError> {
@@ -150,13 +152,12 @@ impl Live {
                 None => wrong.extend(self.loaded.closed_to_control(&key)),
             }
         }
-        let mut told: Vec<String> = wrong.iter().map(ToString::to_string).collect();
         let loaded = match self.loaded.with_control(control) {
-            Ok(loaded) if told.is_empty() => loaded,
-            Ok(_) => return Err(refused(told)),
+            Ok(loaded) if wrong.is_empty() => loaded,
+            Ok(_) => return Err(refused(&wrong)),
             Err(errors) => {
-                told.extend(sentences(&errors));
-                return Err(refused(told));
+                wrong.extend(errors.errors().iter().cloned());
+                return Err(refused(&wrong));
             }
         };
         let known = &self.loaded.warnings;
@@ -167,8 +168,10 @@ impl Live {
         let diff = config::diff(&self.loaded.settings, &loaded.settings);
         let changed = config::changed_keys(&before, &loaded, &diff);
         // What waits for a restart waits since a reload, not for this.
-        self.apply(loaded)
-            .map_err(|problem| refused(vec![problem]))?;
+        if let Err(problem) = self.apply(loaded).await {
+            tracing::warn!(config.keys = ?changed, "control changed no setting: they cannot be put to use");
+            return Err(OrderError::Refused(vec![problem]));
+        }
         tracing::info!(config.changed = ?changed, "settings changed by control");
         Ok(Reloaded {
             changed,
@@ -201,11 +204,12 @@ impl Live {
 
     /// Hands new settings to the services; answers the keys that wait for a
     /// restart.
-    fn apply(&mut self, loaded: Loaded) -> Result<Vec<String>, String> {
+    async fn apply(&mut self, loaded: Loaded) -> Result<Vec<String>, String> {
+        let current = Arc::clone(&self.settings.borrow());
+        self.fan.check(&current, &loaded.settings).await?;
         let keys = match self.fan.apply(&loaded.settings, &self.settings) {
             Applied::Whole => Vec::new(),
             Applied::Except(keys) => keys,
-            Applied::Refused(problem) => return Err(problem),
         };
         let in_force = |key: &String| {
             let waited = self.waiting.get(key).cloned();
@@ -241,9 +245,10 @@ fn sentences(errors: &ConfigErrors) -> Vec<String> {
     errors.errors().iter().map(ToString::to_string).collect()
 }
 
-fn refused(told: Vec<String>) -> OrderError {
-    for problem in &told {
-        tracing::warn!(config.problem = %problem, "control changed no setting");
-    }
-    OrderError::Refused(told)
+/// Who asked is told all. The log has the keys alone: the sentences repeat what
+/// was written, and that may be a secret in the wrong place.
+fn refused(wrong: &[ConfigError]) -> OrderError {
+    let keys: BTreeSet<&str> = wrong.iter().filter_map(|it| it.key.as_deref()).collect();
+    tracing::warn!(config.keys = ?keys, "control changed no setting: these were refused");
+    OrderError::Refused(wrong.iter().map(ToString::to_string).collect())
 }

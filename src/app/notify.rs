@@ -17,7 +17,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 /// How long systemd may take to take a message: longer, and it is not told.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -112,7 +112,8 @@ impl Notifier {
         let Some(within) = self.watchdog else {
             return std::future::pending().await;
         };
-        let mut ticks = interval(within / 2);
+        // The watchdog has not looked yet, and systemd counts from "ready".
+        let mut ticks = interval_at(Instant::now() + within / 2, within / 2);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut well = true;
         loop {
@@ -256,9 +257,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_watchdog_is_fed_twice_in_its_time_while_all_is_well() {
         let (notifier, systemd) = pair(Some(Duration::from_secs(10)));
-        let well = Cell::new(true);
+        // Not asked at the start, when nobody has looked yet.
+        let well = Cell::new(false);
         let kept = notifier.keep_alive(|| well.get());
         tokio::pin!(kept);
+        let run = Duration::from_millis(4_500);
+        assert!(tokio::time::timeout(run, &mut kept).await.is_err());
+        assert!(received(&systemd).is_empty());
+        well.set(true);
         let run = Duration::from_millis(10_500);
         assert!(tokio::time::timeout(run, &mut kept).await.is_err());
         assert_eq!(received(&systemd), ["WATCHDOG=1"; 3]);

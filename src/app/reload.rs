@@ -10,12 +10,19 @@ use crate::watchdog::{LookupError, RestartPolicy, WatchdogLimits, WatchdogQuery}
 use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long the log's outputs may take to be opened for a check.
+const CHECK_WITHIN: Duration = Duration::from_secs(2);
 
 /// Hands settings to the services that they are of.
 pub(super) struct SettingsFan {
     query: WatchdogQuery,
     resources: Resources,
+    /// What may wait for a disk waits there.
+    runtime: Handle,
 }
 
 /// How much of a reload was applied.
@@ -24,13 +31,26 @@ pub(super) enum Applied {
     Whole,
     /// All but these keys, which need a restart.
     Except(Vec<String>),
-    /// Nothing, for this reason: the settings are sound and cannot be put to use.
-    Refused(String),
 }
 
 impl SettingsFan {
-    pub(super) const fn new(query: WatchdogQuery, resources: Resources) -> Self {
-        Self { query, resources }
+    pub(super) const fn new(query: WatchdogQuery, resources: Resources, runtime: Handle) -> Self {
+        Self {
+            query,
+            resources,
+            runtime,
+        }
+    }
+
+    /// Why settings that are sound cannot be put to use. Waits for the disk of
+    /// a log file, off this thread and not for long.
+    pub(super) async fn check(&self, old: &Settings, new: &Settings) -> Result<(), String> {
+        if old.log == new.log {
+            return Ok(());
+        }
+        let log = new.log.clone();
+        let check = move || telemetry::check_log_settings(&log).map_err(|error| error.to_string());
+        within(CHECK_WITHIN, self.runtime.spawn_blocking(check)).await
     }
 
     /// Tells each service what changed for it.
@@ -56,11 +76,6 @@ impl SettingsFan {
     ) -> Applied {
         let mut settings = settings.clone();
         let old = current.borrow().clone();
-        if old.log != settings.log
-            && let Err(error) = telemetry::check_log_settings(&settings.log)
-        {
-            return Applied::Refused(error.to_string());
-        }
         let diff = config::diff(&old, &settings);
         settings.database = old.database.clone();
         let mut restart: Vec<String> = diff.restart.iter().map(ToString::to_string).collect();
@@ -87,6 +102,18 @@ impl SettingsFan {
         } else {
             Applied::Except(restart)
         }
+    }
+}
+
+/// The outcome of a check that may hang with its disk.
+async fn within(time: Duration, check: JoinHandle<Result<(), String>>) -> Result<(), String> {
+    match tokio::time::timeout(time, check).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Err(format!("the log's outputs could not be checked: {error}")),
+        Err(_) => Err(format!(
+            "the log's outputs could not be checked within {} s: the disk of log.file.path does not answer; name another file, or try again",
+            time.as_secs()
+        )),
     }
 }
 
@@ -202,12 +229,46 @@ mod tests {
         idle(Registration::new(names::LOGGING).settings(base.log.clone()));
         let current = watch::Sender::new(Arc::new(base));
         let resources = Resources::new(&settings(BASE), true);
-        SettingsFan::new(query.clone(), resources).apply(&settings(text), &current);
+        SettingsFan::new(query.clone(), resources, runtime.handle().clone())
+            .apply(&settings(text), &current);
         let services = query.list().into_iter();
         services
             .filter(|service| service.settings_changes == Some(1))
             .map(|service| service.name)
             .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_refuses_the_settings_after_a_while() {
+        let hangs = tokio::spawn(std::future::pending());
+        let begun = tokio::time::Instant::now();
+        let told = within(CHECK_WITHIN, hangs).await.unwrap_err();
+        assert_eq!(begun.elapsed(), CHECK_WITHIN);
+        assert!(told.contains("log.file.path does not answer"), "{told}");
+        let fine = tokio::spawn(async { Ok(()) });
+        assert_eq!(within(CHECK_WITHIN, fine).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_check_opens_the_log_file_and_removes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = folder.path().join("log.2020-01-01");
+        std::fs::write(&old, "old").unwrap();
+        std::fs::write(folder.path().join("log.2020-01-02"), "old").unwrap();
+        let runtime = Handle::current();
+        let (query, _orders) = WatchdogQuery::new(runtime.clone());
+        let base = settings(BASE);
+        let fan = SettingsFan::new(query, Resources::new(&base, true), runtime);
+        let path = folder.path().display();
+        let with = |file: &str| {
+            settings(&format!(
+                "log.file = {{ path = '{path}/{file}', keep = 1 }}\n{BASE}"
+            ))
+        };
+        assert_eq!(fan.check(&base, &with("log")).await, Ok(()));
+        assert!(old.exists());
+        let told = fan.check(&base, &with("log.2020-01-01/log")).await;
+        assert!(told.unwrap_err().contains("correct log.file.path"));
     }
 
     #[test]

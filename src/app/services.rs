@@ -1,6 +1,6 @@
 //! The services of a server, as the watchdog is to run them.
 
-use super::reload::{leases, scheduler, updater};
+use super::reload::{leases, limits, scheduler, updater};
 use crate::actors::{
     FetcherPool, Housekeeper, HousekeeperParts, LeaseKeeper, LeaseKeeperParts, Logging,
     LoggingParts, Scheduler, SchedulerParts, SchedulerState, StateSaver, StateSaverParts,
@@ -8,7 +8,7 @@ use crate::actors::{
 };
 use crate::config::Settings;
 use crate::messages::{Commit, Drain, Fetch, Flush, SaveStates, Settled, Wake, names};
-use crate::watchdog::{Keeper, LookupError, Registration, WatchdogQuery};
+use crate::watchdog::{Keeper, LookupError, Registration, RestartPolicy, WatchdogQuery};
 use std::convert::Infallible;
 
 /// The thread of the actors that talk most: a message costs least there.
@@ -22,6 +22,15 @@ pub(super) struct Parts {
     pub(super) leases: LeaseKeeperParts,
     pub(super) house: HousekeeperParts,
     pub(super) logging: LoggingParts,
+}
+
+/// As a policy of the start, without its limit: a disk may be full for hours,
+/// and the log is to come back when it is not.
+const fn for_ever(policy: RestartPolicy) -> RestartPolicy {
+    RestartPolicy {
+        intensity: u32::MAX,
+        ..policy
+    }
 }
 
 /// Registers all services, with their settings as they are now; those that
@@ -78,9 +87,8 @@ pub(super) fn register(
     query.register(housekeeper, keeper)?;
     let logging = Registration::<Logging>::new(names::LOGGING)
         .on_thread(ENGINE)
-        .checked_settings(settings.log.clone(), |log| {
-            crate::telemetry::check_log_settings(log).map_err(|error| error.to_string())
-        })
+        .restarted_by(for_ever(limits(settings).restart))
+        .settings(settings.log.clone())
         .built_by(move |context| Logging::new(context, parts.logging.clone()));
     query.register(logging, keeper)?;
     let capability = query.clone();
@@ -88,4 +96,27 @@ pub(super) fn register(
         .critical()
         .built_by(move |context| Ok::<_, Infallible>(Supervisor::new(context, capability.clone())));
     query.register(supervisor, Keeper::Root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watchdog::{RestartDecision, RestartHistory};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_log_whose_disk_stays_full_is_tried_again_for_ever() {
+        let policy = RestartPolicy::default();
+        let mut history = RestartHistory::default();
+        let mut now = Instant::now();
+        for _ in 0..10_000 {
+            match history.on_exit(&for_ever(policy), now, Duration::ZERO, 1.0) {
+                RestartDecision::RestartAfter(delay) => {
+                    assert!(delay <= policy.max);
+                    now += delay;
+                }
+                RestartDecision::Fail => panic!("given up"),
+            }
+        }
+    }
 }

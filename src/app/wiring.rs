@@ -142,7 +142,13 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     query.remember(states::remembered(&saved));
     let resources = Resources::new(&settings, store.is_sqlite());
     let share_of = |owner| store.sharing(&resources.database, owner);
-    let mut live = Live::new(config, reload, query.clone(), resources.clone());
+    let mut live = Live::new(
+        config,
+        reload,
+        query.clone(),
+        resources.clone(),
+        runtime.clone(),
+    );
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
@@ -333,11 +339,11 @@ async fn obey(
             told = signals.next() => match told {
                 Told::Stop(word) => return (word, None),
                 // The log and the report say what became of it.
-                Told::Reload => drop(systemd.reload(live, false)),
+                Told::Reload => drop(systemd.reload(live, false).await),
             },
             Some(order) = orders.next() => match order {
-                Order::Reload { reset, reply } => drop(reply.send(systemd.reload(live, reset))),
-                order => if let Some(asked) = live.carry_out(order) {
+                Order::Reload { reset, reply } => drop(reply.send(systemd.reload(live, reset).await)),
+                order => if let Some(asked) = live.carry_out(order).await {
                     return ("control", Some(asked));
                 }
             }
@@ -352,9 +358,9 @@ struct SystemdReload<'a> {
 }
 
 impl SystemdReload<'_> {
-    fn reload(&self, live: &mut Live, reset: bool) -> Result<Reloaded, OrderError> {
+    async fn reload(&self, live: &mut Live, reset: bool) -> Result<Reloaded, OrderError> {
         self.notifier.reloading();
-        let result = live.reload(reset);
+        let result = live.reload(reset).await;
         match &result {
             Ok(_) => self.notifier.ready(self.serving),
             Err(problem) => self.notifier.ready(&format!(

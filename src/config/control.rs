@@ -15,6 +15,13 @@ pub(super) const SECRET_FILE: &str =
 pub(super) const NEEDS_RESTART: &str =
     "this takes effect only at a start; change the configuration file, and restart the server";
 
+/// Why control does not choose a file that is written to.
+pub(super) const WRITTEN_FILE: &str =
+    "control does not choose files to write to; change the configuration file, and reload";
+
+/// Why control does not send a ledger's token elsewhere.
+pub(super) const TOKEN_TRAVELS: &str = "the ledger's token is sent to this address, which control does not change then; change the configuration file, and reload";
+
 /// Why control renames nothing.
 pub(super) const IDENTITY: &str = "a name is an identity, which control does not change; change the configuration file, and reload";
 

@@ -134,6 +134,7 @@ fn secrets_identities_and_what_needs_a_restart_are_refused() {
         ("ledgers.trace.token", "hunter2-hunter2-hunter2"),
         ("ledgers.trace.token_file", "trace.token"),
         ("ledgers.trace.name", "other"),
+        ("log.file.path", "authorized_keys"),
         ("database.url", "sqlite://other.db"),
         ("database.connections", "9"),
         ("http.listen", "127.0.0.1:1"),
@@ -148,6 +149,7 @@ fn secrets_identities_and_what_needs_a_restart_are_refused() {
     control: ledgers.trace.name: a name is an identity, which control does not change; change the configuration file, and reload
     control: ledgers.trace.token: control sets no secrets; change what is in the token's file, and reload
     control: ledgers.trace.token_file: control does not choose where secrets come from; change the configuration file, and reload
+    control: log.file.path: control does not choose files to write to; change the configuration file, and reload
     ");
 }
 
@@ -167,6 +169,21 @@ fn no_key_that_needs_a_restart_is_open_to_control() {
     }
     assert_eq!(loaded.closed_to_control("ledgers.trace.url"), None);
     assert!(loaded.closed_to_control("ledgers.trace.urls").is_some());
+}
+
+#[test]
+fn the_address_that_a_token_goes_to_is_closed_to_control() {
+    let set = set(&[
+        ("ledgers.trace.url", "http://elsewhere"),
+        ("ledgers.supply-chain.url", "http://other"),
+    ]);
+    let variable = ("HIGHWATER_LEDGERS__TRACE__TOKEN", "hunter2-hunter2-hunter2");
+    let told = loaded(&[variable]).with_control(set.clone());
+    let told = told.expect_err("the token travels").to_string();
+    insta::assert_snapshot!(told, @"control: ledgers.trace.url: the ledger's token is sent to this address, which control does not change then; change the configuration file, and reload");
+    // No token, nothing to send elsewhere.
+    let after = loaded(&[]).with_control(set).unwrap();
+    assert_eq!(after.settings.ledgers[0].url.as_str(), "http://elsewhere/");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The keys of `[[ledgers]]`.
 
+use super::control::TOKEN_TRAVELS;
 use super::findings::Origin;
 use super::forms::{count, duration, ledger_url, name, size, word};
 use super::reader::Reader;
@@ -83,6 +84,9 @@ fn ledger(
     }
     let max_response_bytes = s.get("max_response_bytes", "8MiB", size(BODY));
     let token = token(s, "token", "token_file", base, Missing::Refused);
+    if token.given && s.is_by_control("url") {
+        s.fault(&["url"], TOKEN_TRAVELS.to_owned());
+    }
     Some(LedgerSettings {
         name: name?,
         kind: kind?,

@@ -1,21 +1,29 @@
 //! The keys of `[log]`.
 
+use super::control::WRITTEN_FILE;
 use super::forms::{count, file, flag, log_filter, otlp_url, share, word};
 use super::section::Section;
-use super::settings::{LogFileSettings, LogFormat, LogRotation, LogSettings, TraceSettings};
-use std::path::Path;
+use super::settings::{
+    DatabaseLocation, DatabaseSettings, LogFileSettings, LogFormat, LogRotation, LogSettings,
+    TraceSettings,
+};
+use std::path::{Path, PathBuf};
 
 /// `actix_server` says at each start, at level info, how many workers it has.
 const FILTER: &str = "info,actix_server=warn";
 
 /// Reads the section; `None` when something is wrong.
-pub(super) fn log(s: &mut Section<'_, '_>, base: &Path) -> Option<LogSettings> {
+pub(super) fn log(
+    s: &mut Section<'_, '_>,
+    base: &Path,
+    database: Option<&DatabaseSettings>,
+) -> Option<LogSettings> {
     let filter = s.get("filter", FILTER, log_filter);
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let format = s.get("format", "text", word(formats));
     let stderr = s.get("stderr", true, flag);
     let example = "{ path = \"highwater.log\", rotation = \"daily\", keep = 7 }";
-    let file = s.group("file", example, |s| log_file(s, base));
+    let file = s.group("file", example, |s| log_file(s, base, database));
     let example = "{ endpoint = \"http://127.0.0.1:4318/v1/traces\", sample = 1.0 }";
     let traces = s.group("traces", example, traces);
     if let (Some(false), Some(None)) = (stderr, &file) {
@@ -31,7 +39,12 @@ pub(super) fn log(s: &mut Section<'_, '_>, base: &Path) -> Option<LogSettings> {
     })
 }
 
-fn log_file(s: &mut Section<'_, '_>, base: &Path) -> Option<Option<LogFileSettings>> {
+fn log_file(
+    s: &mut Section<'_, '_>,
+    base: &Path,
+    database: Option<&DatabaseSettings>,
+) -> Option<Option<LogFileSettings>> {
+    s.not_by_control("path", WRITTEN_FILE);
     let path = s.optional("path", file(base));
     let rotations = [
         ("daily", LogRotation::Daily),
@@ -51,6 +64,17 @@ fn log_file(s: &mut Section<'_, '_>, base: &Path) -> Option<Option<LogFileSettin
         );
         return None;
     }
+    let location = database.map(|database| &database.location);
+    if let (Some(path), Some(DatabaseLocation::Sqlite(database))) = (&path, location)
+        && is_of_database(path, database)
+    {
+        let message = format!(
+            "\"{}\" is a file of the database, which lines of the log would destroy; expected another file",
+            path.display()
+        );
+        s.fault(&["path"], message);
+        return None;
+    }
     let (rotation, keep) = (rotation?, keep?);
     if path.is_none() && (rotation != LogRotation::Daily || keep != 7) {
         let message = "has no effect: no file is named; set log.file.path";
@@ -61,6 +85,26 @@ fn log_file(s: &mut Section<'_, '_>, base: &Path) -> Option<Option<LogFileSettin
         rotation,
         keep,
     }))
+}
+
+/// Whether a path leads to the SQLite file, or to one of those beside it.
+fn is_of_database(path: &Path, database: &Path) -> bool {
+    let (path, database) = (real(path), real(database));
+    ["", "-wal", "-shm", "-journal", ".lock"].iter().any(|end| {
+        let mut file = database.clone().into_os_string();
+        file.push(end);
+        path == Path::new(&file)
+    })
+}
+
+/// The path with links followed, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let folder = || {
+        let folder = path.parent()?.canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    let real = path.canonicalize().ok().or_else(folder);
+    real.unwrap_or_else(|| path.to_path_buf())
 }
 
 fn traces(s: &mut Section<'_, '_>) -> Option<Option<TraceSettings>> {

@@ -155,6 +155,15 @@ impl<'d> Section<'_, 'd> {
         })
     }
 
+    /// Whether the value of this key was set by control.
+    pub(super) fn is_by_control(&self, key: &str) -> bool {
+        let key = format!("{}{key}", self.group);
+        let mut entries = self.reader.entries.iter();
+        entries.any(|entry| {
+            entry.section == self.name && entry.key == key && entry.origin == Origin::Control
+        })
+    }
+
     /// Reports a mistake that shows only when keys are seen together, at the
     /// first of `keys` that somebody wrote.
     pub(super) fn fault(&mut self, keys: &[&str], message: String) {

@@ -56,7 +56,7 @@ pub(super) fn settings<'d>(
     let database = reader.section(root, "database", |section| database(section, base));
     let http = reader.section(root, "http", |section| http(section, base));
     let server = reader.section(root, "server", server);
-    let log = reader.section(root, "log", |section| log(section, base));
+    let log = reader.section(root, "log", |section| log(section, base, database.as_ref()));
     let batches = reader.section(root, "batches", batches);
     let resources = reader.section(root, "resources", |section| {
         resources(section, batches.as_ref(), database.as_ref())

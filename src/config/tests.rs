@@ -619,6 +619,36 @@ fn log_outputs_are_read_and_their_mistakes_told() {
 }
 
 #[test]
+fn the_log_is_not_written_into_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("b.db"), "").unwrap();
+    std::os::unix::fs::symlink("b.db", folder.path().join("link")).unwrap();
+    std::os::unix::fs::symlink(".", folder.path().join("here")).unwrap();
+    let told = |path: &str| {
+        let text = format!(
+            "database.url = 'sqlite://b.db'\nlog.file = {{ path = '{path}', rotation = 'never' }}"
+        );
+        let loaded = parse(&text, "t.toml", folder.path(), [], LoadOptions::default());
+        loaded.map_or_else(|errors| errors.to_string(), |_| String::new())
+    };
+    for path in [
+        "b.db",
+        "./b.db-wal",
+        "b.db-shm",
+        "b.db.lock",
+        "link",
+        "here/b.db-journal",
+    ] {
+        let told = told(path);
+        assert!(
+            told.contains("log.file.path") && told.contains("a file of the database"),
+            "{path}: {told}"
+        );
+    }
+    assert_eq!(told("b.db.log"), "");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("absent.toml");

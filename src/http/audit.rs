@@ -3,6 +3,7 @@
 //! the client waits for the answer. An operator must be able to act while the
 //! database is away: then the row is missing, and the answer says so.
 
+use super::auth::{Access, Refused};
 use super::guesses::{address, network};
 use super::problem::{Answer, Problem, Refusal};
 use super::state::Http;
@@ -30,7 +31,7 @@ const OPERATOR_CHARS: usize = 100;
 const PATH_CHARS: usize = 200;
 /// How long an answer waits for its row.
 const RECORD_WITHIN: Duration = Duration::from_secs(3);
-/// Wrong tokens of one address are one row, and one more for those that follow
+/// Wrong tokens of one address (and calls without any) are one row, and one more for those that follow
 /// within this time.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Addresses with rows of their own in that time; the others share theirs.
@@ -89,11 +90,7 @@ impl Act {
                 Some(problem) if problem.nothing_was_tried() => AuditOutcome::Refused,
                 Some(_) => AuditOutcome::Failed,
             },
-            problem: problem.map(|problem| {
-                let errors = problem.errors.iter().skip(1);
-                let more = errors.map(|error| format!("; {}: {}", error.field, error.message));
-                format!("{}{}", problem.detail, more.collect::<String>())
-            }),
+            problem: problem.map(Problem::record),
         }
     }
 }
@@ -209,10 +206,27 @@ impl Http {
     ) -> Result<(), Box<Problem>> {
         metrics::counter!("highwater_wrong_tokens_total").increment(1);
         let address = address(request);
-        self.auditor
-            .wrong_token(address, token, request.method(), request.path());
+        self.auditor.turned_away(
+            address,
+            token,
+            Refused::Wrong,
+            request.method(),
+            request.path(),
+        );
         let counted = self.guesses.wrong(address);
         counted.map_err(Problem::too_many_wrong_tokens)
+    }
+
+    /// Takes note of a request without a token that was to change something by
+    /// control.
+    pub(super) fn no_token(&self, request: &HttpRequest, why: Refused) {
+        self.auditor.turned_away(
+            address(request),
+            Access::Control.token(),
+            why,
+            request.method(),
+            request.path(),
+        );
     }
 }
 
@@ -269,9 +283,25 @@ impl Auditor {
         }
     }
 
-    fn wrong_token(&self, address: IpAddr, token: &'static str, method: &Method, path: &str) {
-        let Some(window) = self.windows.count(network(address)) else {
+    /// Records a request that was turned away for its token, or for having none.
+    fn turned_away(
+        &self,
+        address: IpAddr,
+        token: &'static str,
+        why: Refused,
+        method: &Method,
+        path: &str,
+    ) {
+        // None and a wrong one have windows of their own: neither hides the other.
+        let wrong = why == Refused::Wrong;
+        let Some(window) = self.windows.count(wrong, network(address)) else {
             return;
+        };
+        let what = if wrong { "wrong" } else { "no" };
+        let problem = match why {
+            Refused::Wrong => format!("this is not the {token} token"),
+            Refused::Missing => format!("the {token} token was not sent"),
+            Refused::NoControlToken => "no control token is configured".to_owned(),
         };
         let auditor = self.clone();
         let method = method.to_string();
@@ -279,14 +309,14 @@ impl Auditor {
         self.runtime.spawn(async move {
             let row = |tries: u64| NewAudit {
                 who: match window {
-                    Some(_) => format!("wrong token from {address}"),
-                    None => "wrong tokens from many addresses".to_owned(),
+                    (_, Some(_)) => format!("{what} token from {address}"),
+                    (_, None) => format!("{what} tokens from many addresses"),
                 },
                 action: "token".to_owned(),
                 target: token.to_owned(),
                 details: Some(json!({ "tries": tries, "method": method, "path": path })),
                 outcome: AuditOutcome::Refused,
-                problem: Some(format!("this is not the {token} token")),
+                problem: Some(problem.clone()),
             };
             auditor.record(row(1)).await;
             tokio::time::sleep(auditor.window).await;
@@ -314,24 +344,30 @@ fn log(row: &NewAudit) {
     );
 }
 
-/// Wrong tokens in the windows that are open, beyond the first of each; `None`
-/// stands for all addresses without a window of their own.
+/// Whether the tokens were wrong, or there were none; and where they came from:
+/// `None` stands for all addresses without a window of their own.
+type Window = (bool, Option<IpAddr>);
+
+/// Requests that were turned away in the windows that are open, beyond the
+/// first of each.
 #[derive(Debug, Default)]
-struct Windows(Mutex<HashMap<Option<IpAddr>, u64>>);
+struct Windows(Mutex<HashMap<Window, u64>>);
 
 impl Windows {
-    fn open(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, u64>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<Window, u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts one; answers the window when this is its first, to be recorded
     /// now and closed later.
-    fn count(&self, network: IpAddr) -> Option<Option<IpAddr>> {
+    fn count(&self, wrong: bool, network: IpAddr) -> Option<Window> {
         let mut open = self.open();
-        let window = if open.contains_key(&Some(network)) || open.len() < MOST_WINDOWS {
-            Some(network)
+        let own = (wrong, Some(network));
+        let alike = open.keys().filter(|(other, _)| *other == wrong).count();
+        let window = if open.contains_key(&own) || alike < MOST_WINDOWS {
+            own
         } else {
-            None
+            (wrong, None)
         };
         if let Some(others) = open.get_mut(&window) {
             *others += 1;
@@ -342,7 +378,7 @@ impl Windows {
     }
 
     /// Closes a window; answers how many there were beyond the first.
-    fn close(&self, window: Option<IpAddr>) -> u64 {
+    fn close(&self, window: Window) -> u64 {
         self.open().remove(&window).unwrap_or_default()
     }
 }
@@ -356,13 +392,17 @@ mod tests {
     fn wrong_tokens_of_any_number_of_addresses_are_few_rows() {
         let windows = Windows::default();
         let address = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(n));
-        let rows = (0..5000).filter_map(|n| windows.count(address(n % 1000)));
+        let rows = (0..5000).filter_map(|n| windows.count(true, address(n % 1000)));
         let rows: Vec<_> = rows.collect();
         assert_eq!(rows.len(), MOST_WINDOWS + 1);
-        assert_eq!(windows.close(Some(address(3))), 4);
-        let others = windows.close(None);
+        assert_eq!(windows.close((true, Some(address(3)))), 4);
+        let others = windows.close((true, None));
         assert_eq!(others, 5 * (1000 - MOST_WINDOWS as u64) - 1);
-        assert_eq!(windows.count(address(3)), Some(Some(address(3))));
+        let own = (true, Some(address(3)));
+        assert_eq!(windows.count(true, address(3)), Some(own));
+        // None at all is another matter.
+        let own = (false, Some(address(9)));
+        assert_eq!(windows.count(false, address(9)), Some(own));
     }
 
     #[test]

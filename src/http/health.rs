@@ -2,6 +2,7 @@
 
 use super::auth::{Access, Refused, authorize};
 use super::overview::Overview;
+use super::service_notices::service_notices;
 use super::single_flight::{Given, SingleFlight, Spacing};
 use super::state::{Http, ReloadReport};
 use super::summary::summary_within;
@@ -167,8 +168,9 @@ pub(super) async fn ready(http: &Http) -> Verdict {
             full: format!("no lease can be held, so nothing is polled: {trouble}"),
         });
     }
-    let services = (http.state.services)().services;
-    for service in &services {
+    let watchdog = (http.state.services)();
+    let services = &watchdog.services;
+    for service in services {
         if service.critical && service.state == ServiceState::Failed {
             let why = service.last_error.as_deref().unwrap_or("no error was kept");
             reasons.push(Reason {
@@ -179,10 +181,17 @@ pub(super) async fn ready(http: &Http) -> Verdict {
     }
     let mut warnings = Vec::new();
     warnings.extend(reload_warning(&http.state.reload.borrow()));
-    for service in &services {
+    for service in services {
         if !service.critical && service.state == ServiceState::Failed {
-            warnings.push(format!("service {} has failed", service.name));
+            let name = &service.name;
+            warnings.push(format!(
+                "service {name} has failed: `highwater ctl start {name}` tries again"
+            ));
         }
+    }
+    // A server that stops stops its services.
+    if !*http.state.draining.borrow() {
+        warnings.extend(service_notices(&watchdog));
     }
     if database_answers {
         warnings.extend(super::states::warnings(http, PATIENCE).await);

@@ -15,6 +15,7 @@ mod pages;
 mod problem;
 mod routes;
 mod server;
+mod service_notices;
 mod single_flight;
 mod state;
 mod states;

@@ -66,6 +66,11 @@ pub(crate) struct Problem {
     #[serde(skip)]
     #[schema(ignore)]
     headers: Vec<(header::HeaderName, String)>,
+    /// What log and audit have of it, where the client's words repeat what was
+    /// sent: a secret may have been typed in the wrong place.
+    #[serde(skip)]
+    #[schema(ignore)]
+    record: Option<String>,
 }
 
 impl Problem {
@@ -82,6 +87,22 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             headers: Vec::new(),
+            record: None,
+        })
+    }
+
+    /// Keeps what the client is told out of log and audit: they have this.
+    pub(super) fn recorded_as(mut self: Box<Self>, record: String) -> Box<Self> {
+        self.record = Some(record);
+        self
+    }
+
+    /// What log and audit have of it.
+    pub(super) fn record(&self) -> String {
+        self.record.clone().unwrap_or_else(|| {
+            let errors = self.errors.iter().skip(1);
+            let more = errors.map(|error| format!("; {}: {}", error.field, error.message));
+            format!("{}{}", self.detail, more.collect::<String>())
         })
     }
 
@@ -108,6 +129,10 @@ impl Problem {
             "The body is not the JSON expected",
             detail,
         )
+        .recorded_as(match error.field.as_str() {
+            "" => "the body is not the JSON expected".to_owned(),
+            field => format!("the body is not the JSON expected, at {field}"),
+        })
         .with_errors(vec![error])
     }
 

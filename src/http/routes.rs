@@ -206,7 +206,12 @@ fn turn_away(
 ) -> HttpResponse<BoxBody> {
     let limited = match refused {
         Refused::Wrong => http.wrong_token(request, access.token()).err(),
-        Refused::Missing | Refused::NoControlToken => None,
+        Refused::Missing | Refused::NoControlToken => {
+            if access == Access::Control && !request.method().is_safe() {
+                http.no_token(request, refused);
+            }
+            None
+        }
     };
     let mut response = match limited {
         Some(limited) => Refusal(limited).error_response(),

@@ -83,9 +83,36 @@ impl Drop for LogFile {
     }
 }
 
-/// Whether the file can be opened now; makes it where it is not there.
+/// Whether the file can be opened now to append to; makes it where it is not
+/// there, and does nothing else.
 pub(super) fn check(settings: &LogFileSettings) -> Result<(), LogError> {
-    Kept::open(settings).map(drop)
+    appender(settings).map(drop)
+}
+
+/// Opens the file; also answers its folder and the name that it has there,
+/// before any date.
+fn appender(settings: &LogFileSettings) -> Result<(RollingFileAppender, &Path, &str), LogError> {
+    let failed = |detail: String| LogError::File {
+        path: settings.path.clone(),
+        detail,
+    };
+    let name = settings.path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| failed("it names no file".to_owned()))?;
+    let folder = settings.path.parent().unwrap_or(Path::new("/"));
+    let rotation = match settings.rotation {
+        LogRotation::Daily => Rotation::DAILY,
+        LogRotation::Hourly => Rotation::HOURLY,
+        LogRotation::Never => Rotation::NEVER,
+    };
+    let built = RollingFileAppender::builder()
+        .rotation(rotation)
+        .filename_prefix(name)
+        .build(folder);
+    let appender = built.map_err(|error| {
+        let source = error.source().map(ToString::to_string);
+        failed(source.unwrap_or_else(|| error.to_string()))
+    })?;
+    Ok((appender, folder, name))
 }
 
 /// Lines lost since the process started.
@@ -112,29 +139,7 @@ struct Kept {
 
 impl Kept {
     fn open(settings: &LogFileSettings) -> Result<Self, LogError> {
-        let failed = |detail: String| LogError::File {
-            path: settings.path.clone(),
-            detail,
-        };
-        let name = settings.path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| failed("it names no file".to_owned()))?;
-        let folder = settings.path.parent().unwrap_or(Path::new("/"));
-        let rotation = match settings.rotation {
-            LogRotation::Daily => Rotation::DAILY,
-            LogRotation::Hourly => Rotation::HOURLY,
-            LogRotation::Never => Rotation::NEVER,
-        };
-        let appender = RollingFileAppender::builder()
-            .rotation(rotation)
-            .filename_prefix(name)
-            .build(folder)
-            .map_err(|error| {
-                failed(
-                    error
-                        .source()
-                        .map_or_else(|| error.to_string(), ToString::to_string),
-                )
-            })?;
+        let (appender, folder, name) = appender(settings)?;
         let mut kept = Self {
             appender,
             folder: folder.to_path_buf(),

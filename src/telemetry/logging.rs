@@ -96,7 +96,8 @@ pub fn apply_log_settings(settings: &LogSettings, runtime: &Handle) -> Result<()
 }
 
 /// Whether the outputs can be used, as far as that can be known beforehand.
-/// Makes a log file that is not there yet.
+/// Makes a log file that is not there yet, and waits for its disk: not to be
+/// called on an actor's thread.
 ///
 /// # Errors
 /// Which one cannot.

@@ -232,6 +232,13 @@ async fn settings_are_changed_by_ctl_and_wrong_ones_change_nothing(database: &Da
     }
     assert!(said.contains("422 invalid-fields"), "{said}");
     assert!(!said.contains("0123456789abcdefX"), "{said}");
+    // The log has the keys alone: any of the values may be a secret.
+    let log = server.log();
+    assert!(
+        log.contains("control changed no setting") && log.contains("batches.poll_interval"),
+        "{log}"
+    );
+    assert!(!log.contains("parsecs"), "{log}");
     assert_eq!(value("batches.poll_interval"), pair("2s", "control"));
     assert_eq!(value("batches.commit_rows"), pair("800", "control"));
     assert_eq!(value("batches.backoff.min"), pair("1s", "default"));

@@ -7,6 +7,7 @@ use super::layout::Page;
 use super::services;
 use crate::flows::batches::{BreakerPosition, LedgerView, Status};
 use crate::http::overview::{LedgerReport, LedgerState, Overview};
+use crate::http::service_notices::service_notices;
 use crate::http::state::Http;
 use crate::http::summary::{SPLINTER_MEMORY, TOP_SERVICES, summary};
 use crate::time::Timestamp;
@@ -23,12 +24,14 @@ const MOST_REASONS: usize = 3;
 pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
     let figures = summary(&http).await;
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
-    let services = (http.state.services)().services;
+    let watchdog = (http.state.services)();
+    let services = &watchdog.services;
     let now = Timestamp::now();
     let draining = *http.state.draining.borrow();
     let live = html! {
-        (headline(&overview, &services, draining, now))
-        (notices(&http, &overview, &services, now))
+        (headline(&overview, services, draining, now))
+        (notices(&http, &overview, services, now))
+        @if !draining { (lookers(&service_notices(&watchdog))) }
         h2 { "Ledgers" }
         @if overview.ledgers.is_empty() {
             p.empty { "No ledger is configured: add [[ledgers]] to the configuration and reload." }
@@ -39,7 +42,7 @@ pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest)
         }
         (waiting(&overview, now))
         h2 { "Inside this server" }
-        (services::table(&services, now))
+        (services::table(services, now))
     };
     Page::new("Status", "/", live).respond(&http, &request)
 }
@@ -194,6 +197,18 @@ fn notices(http: &Http, overview: &Overview, services: &[ServiceStatus], now: Ti
                 p { "More than " (SPLINTER_MEMORY) " batches outstanding: a Splinter node remembers the newest "
                     (SPLINTER_MEMORY) " of a service, and older ones may be forgotten by the ledger before it is asked." }
                 (at_risk(overview))
+            }
+        }
+    }
+}
+
+/// What does not come back by itself.
+fn lookers(sentences: &[String]) -> Markup {
+    html! {
+        @if !sentences.is_empty() {
+            section.notice.warn {
+                h2 { span aria-hidden="true" { "◐ " } "Not all of this server works" }
+                @for sentence in sentences { p.words { (sentence) } }
             }
         }
     }

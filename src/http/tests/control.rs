@@ -165,6 +165,18 @@ async fn wrong_settings_are_all_named_and_nothing_changes() {
     let told = audit[5].to_string();
     assert!(told.contains("log.filtr"), "{told}");
     assert!(audit[5]["details"]["set"].is_array(), "keys alone: {told}");
+    // A token typed in the wrong place stays with who typed it.
+    assert!(!told.contains("parsec"), "{told}");
+    assert_eq!(
+        audit[5]["problem"],
+        "nothing was done; refused: set.batches.pol, set.batches.poll_interval, forget[0]"
+    );
+    let seen = server.patch(json!({"set": "hunter2-hunter2"})).await;
+    let problem = seen.problem(400, "invalid-json").to_string();
+    assert!(problem.contains("hunter2"), "{problem}");
+    let told = server.audit().await[0].to_string();
+    assert!(told.contains("not the JSON expected, at set"), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
 }
 
 #[actix_web::test]

@@ -71,6 +71,48 @@ async fn wrong_tokens_of_one_address_are_two_rows() {
 }
 
 #[actix_web::test]
+async fn calls_without_a_token_that_were_to_change_something_are_recorded() {
+    let server = Controlled::new().await;
+    let bare = |request: TestRequest, path: &str| {
+        let from = "192.0.2.9:1".parse().unwrap();
+        server.fixture.call(request.uri(path).peer_addr(from))
+    };
+    // Looking leaves no trace.
+    let seen = bare(TestRequest::get(), "/v1/control/settings").await;
+    seen.problem(401, "unauthorized");
+    for _ in 0..3 {
+        let seen = bare(TestRequest::post(), "/v1/control/shutdown").await;
+        seen.problem(401, "unauthorized");
+    }
+    server.guess("/v1/control/shutdown", "192.0.2.9").await;
+    let mut rows = until(async || {
+        let rows = server.audit().await;
+        (rows.len() == 3).then_some(rows)
+    })
+    .await;
+    rows.retain(|row| row["who"] == "no token from 192.0.2.9");
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(rows[1]["problem"], "the control token was not sent");
+    assert_eq!(rows[1]["details"]["path"], "/v1/control/shutdown");
+    assert_eq!(rows[0]["details"]["tries"], 2);
+
+    server.fixture.settings.send_modify(|settings| {
+        std::sync::Arc::make_mut(settings).http.control_token = None;
+    });
+    let patch = TestRequest::patch().peer_addr("192.0.2.10:1".parse().unwrap());
+    let seen = server.fixture.call(patch.uri("/v1/control/settings")).await;
+    seen.problem(403, "control-token-not-configured");
+    server.fixture.settings.send_modify(|settings| {
+        std::sync::Arc::make_mut(settings).http.control_token = Some(CONTROL.into());
+    });
+    until(async || {
+        let rows = server.audit().await;
+        (rows[0]["problem"] == "no control token is configured").then_some(())
+    })
+    .await;
+}
+
+#[actix_web::test]
 async fn a_cookie_opens_no_control_and_a_wrong_one_is_forgotten() {
     let server = Controlled::new().await;
     let cookie = |token: &str| ("Cookie", format!("highwater_read={token}"));

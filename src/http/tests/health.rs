@@ -39,6 +39,13 @@ async fn readiness_has_reasons_and_warnings() {
     );
     assert!(warnings.contains("highwater.toml:3"), "{warnings}");
 
+    *fixture.services.lock().unwrap() = vec![service("updater", ServiceState::Stopped)];
+    let seen = fixture.get("/readyz").await;
+    assert_eq!(seen.status, 200);
+    assert!(seen.text().contains("highwater ctl start updater"));
+    let page = fixture.get("/").await.text();
+    assert!(page.contains("service updater was stopped"), "{page}");
+
     *fixture.services.lock().unwrap() = vec![service("updater", ServiceState::Failed)];
     fixture.draining.send_replace(true);
     let seen = fixture.get("/readyz").await;

@@ -183,7 +183,8 @@ fn changes(body: &ChangeBody) -> Result<BTreeMap<String, Option<String>>, Box<Pr
     }
 }
 
-/// The mistakes, each with the field that it is about.
+/// The mistakes, each with the field that it is about; the record has the
+/// fields alone, since mistakes repeat the values.
 fn refused(body: &ChangeBody, mistakes: Vec<String>) -> Box<Problem> {
     let errors: Vec<FieldError> = mistakes
         .iter()
@@ -207,7 +208,10 @@ fn refused(body: &ChangeBody, mistakes: Vec<String>) -> Box<Problem> {
         })
         .collect();
     let found = errors.len();
-    Problem::invalid_fields(errors, found)
+    let mut fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+    fields.dedup();
+    let record = format!("nothing was done; refused: {}", fields.join(", "));
+    Problem::invalid_fields(errors, found).recorded_as(record)
 }
 
 fn short(key: &str) -> String {
