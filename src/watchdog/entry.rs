@@ -32,8 +32,6 @@ pub(super) struct Entry {
     pub(super) settings: Option<AnySettings>,
     pub(super) kept: Option<AnyState>,
     pub(super) exits: Arc<ExitBox>,
-    /// Messages handled, by whatever generation.
-    handled: Arc<Progress>,
     /// Progress of generations that are over.
     past: u64,
     /// The generation that runs.
@@ -108,7 +106,6 @@ impl Entry {
             settings: parts.settings,
             kept,
             exits: Arc::default(),
-            handled: parts.progress,
             past: 0,
             running: None,
             generation: 0,
@@ -340,7 +337,8 @@ impl Entry {
 
     /// All signs of progress so far.
     pub(super) fn progress(&self) -> u64 {
-        self.past + self.progress_now() + self.handled.count()
+        let handled = self.lines.iter().map(|line| line.stats.handled());
+        self.past + self.progress_now() + handled.sum::<u64>()
     }
 
     pub(super) fn status(&self) -> ServiceStatus {

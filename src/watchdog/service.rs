@@ -192,7 +192,6 @@ pub struct Registration<A: Actor<Context = Context<A>>> {
     thread: Option<Arc<str>>,
     depends_on: Vec<Arc<str>>,
     capacity: usize,
-    progress: Arc<Progress>,
     publish: Vec<Publish<A>>,
     lines: Vec<LineEntry>,
     settings: Option<AnySettings>,
@@ -215,7 +214,6 @@ pub(super) struct ServiceParts {
     pub(super) policy: Option<RestartPolicy>,
     pub(super) thread: Arc<str>,
     pub(super) depends_on: Vec<Arc<str>>,
-    pub(super) progress: Arc<Progress>,
     pub(super) launch: Launch,
     pub(super) lines: Vec<LineEntry>,
     pub(super) settings: Option<AnySettings>,
@@ -232,7 +230,6 @@ impl<A: Actor<Context = Context<A>>> Registration<A> {
             thread: None,
             depends_on: Vec::new(),
             capacity: MAILBOX,
-            progress: Arc::default(),
             publish: Vec::new(),
             lines: Vec::new(),
             settings: None,
@@ -342,11 +339,7 @@ impl<A: Actor<Context = Context<A>>> Registration<A> {
         M::Result: Send,
     {
         let (sender, line) = line();
-        let stats = Arc::new(LineStats::new(
-            short_name::<M>(),
-            prompt,
-            self.progress.clone(),
-        ));
+        let stats = Arc::new(LineStats::new(short_name::<M>(), prompt));
         self.publish.push(Box::new(move |addr| {
             sender.set(addr.map(|addr| addr.clone().recipient()));
         }));
@@ -419,7 +412,6 @@ impl<A: Actor<Context = Context<A>>> Service<A> {
             thread,
             depends_on,
             capacity,
-            progress,
             publish,
             lines,
             settings,
@@ -431,7 +423,6 @@ impl<A: Actor<Context = Context<A>>> Service<A> {
             critical,
             policy,
             depends_on,
-            progress,
             launch: launcher(build, publish, capacity),
             lines,
             settings,

@@ -2,7 +2,6 @@
 //! being sent to being handled (LLR-IC-4).
 
 use super::IntercomStats;
-use super::service::Progress;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -18,8 +17,6 @@ pub(super) struct LineStats {
     pub(super) message: &'static str,
     /// Whether every message is to be answered within the watchdog's deadline.
     pub(super) prompt: bool,
-    /// Signs of life of the service: a message that is handled is one.
-    progress: Arc<Progress>,
     /// Senders that began to wait for an answer, …
     asked: AtomicU64,
     /// … ceased to, …
@@ -34,11 +31,10 @@ pub(super) struct LineStats {
 }
 
 impl LineStats {
-    pub(super) fn new(message: &'static str, prompt: bool, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(message: &'static str, prompt: bool) -> Self {
         Self {
             message,
             prompt,
-            progress,
             asked: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
@@ -61,6 +57,14 @@ impl LineStats {
             .iter()
             .map(|(from, stats)| stats.snapshot(from, self.message))
             .collect()
+    }
+
+    /// Messages handled, which are signs of life of the service.
+    pub(super) fn handled(&self) -> u64 {
+        lock(&self.pairs)
+            .values()
+            .map(|stats| lock(&stats.times).count)
+            .sum()
     }
 
     /// A new generation of the service owes nobody anything.
@@ -177,7 +181,6 @@ impl Stats {
     }
 
     pub(super) fn handled(&self, after: Duration) {
-        self.line.progress.mark();
         let nanos = after
             .as_secs()
             .saturating_mul(1_000_000_000)
@@ -262,7 +265,7 @@ mod tests {
 
     #[test]
     fn mean_variance_and_counts() {
-        let line = Arc::new(LineStats::new("Ping", false, Arc::default()));
+        let line = Arc::new(LineStats::new("Ping", false));
         let stats = line.pair(&Arc::from("caller"));
         for millis in [10, 20, 30] {
             stats.sent();
