@@ -19,6 +19,10 @@ pub(super) const NEEDS_RESTART: &str =
 pub(super) const WRITTEN_FILE: &str =
     "control does not choose files to write to; change the configuration file, and reload";
 
+/// Why control does not send traces, and the token that may go with them, elsewhere.
+pub(super) const TRACES_TRAVEL: &str =
+    "control does not choose where traces are sent; change the configuration file, and reload";
+
 /// Why control does not send a ledger's token elsewhere.
 pub(super) const TOKEN_TRAVELS: &str = "the ledger's token is sent to this address, which control does not change then; change the configuration file, and reload";
 

@@ -208,6 +208,20 @@ pub(super) fn log_filter(written: &Scalar) -> Parsed<String> {
         Scalar::Text(text) if text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) => text,
         _ => return Err(format!("{written} is not a log filter; {example}")),
     };
+    // A lone word is taken for the name of a module, and lets nothing through
+    // where it was meant for a level.
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let lone = text.split(',').map(str::trim).find(|part| {
+        let known = levels.iter().any(|level| level.eq_ignore_ascii_case(part))
+            || part.parse::<u8>().is_ok_and(|level| level <= 5);
+        !part.is_empty() && !known && part.bytes().all(|b| b.is_ascii_alphabetic())
+    });
+    if let Some(lone) = lone {
+        let levels = levels.join(", ");
+        return Err(format!(
+            "{written} is not a log filter: {lone:?} is no level; levels are {levels}; for a module write {lone}=info"
+        ));
+    }
     tracing_subscriber::EnvFilter::builder()
         .with_regex(false)
         .parse(text)

@@ -1,6 +1,6 @@
 //! The keys of `[log]`.
 
-use super::control::WRITTEN_FILE;
+use super::control::{TRACES_TRAVEL, WRITTEN_FILE};
 use super::forms::{count, file, flag, log_filter, otlp_url, share, word};
 use super::section::Section;
 use super::settings::{
@@ -10,7 +10,7 @@ use super::settings::{
 use std::path::{Path, PathBuf};
 
 /// `actix_server` says at each start, at level info, how many workers it has.
-const FILTER: &str = "info,actix_server=warn";
+const FILTER: &str = "info,actix_server=warn,actix_http=off";
 
 /// Reads the section; `None` when something is wrong.
 pub(super) fn log(
@@ -108,6 +108,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 fn traces(s: &mut Section<'_, '_>) -> Option<Option<TraceSettings>> {
+    s.not_by_control("endpoint", TRACES_TRAVEL);
     let endpoint = s.optional("endpoint", otlp_url);
     let sample = s.get("sample", 1.0, share);
     let (endpoint, sample) = (endpoint?, sample?);

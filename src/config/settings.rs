@@ -140,7 +140,7 @@ pub struct ServerSettings {
 /// `[log]`: what is logged, how, and where to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogSettings {
-    /// Filter directives as of `tracing`. Default `info,actix_server=warn`.
+    /// Filter directives as of `tracing`. Default `info,actix_server=warn,actix_http=off`.
     pub filter: String,
     /// Shape of a line. Default `text`.
     pub format: LogFormat,

@@ -437,7 +437,7 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     lease = "10s" # default
 
     [log]
-    filter = "info,actix_server=warn" # default
+    filter = "info,actix_server=warn,actix_http=off" # default
     format = "text" # default
     stderr = true # default
     # file.path is not set
@@ -598,6 +598,10 @@ fn log_outputs_are_read_and_their_mistakes_told() {
     assert_eq!(by_variable.settings.log.traces.unwrap().sample, 0.5);
     assert!(!by_variable.settings.log.stderr);
 
+    let told = errors("[log]\nfilter = 'loud'", &[]);
+    assert!(told.contains("\"loud\" is no level"), "{told}");
+    let fine = "[log]\nfilter = 'WARN,highwater::ledgers=debug,sqlx=off'";
+    assert!(try_parse(fine, &[]).is_ok());
     let warning = |loaded: Loaded| format!("{:?}", loaded.warnings);
     assert!(warning(log("stderr = false")).contains("nothing is logged"));
     assert!(warning(log("file.keep = 3")).contains("no file is named"));

@@ -280,8 +280,16 @@ async fn settings_are_changed_by_ctl_and_wrong_ones_change_nothing(database: &Da
     assert_eq!(
         ctl.audit(),
         [
-            row("settings.change", "", "done"),
-            row("settings.change", "", "refused"),
+            row(
+                "settings.change",
+                "batches.commit_rows, batches.poll_interval",
+                "done"
+            ),
+            row(
+                "settings.change",
+                "batches.backoff.min, batches.commit_rows, batches.pol, batches.poll_interval, http.control_token",
+                "refused"
+            ),
             row("settings.change", "batches.poll_interval", "done"),
             row("reload", "", "done"),
             row("reload", "", "refused"),

@@ -143,7 +143,14 @@ pub(super) async fn start(args: &StartArgs, client: &Client) -> Result<(), Failu
 }
 
 pub(super) async fn stop(args: &StopArgs, client: &Client) -> Result<(), Failure> {
-    tell(&args.service, client, "stop", "stopped").await
+    tell(&args.service, client, "stop", "stopped").await?;
+    let name = &args.service.name;
+    if look(client, name).await?.0.critical {
+        output::note(&format_args!(
+            "{name} is critical: the server does not do its work until `highwater ctl start {name}`"
+        ));
+    }
+    Ok(())
 }
 
 pub(super) async fn restart(args: &RestartArgs, client: &Client) -> Result<(), Failure> {

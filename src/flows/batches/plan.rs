@@ -309,7 +309,7 @@ pub(in crate::flows::batches) fn log_failure(
         ledger.name = %report.ledger,
         service.id = %report.service_id,
         error = %failure,
-        ledger.closed = matches!(admission, Admission::ClosedUntil(_)),
+        ledger.breaker_open = matches!(admission, Admission::ClosedUntil(_)),
         "a ledger request failed"
     );
 }

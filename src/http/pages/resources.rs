@@ -16,7 +16,7 @@ pub(super) fn section(resources: &[ResourceStatus]) -> Markup {
             h3 { (title(&resource.name)) " " span.note {
                 (thousands(resource.used)) " of " (thousands(resource.capacity)) " in use"
             } }
-            (table(&resource.owners))
+            (table(&resource.owners, resource.capacity))
         }
     }
 }
@@ -30,7 +30,9 @@ fn title(name: &str) -> String {
     }
 }
 
-fn table(owners: &[OwnerStatus]) -> Markup {
+fn table(owners: &[OwnerStatus], capacity: usize) -> Markup {
+    // Fewer slots than owners: nobody can count on one at a given time.
+    let in_turn = capacity < owners.len();
     html! {
         div.scroll { table.cards {
             thead { tr {
@@ -45,7 +47,9 @@ fn table(owners: &[OwnerStatus]) -> Markup {
                 td.num data-label="In use" { (thousands(owner.used)) }
                 td.num data-label="Lent" { (thousands(owner.lent)) }
                 td.num data-label="Waiting" { span.hot[owner.waiting > 0] { (thousands(owner.waiting)) } }
-                td.num data-label="May count on" { (thousands(owner.entitlement)) }
+                td.num data-label="May count on" {
+                    @if in_turn { span.note { "in turn" } } @else { (thousands(owner.entitlement)) }
+                }
                 td data-label="Share" { span.note {
                     "minimum " (owner.minimum) ", weight " (owner.weight) ", priority " (owner.priority)
                 } }

@@ -89,10 +89,8 @@ pub(in crate::http) async fn change_settings(
     // Values of a refused call may be secrets in the wrong place: keys alone.
     let keys: Vec<&String> = body.set.keys().take(MOST_KEYS).collect();
     let forget: Vec<&String> = body.forget.iter().take(MOST_KEYS).collect();
-    let target = match (keys.as_slice(), forget.as_slice()) {
-        ([key], []) | ([], [key]) => (*key).clone(),
-        _ => String::new(),
-    };
+    let all: Vec<&str> = keys.iter().chain(&forget).map(|key| key.as_str()).collect();
+    let target = all.join(", ");
     let act = act
         .on(target)
         .with(json!({ "set": keys, "forget": forget }));
