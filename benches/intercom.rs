@@ -162,17 +162,20 @@ async fn measure() -> Vec<(&'static str, Vec<(f64, f64)>)> {
         .built_by(move |context| Ok::<_, Infallible>(Supervisor::new(context, capability.clone())));
     // Registered under names of their own: nothing else can go wrong.
     assert_eq!(query.register(supervisor, Keeper::Root), Ok(()));
-    let served = Registration::<Served>::new("served")
-        .on_thread("pair")
-        .answers::<Add>()
-        .accepts::<Spawn>()
-        .built_by(|context| {
-            Ok::<_, Infallible>(Served {
-                _context: context,
-                sum: 0,
-            })
-        });
-    assert_eq!(query.register(served, Keeper::Supervisor), Ok(()));
+    let served = Registration::<Served>::new("served").accepts::<Add>();
+    let watched = Registration::<Served>::new("watched").answers::<Add>();
+    for service in [served, watched] {
+        let service = service
+            .on_thread("pair")
+            .accepts::<Spawn>()
+            .built_by(|context| {
+                Ok::<_, Infallible>(Served {
+                    _context: context,
+                    sum: 0,
+                })
+            });
+        assert_eq!(query.register(service, Keeper::Supervisor), Ok(()));
+    }
     let driver = Registration::<Driver>::new("driver")
         .on_thread("pair")
         .accepts::<Drive>()
@@ -186,14 +189,21 @@ async fn measure() -> Vec<(&'static str, Vec<(f64, f64)>)> {
     let sentinel = Sentinel::start(&query);
     let watchdog = query.watchdog();
     let mut rows = Vec::new();
-    for (name, driver, messages) in [
-        ("same thread", "driver", 20_000),
-        ("across threads", "far_driver", 2_000),
+    for (name, driver, served, messages) in [
+        ("same thread", "driver", "served", 20_000),
+        ("same thread, answers watched", "driver", "watched", 20_000),
+        ("across threads", "far_driver", "served", 2_000),
+        (
+            "across threads, answers watched",
+            "far_driver",
+            "watched",
+            2_000,
+        ),
     ] {
         let Ok(line) = watchdog.intercom::<Drive>("bench", driver) else {
             continue;
         };
-        let Ok(served) = watchdog.intercom::<Add>(driver, "served") else {
+        let Ok(line_served) = watchdog.intercom::<Add>(driver, served) else {
             continue;
         };
         // The bare actor stands on the thread of the service.
@@ -204,7 +214,7 @@ async fn measure() -> Vec<(&'static str, Vec<(f64, f64)>)> {
         let Ok(bare) = bare else { continue };
         let drive = Drive {
             bare,
-            served,
+            served: line_served,
             messages,
         };
         if let Ok(rounds) = line.send(drive, Duration::from_secs(300)).await {

@@ -274,7 +274,9 @@ where
         let mut waiting = self.stats.line.wait();
         let error = match request.timeout(left).await {
             Ok(answer) => {
-                waiting.answered();
+                if let Some(waiting) = &mut waiting {
+                    waiting.answered();
+                }
                 return Ok(answer);
             }
             Err(MailboxError::Closed) => self.ended(),

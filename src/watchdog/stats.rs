@@ -75,15 +75,18 @@ impl LineStats {
         }
     }
 
-    /// A sender begins to wait for an answer.
+    /// A sender begins to wait for an answer; counted only where that is watched.
     #[inline]
-    pub(super) fn wait(&self) -> Waiting<'_> {
+    pub(super) fn wait(&self) -> Option<Waiting<'_>> {
+        if !self.prompt {
+            return None;
+        }
         self.asked.fetch_add(1, Ordering::Relaxed);
-        Waiting {
+        Some(Waiting {
             line: self,
             generation: self.generation.load(Ordering::Relaxed),
             answered: false,
-        }
+        })
     }
 
     /// Senders that wait, and answers given.
