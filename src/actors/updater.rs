@@ -7,24 +7,24 @@
 //! tried again, and counts against nobody. When the Updater itself ends, the
 //! tickets it held come back to the Scheduler, and the work is done again.
 
+mod write;
+
 use super::follow_settings;
 use crate::config::BatchesSettings;
-use crate::flows::batches::{
-    Answer, BatchError, BatchUpdater, BatchesOutcome, BatchesReport, Failure, Status, changes_of,
-};
+use crate::flows::batches::{Answer, BatchesOutcome, BatchesReport, changes_of};
 use crate::messages::{
     Commit, Flush, InFlight, Outcome, Report, Settled, SettledWork, Ticket, names,
 };
-use crate::store::{BatchChange, BatchWriter, ChangeGroup};
+use crate::store::BatchWriter;
 use crate::telemetry::{TRACE_TARGET, as_i64};
 use crate::time::Timestamp;
 use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{Span, field};
+use write::{Group, Item, Written, write};
 
 /// First pause after the database was out of reach, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -71,21 +71,6 @@ struct Gathered {
     outcome: BatchesOutcome,
     ticket: Ticket,
     /// The trace's part from here to the database.
-    span: Span,
-}
-
-/// A group of outcomes on its way into the database.
-struct Group {
-    items: Vec<Item>,
-}
-
-/// One outcome, with what it changes.
-struct Item {
-    report: BatchesReport,
-    asked: usize,
-    ticket: Ticket,
-    changes: Arc<[BatchChange]>,
-    stake: crate::store::LeaseStake,
     span: Span,
 }
 
@@ -299,170 +284,6 @@ fn rows_of(outcome: &BatchesOutcome) -> usize {
         .iter()
         .filter(|answer| **answer != Answer::NotAsked)
         .count()
-}
-
-/// What came of writing a group.
-struct Written {
-    /// Written, or refused for good.
-    settled: Vec<SettledWork>,
-    /// To be written again, and why.
-    left: Option<(Group, String)>,
-}
-
-/// Writes a group in one transaction. A group of which the database refuses
-/// something is written outcome by outcome, and an outcome row by row, so that
-/// one that cannot be written, or is locked by somebody, holds up no other.
-async fn write(writer: &BatchWriter, group: Group) -> Written {
-    let begun = Instant::now();
-    for item in &group.items {
-        // A commit is one of many units of work; each has a part of its own.
-        item.span.record("commit.units", as_i64(group.items.len()));
-    }
-    let changes = group.items.iter().map(Item::change_group).collect();
-    match writer.update_batch_ids(changes).await {
-        Ok(applied) => {
-            metrics::histogram!("highwater_commit_seconds").record(begun.elapsed().as_secs_f64());
-            metrics::counter!("highwater_commit_rows_total").increment(applied.changed as u64);
-            let items = group.items.into_iter().enumerate();
-            let settled = items.map(|(index, item)| item.settled(applied.fenced.contains(&index)));
-            Written {
-                settled: settled.collect(),
-                left: None,
-            }
-        }
-        Err(BatchError::Store(error)) => Written {
-            settled: Vec::new(),
-            left: Some((group, error)),
-        },
-        Err(error) => {
-            tracing::error!(error = %error, "a group of outcomes cannot be written; written one by one");
-            write_one_by_one(writer, group).await
-        }
-    }
-}
-
-async fn write_one_by_one(writer: &BatchWriter, group: Group) -> Written {
-    let mut settled = Vec::new();
-    let mut left = Vec::new();
-    let mut why = String::new();
-    let mut rest = group.items.into_iter();
-    while let Some(item) = rest.next() {
-        match writer.update_batch_ids(vec![item.change_group()]).await {
-            Ok(applied) => settled.push(item.settled(!applied.fenced.is_empty())),
-            Err(BatchError::Store(error)) => {
-                // Out of reach: the others would wait for as long.
-                left.push(item);
-                left.extend(rest);
-                why = error;
-                break;
-            }
-            Err(error) => match write_rows(writer, &item, &error).await {
-                Ok(error) => settled.push(item.refused(&error)),
-                Err(error) => {
-                    left.push(item);
-                    why = error;
-                }
-            },
-        }
-    }
-    Written {
-        settled,
-        left: (!left.is_empty()).then_some((Group { items: left }, why)),
-    }
-}
-
-/// Writes an outcome row by row, all that can be written. Answers why the rest
-/// cannot.
-///
-/// # Errors
-/// A row is locked or the database out of reach: why. The outcome is to be
-/// written again; rows that are written already do not change by it.
-async fn write_rows(
-    writer: &BatchWriter,
-    item: &Item,
-    error: &BatchError,
-) -> Result<String, String> {
-    let mut refusal = error.to_string();
-    let mut again = None;
-    for change in item.changes.iter() {
-        let row = ChangeGroup {
-            stake: item.stake.clone(),
-            changes: Arc::new([change.clone()]),
-        };
-        match writer.update_batch_ids(vec![row]).await {
-            Ok(_) => {}
-            Err(BatchError::Store(error)) => return Err(error),
-            Err(BatchError::Locked(error)) => again = Some(error),
-            Err(error) => {
-                tracing::error!(batch.seq = change.seq, error = %error, "a batch cannot be written");
-                refusal = error.to_string();
-            }
-        }
-    }
-    again.map_or(Ok(refusal), Err)
-}
-
-impl Item {
-    fn change_group(&self) -> ChangeGroup {
-        ChangeGroup {
-            stake: self.stake.clone(),
-            changes: self.changes.clone(),
-        }
-    }
-
-    fn settled(mut self, fenced: bool) -> SettledWork {
-        self.report.fenced = fenced;
-        let mut due_at = None;
-        if !fenced {
-            self.report.settled = self
-                .changes
-                .iter()
-                .filter(|change| change.settled_at.is_some())
-                .count() as u64;
-            due_at = self
-                .changes
-                .iter()
-                .filter_map(|change| change.next_poll_at)
-                .min();
-            for status in Status::ALL {
-                let settled =
-                    |change: &&BatchChange| change.settled_at.is_some() && change.status == status;
-                let count = self.changes.iter().filter(settled).count() as u64;
-                if count > 0 {
-                    metrics::counter!(
-                        "highwater_batches_settled_total",
-                        "ledger" => self.report.ledger.to_string(),
-                        "status" => status.as_str()
-                    )
-                    .increment(count);
-                }
-            }
-        }
-        self.span
-            .record("batches.settled", as_i64(self.report.settled));
-        if fenced {
-            self.span.record("error", "the lease was lost");
-            self.span.record("otel.status_code", "ERROR");
-        }
-        SettledWork {
-            report: Report::Batches(self.report),
-            due_at,
-            asked: self.asked,
-            ticket: self.ticket,
-        }
-    }
-
-    fn refused(mut self, error: &str) -> SettledWork {
-        self.report.failure = Some(Failure::Write(error.to_owned()));
-        self.span.record("error", error);
-        self.span.record("otel.status_code", "ERROR");
-        SettledWork {
-            report: Report::Batches(self.report),
-            due_at: None,
-            asked: self.asked,
-            ticket: self.ticket,
-        }
-    }
 }
 
 impl Actor for Updater {

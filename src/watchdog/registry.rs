@@ -7,20 +7,20 @@
 
 use super::commands::{Command, Fault};
 use super::entry::{Entry, Then, find, find_mut};
-use super::exit::{ExitReason, Fence};
+use super::exit::Fence;
 use super::intercom::Intercom;
+use super::lookup::LookupError;
 use super::notes::Note;
+use super::register::Register;
 use super::restart::RestartPolicy;
 use super::service::{Service, open_line};
 use super::settings::Refused;
 use super::state::{AnyState, SavedValue, StateError};
 use super::state_source::StateSource;
 use super::stats::lock;
-use super::status::{LostThread, ServiceState, WatchdogStatus};
+use super::status::{ServiceState, WatchdogStatus};
 use super::thread::Thread;
-use crate::time::Timestamp;
 use actix::{Actor, Context, Message};
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -72,90 +72,6 @@ pub(super) struct Inner {
     pub(super) register: Mutex<Register>,
     supervisor_bell: Arc<Notify>,
     root_bell: Arc<Notify>,
-}
-
-#[derive(Default)]
-pub(super) struct Register {
-    pub(super) entries: Vec<Entry>,
-    pub(super) threads: BTreeMap<Arc<str>, Thread>,
-    pub(super) lost: Vec<Lost>,
-    pub(super) recovered: u64,
-    pub(super) limits: WatchdogLimits,
-    /// When the sentinel looked last.
-    pub(super) looked_at: Option<Instant>,
-    /// Whether nothing is started any more.
-    closing: bool,
-    /// What is to be logged.
-    pub(super) notes: Vec<Note>,
-    saved: Vec<SavedValue>,
-    ids: u64,
-}
-
-/// A thread that is blocked.
-pub(super) struct Lost {
-    pub(super) shown: LostThread,
-    pub(super) thread: Thread,
-    /// Its turns when it was given up.
-    pub(super) turns: u64,
-}
-
-/// What was asked of the watchdog cannot be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LookupError {
-    /// No such service.
-    #[error("there is no service \"{service}\"; there are: {}", .known.join(", "))]
-    NoService {
-        /// The name that was asked for.
-        service: String,
-        /// The services there are.
-        known: Vec<String>,
-    },
-    /// The service is not open to that message.
-    #[error("service \"{service}\" does not accept {message}")]
-    NotAccepted {
-        /// Service.
-        service: String,
-        /// Type of the message.
-        message: &'static str,
-    },
-    /// The service has no settings of that type.
-    #[error("service \"{service}\" has no settings of type {settings}")]
-    NoSettings {
-        /// Service.
-        service: String,
-        /// Type of the settings.
-        settings: &'static str,
-    },
-    /// The service has no state of that type.
-    #[error("service \"{service}\" has no state of type {state}")]
-    NoState {
-        /// Service.
-        service: String,
-        /// Type of the state.
-        state: &'static str,
-    },
-    /// The settings did not pass the service's check.
-    #[error("settings of service \"{service}\": {problem}")]
-    WrongSettings {
-        /// Service.
-        service: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A service of that name is there already.
-    #[error("there is a service \"{0}\" already")]
-    Exists(String),
-    /// What cannot be done to that service.
-    #[error("service \"{service}\" {why}")]
-    NotAllowed {
-        /// Service.
-        service: String,
-        /// Why, and what to do instead.
-        why: &'static str,
-    },
-    /// Everything is being shut down.
-    #[error("the server is shutting down; nothing was changed")]
-    ShuttingDown,
 }
 
 /// When a thread is tried again that could not be started.
@@ -483,106 +399,5 @@ impl Entry {
             });
         }
         Ok(())
-    }
-}
-
-impl Register {
-    /// Forgets those that have left; answers what is to be logged.
-    pub(super) fn settle(&mut self) -> Vec<Note> {
-        let mut notes = std::mem::take(&mut self.notes);
-        for entry in &mut self.entries {
-            notes.append(&mut entry.notes);
-        }
-        self.entries.retain(|entry| !entry.has_left());
-        notes
-    }
-
-    /// Whether one of these services depends on `name`, or is it.
-    fn leads_to(&self, from: &[Arc<str>], name: &str) -> bool {
-        let mut seen: Vec<&str> = Vec::new();
-        let mut next: Vec<&str> = from.iter().map(|on| &**on).collect();
-        while let Some(on) = next.pop() {
-            if on == name {
-                return true;
-            }
-            if !seen.contains(&on) {
-                seen.push(on);
-                let entry = self.entries.iter().find(|entry| &*entry.name == on);
-                next.extend(
-                    entry
-                        .into_iter()
-                        .flat_map(|e| e.depends_on.iter().map(|on| &**on)),
-                );
-            }
-        }
-        false
-    }
-
-    /// Whether what a service waits for is there.
-    fn may_start(&self, entry: &Entry) -> bool {
-        entry
-            .depends_on
-            .iter()
-            .filter_map(|name| find(&self.entries, name).ok())
-            .all(|on| on.running.is_some())
-            && entry
-                .waits_for
-                .as_ref()
-                .and_then(|name| find(&self.entries, name).ok())
-                .is_none_or(|on| on.running.is_some())
-    }
-
-    /// Has those that depend on a service that ended end as well.
-    fn followers_of(&mut self, name: &Arc<str>) {
-        let followers = self.entries.iter_mut().filter(|entry| {
-            entry.depends_on.contains(name) && entry.running.is_some() && entry.then.is_none()
-        });
-        for entry in followers {
-            entry.tell_to_end(Then::Follow(name.clone()));
-        }
-    }
-
-    /// Gives a thread up for lost, and every service that ran on it.
-    pub(super) fn lose_thread(&mut self, culprit: usize, reason: ExitReason) {
-        let entry = &self.entries[culprit];
-        let Some(running) = &entry.running else {
-            return;
-        };
-        let thread = running.thread.clone();
-        let by = entry.name.clone();
-        let limit = self.limits.lost_threads;
-        self.lost.push(Lost {
-            shown: LostThread {
-                thread: entry.thread.to_string(),
-                service: by.to_string(),
-                since: Timestamp::now(),
-            },
-            turns: thread.turns.count(),
-            thread: thread.clone(),
-        });
-        self.threads
-            .retain(|_, known| !Arc::ptr_eq(&known.turns, &thread.turns));
-        for entry in &mut self.entries {
-            let there = entry
-                .running
-                .as_ref()
-                .is_some_and(|running| Arc::ptr_eq(&running.thread.turns, &thread.turns));
-            if !there {
-                continue;
-            }
-            entry.lost = true;
-            if entry.name == by {
-                if self.lost.len() > limit {
-                    entry.forbidden = Some(format!(
-                        "{limit} threads are lost already, and no more are risked"
-                    ));
-                }
-                // What blocked once harms nobody else when it blocks again.
-                entry.thread = entry.name.clone();
-                entry.give_up(reason.clone());
-            } else {
-                entry.give_up(ExitReason::ThreadBlocked { by: by.to_string() });
-            }
-        }
     }
 }

@@ -4,7 +4,8 @@
 use super::exit::{ExitGuard, Fence};
 use super::intercom::{Envelope, Intercom, line, short_name};
 use super::launch::{Launch, launcher};
-use super::registry::{LookupError, Watchdog};
+use super::lookup::LookupError;
+use super::registry::Watchdog;
 use super::restart::RestartPolicy;
 use super::settings::{AnySettings, SettingsReader, SettingsUpdater};
 use super::state::{AnyState, SavedValue, State, StateHandle};

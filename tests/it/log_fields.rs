@@ -1,8 +1,9 @@
 //! The fields of log entries and spans: the table in docs/LOGGING.md, checked
 //! against the sources.
 
+use crate::imports::sources;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const MACROS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "info_span"];
 
@@ -19,17 +20,6 @@ fn charter() -> BTreeSet<String> {
         .take_while(|line| line.starts_with('|'))
         .map(|line| line.split('`').nth(1).unwrap().to_owned())
         .collect()
-}
-
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
-            found.push(path);
-        }
-    }
 }
 
 /// The arguments of a macro call, from behind its parenthesis on.
