@@ -85,6 +85,8 @@ async fn prune(store: Store, kept: RetentionSettings) -> Result<(usize, usize), 
     let RetentionSettings {
         settled_batches,
         audit,
+        // Applied by the Updater, which writes them.
+        polls_per_site: _,
     } = kept;
     let now = Timestamp::now();
     let batches = store

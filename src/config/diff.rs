@@ -36,6 +36,9 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         retention,
         watchdog,
         ledgers,
+        sites,
+        apps,
+        jobs,
     } = old;
     let mut diff = SettingsDiff::default();
     let sections = [
@@ -47,6 +50,9 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         ("resources", *resources != new.resources),
         ("retention", *retention != new.retention),
         ("watchdog", *watchdog != new.watchdog),
+        ("sites", *sites != new.sites),
+        ("apps", *apps != new.apps),
+        ("jobs", *jobs != new.jobs),
     ];
     diff.sections = changed(sections);
     diff.restart = changed([

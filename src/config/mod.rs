@@ -20,6 +20,7 @@ mod scalar;
 mod section;
 mod sections;
 mod settings;
+mod site_settings;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -36,5 +37,9 @@ pub use settings::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
     LedgerSettings, LogFileSettings, LogFormat, LogRotation, LogSettings, PostgresUrl, Range,
     RetentionSettings, ServerSettings, Settings, Synchronous, TraceSettings, WatchdogSettings,
+};
+pub use site_settings::{
+    AppSettings, CivicrmHandler, CivicrmVersion, CodeHandler, CommandHandler, Credential, Expect,
+    HandlerSettings, HttpHandler, JobSettings, SitesSettings,
 };
 pub use tokens::{check as check_token, token_file};

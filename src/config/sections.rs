@@ -75,6 +75,9 @@ pub(super) fn settings<'d>(
         retention: retention?,
         watchdog: watchdog?,
         ledgers: ledgers?,
+        sites: super::SitesSettings::default(),
+        apps: Vec::new(),
+        jobs: Vec::new(),
     })
 }
 
@@ -194,6 +197,7 @@ fn retention(s: &mut Section<'_, '_>) -> Option<RetentionSettings> {
     Some(RetentionSettings {
         settled_batches: settled_batches?,
         audit: audit?,
+        polls_per_site: 20,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The validated settings: what the rest of the code sees of a configuration.
 
 use super::resources::ResourcesSettings;
+use super::site_settings::{AppSettings, JobSettings, SitesSettings};
 use crate::ledgers::LedgerKind;
 use secrecy::SecretString;
 use std::net::SocketAddr;
@@ -29,6 +30,12 @@ pub struct Settings {
     pub watchdog: WatchdogSettings,
     /// `[[ledgers]]`, names distinct.
     pub ledgers: Vec<LedgerSettings>,
+    /// `[sites]`
+    pub sites: SitesSettings,
+    /// `[[apps]]`, ids distinct.
+    pub apps: Vec<AppSettings>,
+    /// `[[jobs]]`, apps and names distinct.
+    pub jobs: Vec<JobSettings>,
 }
 
 /// `[database]`: where everything is kept.
@@ -241,6 +248,8 @@ pub struct RetentionSettings {
     pub settled_batches: Duration,
     /// What operators did, from when they did it. Default 365d.
     pub audit: Duration,
+    /// Newest polls kept of each site and job, and newest results. Default 20.
+    pub polls_per_site: usize,
 }
 
 /// `[watchdog]`: how services are kept running.

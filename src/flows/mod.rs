@@ -2,3 +2,4 @@
 //! is due, how one unit is fetched and how outcomes are written.
 
 pub mod batches;
+pub mod sites;

@@ -49,6 +49,9 @@ pub(super) fn settings() -> Settings {
         max: Duration::from_secs(max),
     };
     Settings {
+        sites: crate::config::SitesSettings::default(),
+        apps: Vec::new(),
+        jobs: Vec::new(),
         database: DatabaseSettings {
             location: DatabaseLocation::Sqlite("unused.db".into()),
             schema: "highwater".into(),
@@ -95,6 +98,7 @@ pub(super) fn settings() -> Settings {
         retention: RetentionSettings {
             settled_batches: Duration::from_secs(30 * 86_400),
             audit: Duration::from_secs(365 * 86_400),
+            polls_per_site: 20,
         },
         watchdog: WatchdogSettings {
             restart_backoff: range(1, 10),

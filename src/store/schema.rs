@@ -37,6 +37,7 @@ diesel::table! {
         holder -> Text,
         epoch -> BigInt,
         expires_at -> Timestamp,
+        acquired_at -> Nullable<Timestamp>,
     }
 }
 
@@ -76,3 +77,68 @@ diesel::table! {
         problem -> Text,
     }
 }
+
+diesel::table! {
+    /// Public contract; see `docs/sites.md`.
+    sites (site_id) {
+        seq -> BigInt,
+        site_id -> Text,
+        app_id -> Text,
+        url -> Text,
+        batch_code -> Integer,
+        enabled -> Bool,
+        labels -> Text,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    /// How a site stands with a job. Public contract; see `docs/sites.md`.
+    poll_status (seq) {
+        seq -> BigInt,
+        site_id -> Text,
+        job_name -> Text,
+        level -> Integer,
+        count -> Integer,
+        last_run_at -> Nullable<Timestamp>,
+        next_due_at -> Nullable<Timestamp>,
+        last_outcome -> Nullable<Text>,
+        last_error -> Nullable<Text>,
+        last_duration_ms -> Nullable<BigInt>,
+        given_up_at -> Nullable<Timestamp>,
+        app_id -> Text,
+        batch_code -> Integer,
+        enabled -> Bool,
+        poll_log -> Text,
+    }
+}
+
+diesel::table! {
+    /// What handlers learned.
+    poll_results (status_seq, run_at) {
+        status_seq -> BigInt,
+        run_at -> Timestamp,
+        document -> Text,
+    }
+}
+
+diesel::table! {
+    /// Outcomes of a job over time.
+    job_outcomes (app_id, job_name, bucket_at) {
+        app_id -> Text,
+        job_name -> Text,
+        bucket_at -> Timestamp,
+        successes -> BigInt,
+        failures -> BigInt,
+    }
+}
+
+diesel::table! {
+    /// Hosts that asked to be left alone.
+    host_pauses (host) {
+        host -> Text,
+        until_at -> Timestamp,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(sites, poll_status, poll_results);

@@ -1,0 +1,11 @@
+//! Handlers: what a job does on a site.
+
+use crate::flows::sites::{Visit, Visited};
+use futures_util::future::BoxFuture;
+
+/// What a job does on a site. An implementation ends within its own time
+/// limit, bounds what it reads, and follows no redirects.
+pub trait Handler: Send + Sync + 'static {
+    /// Visits a site once.
+    fn visit<'a>(&'a self, visit: &'a Visit) -> BoxFuture<'a, Visited>;
+}
