@@ -310,10 +310,7 @@ async fn bare_bulk(store: &Store) -> f64 {
             stake: stake.clone(),
             changes: part.into(),
         };
-        let applied = store
-            .apply_batch_changes("bare", vec![group])
-            .await
-            .unwrap();
+        let applied = store.apply_changes("bare", vec![group]).await.unwrap();
         assert_eq!(applied.changed, part.len());
     }
     std::hint::black_box(LedgerStatus::Committed);

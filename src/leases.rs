@@ -2,7 +2,8 @@
 //! holds, takes and gives back. Pure; the database's clock decides who is
 //! alive.
 
-use crate::store::{LeaseRow, LeaseStake};
+use crate::flows::sites::{JobKey, Shard};
+use crate::store::{LeaseRow, LeaseStake, range_lease};
 use std::collections::BTreeMap;
 
 /// Begins the name of the lease by which a server shows that it lives.
@@ -11,6 +12,12 @@ pub const SERVER_PREFIX: &str = "server:";
 /// Name of the lease of a ledger's batches.
 pub fn batches_lease(ledger: &str) -> String {
     format!("batches:{ledger}")
+}
+
+/// Name of the lease of a job's shard: `sites:APP/JOB:LO-HI`. Leases of one job
+/// whose ranges overlap exclude one another.
+pub fn sites_lease(job: &JobKey, shard: Shard) -> String {
+    range_lease(&job.to_string(), &shard.codes())
 }
 
 /// What a server knows of the leases on its work.
@@ -97,6 +104,7 @@ mod tests {
             holder: holder.into(),
             epoch: 1,
             remaining_ms,
+            acquired_at: None,
         }
     }
 

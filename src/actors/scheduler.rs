@@ -6,20 +6,18 @@
 //! failure: the register of work in flight lives outside, so that the next
 //! Scheduler hands out nothing twice; the health of ledgers was saved.
 
+mod plans;
 mod state;
 
 pub use state::SchedulerState;
 
 use super::{follow_settings, on_each};
-use crate::config::{BatchesSettings, LedgerSettings, owners};
-use crate::flows::batches::{self, BatchError, BatchesPlan, BatchesView};
+use crate::config::{BatchesSettings, JobSettings, LedgerSettings, SitesSettings};
+use crate::flows::batches::BatchesView;
+use crate::flows::sites::{SitesView, Spreads};
 use crate::leases::Holdings;
-use crate::messages::{
-    Drain, Fetch, InFlight, Page, Report, Settled, SettledWork, TicketNews, Wake, Want, Work,
-    WorkId, names,
-};
+use crate::messages::{Drain, Fetch, Flow, InFlight, Settled, Wake, Want, names};
 use crate::store::{Store, StoreError};
-use crate::telemetry::{TRACE_TARGET, as_i64};
 use crate::time::Timestamp;
 use crate::watchdog::{
     Demand, Envelope, Intercom, LookupError, Resource, ServiceContext, SettingsReader, State,
@@ -27,6 +25,7 @@ use crate::watchdog::{
 };
 use actix::fut::{ActorStreamExt as _, wrap_future, wrap_stream};
 use actix::{Actor, ActorFutureExt as _, AsyncContext, Context, Handler, SpawnHandle};
+use plans::{Next, Plans, load};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -49,6 +48,10 @@ pub struct SchedulerSettings {
     pub batches: BatchesSettings,
     /// The ledgers.
     pub ledgers: Vec<LedgerSettings>,
+    /// The site flow.
+    pub sites: SitesSettings,
+    /// The jobs.
+    pub jobs: Vec<JobSettings>,
 }
 
 /// What a Scheduler is built from.
@@ -64,8 +67,12 @@ pub struct SchedulerParts {
     pub holdings: watch::Receiver<Arc<Holdings>>,
     /// Whether the server drains, also for a Scheduler built meanwhile.
     pub draining: watch::Receiver<bool>,
-    /// Where the flow's view is shown.
+    /// Where the next visits of sites are put in time.
+    pub spreads: Spreads,
+    /// Where the batch flow's view is shown.
     pub view: Arc<watch::Sender<Arc<BatchesView>>>,
+    /// Where the site flow's view is shown.
+    pub sites_view: Arc<watch::Sender<Arc<SitesView>>>,
 }
 
 /// Decides what is due.
@@ -77,9 +84,9 @@ pub struct Scheduler {
     fetchers: Intercom<Fetch>,
     /// Health of ledgers, kept across restarts.
     state: StateHandle<SchedulerState>,
-    batches: BatchesPlan,
-    /// What the batch flow wants of the fetch slots.
-    slots: Demand,
+    plans: Plans,
+    /// What each flow wants of the fetch slots.
+    slots: [Demand; Flow::ALL.len()],
     draining: bool,
     /// No work is handed out before then: the FetcherPool is away.
     pause_until: Timestamp,
@@ -102,34 +109,23 @@ impl Scheduler {
         let reader = context.settings::<SchedulerSettings>()?;
         let fetchers = context.intercom(names::FETCHER_POOL)?;
         let state = context.state::<SchedulerState>()?;
-        let settings = reader.current();
-        let mut plan = BatchesPlan::new(
-            settings.batches,
-            &settings.ledgers,
-            state.current().health,
-            now,
-        );
+        let mut plans = Plans::new(reader.current(), state.current().health, now);
         if context.former_is_lost() {
             parts.in_flight.revoke_all();
         }
         for (work, fetched) in parts.in_flight.take_over() {
-            match work {
-                WorkId::Batches {
-                    ledger,
-                    service_id,
-                    seqs,
-                } => plan.adopt(&ledger, &service_id, &seqs, fetched),
-            }
+            plans.adopt(&work, fetched);
         }
         let draining = *parts.draining.borrow();
-        let slots = parts.fetch_slots.owner(owners::BATCHES).only_demand();
+        let demand = |flow: Flow| parts.fetch_slots.owner(flow.as_str()).only_demand();
+        let slots = Flow::ALL.map(demand);
         Ok(Self {
             context,
             parts,
             settings: reader,
             fetchers,
             state,
-            batches: plan,
+            plans,
             slots,
             draining,
             pause_until: Timestamp::default(),
@@ -147,91 +143,53 @@ impl Scheduler {
         }
         self.context.progress();
         let now = Timestamp::now();
-        self.take_news(now);
-        let mut wanted = 0;
-        if !self.draining {
-            for query in self.batches.wants(now) {
-                self.read(ctx, Want::Batches(query));
-            }
-            wanted = self.hand_out(now);
+        for news in self.parts.in_flight.take_news() {
+            self.plans.take_news(news, now);
         }
-        self.slots.want(wanted);
+        if !self.draining {
+            for want in self.plans.wants(now) {
+                self.read(ctx, want);
+            }
+        }
+        for flow in Flow::ALL {
+            let wanted = if self.draining {
+                0
+            } else {
+                self.hand_out(flow, now)
+            };
+            self.slots[flow.index()].want(wanted);
+        }
         self.arm(ctx, now);
     }
 
-    fn take_news(&mut self, now: Timestamp) {
-        for news in self.parts.in_flight.take_news() {
-            match news {
-                TicketNews::Fetched(WorkId::Batches {
-                    ledger, service_id, ..
-                }) => {
-                    self.batches.fetched(&ledger, &service_id);
-                }
-                TicketNews::Returned {
-                    work:
-                        WorkId::Batches {
-                            ledger,
-                            service_id,
-                            seqs,
-                        },
-                    fetched,
-                    settled,
-                } => {
-                    if !fetched {
-                        self.batches.fetched(&ledger, &service_id);
-                    }
-                    self.batches.returned(&ledger, &seqs);
-                    if !settled {
-                        self.batches.abandoned(&ledger, &service_id, now);
-                    }
-                }
-            }
-        }
-    }
-
-    /// How many more pieces of work may go out: bounded by what is on the
-    /// network, and by what waits to be written.
-    fn credit(&self) -> usize {
+    /// How many more pieces of a flow's work may go out: bounded by what is on
+    /// the network, and by what waits to be written.
+    fn credit(&self, flow: Flow) -> usize {
         let in_flight = &self.parts.in_flight;
-        if in_flight.rows_writing() >= self.batches.most_unwritten() {
+        if in_flight.rows_writing(flow) >= self.plans.most_unwritten(flow) {
             return 0;
         }
-        let most = self.batches.max_in_flight();
-        most.saturating_sub(in_flight.fetching())
+        let most = self.plans.max_in_flight(flow);
+        most.saturating_sub(in_flight.fetching(flow))
     }
 
     /// Hands out what there are credits and slots for; answers for how many
     /// more there were no slots.
-    fn hand_out(&mut self, now: Timestamp) -> usize {
+    fn hand_out(&mut self, flow: Flow, now: Timestamp) -> usize {
         if now < self.pause_until && self.pause_until <= now.plus(POOL_PAUSE) {
             return 0;
         }
-        while self.credit() > 0 {
-            let Some(slot) = self.slots.try_take() else {
-                let waits = self.batches.has_work(now);
-                return if waits { self.credit() } else { 0 };
+        while self.credit(flow) > 0 {
+            let Some(slot) = self.slots[flow.index()].try_take() else {
+                let waits = self.plans.has_work(flow, now);
+                return if waits { self.credit(flow) } else { 0 };
             };
-            let Some(work) = self.batches.next_work(now) else {
+            let Some(Next { work, id, span }) = self.plans.next_work(flow, now) else {
                 slot.return_unused();
                 break;
             };
-            let span = tracing::info_span!(
-                target: TRACE_TARGET,
-                parent: None,
-                "work",
-                work.flow = "batches",
-                ledger.name = %work.ledger,
-                service.id = %work.service_id,
-                batches.count = as_i64(work.batches.len()),
-                work.outcome = tracing::field::Empty,
-            );
-            let id = WorkId::Batches {
-                ledger: work.ledger.clone(),
-                service_id: work.service_id.clone(),
-                seqs: work.batches.iter().map(|batch| batch.seq).collect(),
-            };
             let fetch = Fetch {
-                work: Work::Batches(Arc::new(work)),
+                work,
                 ticket: self.parts.in_flight.open(id, slot).traced(span),
             };
             if self.fetchers.post(fetch).is_err() {
@@ -244,34 +202,20 @@ impl Scheduler {
     }
 
     fn read(&self, ctx: &mut Context<Self>, want: Want) {
-        match want {
-            Want::Batches(query) => {
-                let ledger = query.ledger.clone();
-                let store = self.parts.store.clone();
-                let task = self
-                    .context
-                    .runtime()
-                    .spawn(async move { batches::load(&store, query).await });
-                ctx.spawn(wrap_future::<_, Self>(task).map(move |result, scheduler, ctx| {
-                    let result = result
-                        .unwrap_or_else(|error| Err(BatchError::InternalError(error.to_string())));
-                    match result {
-                        Ok(page) => scheduler.take_page(Page::Batches(page)),
-                        Err(error) => {
-                            tracing::warn!(ledger.name = %ledger, error = %error, "due batches could not be read; tried again");
-                            scheduler.batches.load_failed(&ledger, Timestamp::now(), READ_AGAIN);
-                        }
-                    }
-                    scheduler.turn(ctx);
-                }));
-            }
-        }
-    }
-
-    fn take_page(&mut self, page: Page) {
-        match page {
-            Page::Batches(page) => self.batches.loaded(page, Timestamp::now()),
-        }
+        let (store, spreads) = (self.parts.store.clone(), self.parts.spreads.clone());
+        let asked = want.clone();
+        let read = async move { load(&store, &spreads, asked).await };
+        let task = self.context.runtime().spawn(read);
+        ctx.spawn(
+            wrap_future::<_, Self>(task).map(move |result, scheduler, ctx| {
+                let now = Timestamp::now();
+                match result.unwrap_or_else(|error| Err(error.to_string())) {
+                    Ok(page) => scheduler.plans.take_page(page, now),
+                    Err(error) => scheduler.plans.load_failed(&want, &error, now, READ_AGAIN),
+                }
+                scheduler.turn(ctx);
+            }),
+        );
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>, now: Timestamp) {
@@ -282,7 +226,7 @@ impl Scheduler {
             return;
         }
         let paused = (now < self.pause_until).then_some(self.pause_until);
-        if let Some(at) = self.batches.wake_at(now).into_iter().chain(paused).min() {
+        if let Some(at) = self.plans.wake_at(now).into_iter().chain(paused).min() {
             let wait = at.since(now).clamp(Duration::from_millis(1), LONGEST_SLEEP);
             self.timer = Some(ctx.run_later(wait, |scheduler, ctx| {
                 scheduler.timer = None;
@@ -291,35 +235,15 @@ impl Scheduler {
         }
     }
 
-    fn take_report(&mut self, settled: SettledWork, now: Timestamp) {
-        match &settled.report {
-            Report::Batches(report) => {
-                self.unsaved |= self
-                    .batches
-                    .report(report, settled.asked, now, rand::random());
-                if let Some(at) = settled.due_at {
-                    self.batches.due_at(&report.ledger, at);
-                }
-            }
-        }
-        settled.ticket.settle();
-    }
-
     fn show(&mut self) {
         if self.context.fence().is_up() {
             return;
         }
         let now = Timestamp::now();
-        let view = self.batches.view(now);
-        self.parts.view.send_if_modified(|shown| {
-            let differs = **shown != view;
-            if differs {
-                *shown = Arc::new(view);
-            }
-            differs
-        });
+        show(&self.parts.view, self.plans.batches.view(now));
+        show(&self.parts.sites_view, self.plans.sites.view(now));
         if std::mem::take(&mut self.unsaved) {
-            let state = SchedulerState::held(self.batches.health(now), &self.holdings);
+            let state = SchedulerState::held(self.plans.batches.health(now), &self.holdings);
             self.state.update(state);
         }
     }
@@ -393,7 +317,7 @@ impl Scheduler {
         };
         for ledger in ledgers {
             if let Some(health) = saved.health.remove(ledger) {
-                self.batches.recall(ledger, health, now);
+                self.plans.batches.recall(ledger, health, now);
             }
         }
     }
@@ -401,13 +325,24 @@ impl Scheduler {
     /// Holds these ledgers; from here on, their health in memory is the newest.
     fn hold(&mut self, holdings: Arc<Holdings>) {
         let now = Timestamp::now();
-        self.batches.hold(&holdings, now);
-        let state = SchedulerState::held(self.batches.health(now), &holdings);
+        self.plans.hold(&holdings, now);
+        let state = SchedulerState::held(self.plans.batches.health(now), &holdings);
         self.holdings = holdings;
         if self.state.current() != state {
             self.state.update(state);
         }
     }
+}
+
+/// Shows a view, where it differs from what is shown.
+fn show<V: PartialEq>(shown: &watch::Sender<Arc<V>>, view: V) {
+    shown.send_if_modified(|shown| {
+        let differs = **shown != view;
+        if differs {
+            *shown = Arc::new(view);
+        }
+        differs
+    });
 }
 
 impl Actor for Scheduler {
@@ -420,12 +355,14 @@ impl Actor for Scheduler {
             async move { in_flight.bell().await }
         };
         on_each(ctx, returned, Self::turn);
-        let bell = self.slots.bell();
-        let slot_free = move || {
-            let bell = bell.clone();
-            async move { bell.notified().await }
-        };
-        on_each(ctx, slot_free, Self::turn);
+        for slots in &self.slots {
+            let bell = slots.bell();
+            let slot_free = move || {
+                let bell = bell.clone();
+                async move { bell.notified().await }
+            };
+            on_each(ctx, slot_free, Self::turn);
+        }
         let holdings = self.parts.holdings.clone();
         let changes = futures_util::stream::unfold(holdings, |mut holdings| async move {
             holdings.changed().await.ok()?;
@@ -437,9 +374,7 @@ impl Actor for Scheduler {
         let reader = self.settings.clone();
         follow_settings(ctx, &reader, |scheduler: &mut Self, settings, ctx| {
             let now = Timestamp::now();
-            scheduler
-                .batches
-                .configure(settings.batches, &settings.ledgers, now);
+            scheduler.plans.configure(settings, now);
             scheduler.unsaved = true;
             scheduler.take_holdings(ctx);
         });
@@ -456,7 +391,8 @@ impl Handler<Envelope<Settled>> for Scheduler {
         let Settled(works) = envelope.open();
         let now = Timestamp::now();
         for settled in works {
-            self.take_report(settled, now);
+            self.unsaved |= self.plans.report(&settled, now);
+            settled.ticket.settle();
         }
         self.turn(ctx);
     }
@@ -466,8 +402,7 @@ impl Handler<Envelope<Wake>> for Scheduler {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Wake>, ctx: &mut Self::Context) {
-        let Wake { ledger } = envelope.open();
-        self.batches.wake(ledger.as_deref(), Timestamp::now());
+        self.plans.wake(&envelope.open(), Timestamp::now());
         self.turn(ctx);
     }
 }

@@ -10,6 +10,8 @@
 //! network, and with the ticket at the latest. A ticket also carries the root of
 //! the work's trace, where traces are sent: the trace ends with the ticket.
 
+use super::Flow;
+use crate::flows::sites::JobKey;
 use crate::watchdog::Slot;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +29,15 @@ pub enum WorkId {
         service_id: Arc<str>,
         /// The rows.
         seqs: Vec<i64>,
+    },
+    /// A visit of a site.
+    Sites {
+        /// The job.
+        job: JobKey,
+        /// The host that is visited.
+        host: Arc<str>,
+        /// The row of `poll_status`.
+        seq: i64,
     },
 }
 
@@ -63,10 +74,10 @@ struct Shared {
 struct State {
     next: u64,
     open: HashMap<u64, Open>,
-    /// Of the open ones, how many are still on the network.
-    fetching: usize,
-    /// Units of work (rows) of those that are being written.
-    writing: usize,
+    /// Of the open ones, how many are still on the network, by flow.
+    fetching: [usize; Flow::ALL.len()],
+    /// Units of work (rows) of those that are being written, by flow.
+    writing: [usize; Flow::ALL.len()],
     news: Vec<TicketNews>,
 }
 
@@ -78,10 +89,19 @@ struct Open {
 }
 
 impl WorkId {
+    /// Which flow's work it is.
+    pub const fn flow(&self) -> Flow {
+        match self {
+            Self::Batches { .. } => Flow::Batches,
+            Self::Sites { .. } => Flow::Sites,
+        }
+    }
+
     /// How many rows the work is about.
     pub const fn rows(&self) -> usize {
         match self {
             Self::Batches { seqs, .. } => seqs.len(),
+            Self::Sites { .. } => 1,
         }
     }
 
@@ -95,6 +115,7 @@ impl WorkId {
                 service_id: service_id.clone(),
                 seqs: Vec::new(),
             },
+            visit @ Self::Sites { .. } => visit.clone(),
         }
     }
 }
@@ -106,7 +127,7 @@ impl InFlight {
         let mut state = self.shared.lock();
         state.next += 1;
         let number = state.next;
-        state.fetching += 1;
+        state.fetching[work.flow().index()] += 1;
         state.open.insert(
             number,
             Open {
@@ -128,14 +149,14 @@ impl InFlight {
         self.shared.lock().open.len()
     }
 
-    /// How many pieces of work are on the network.
-    pub fn fetching(&self) -> usize {
-        self.shared.lock().fetching
+    /// How many pieces of a flow's work are on the network.
+    pub fn fetching(&self, flow: Flow) -> usize {
+        self.shared.lock().fetching[flow.index()]
     }
 
-    /// How many rows are fetched and not yet written.
-    pub fn rows_writing(&self) -> usize {
-        self.shared.lock().writing
+    /// How many rows of a flow are fetched and not yet written.
+    pub fn rows_writing(&self, flow: Flow) -> usize {
+        self.shared.lock().writing[flow.index()]
     }
 
     /// Work whose tickets are open, and whether it is fetched, for a Scheduler
@@ -168,7 +189,7 @@ impl InFlight {
                 settled: false,
             });
         }
-        (state.fetching, state.writing) = (0, 0);
+        (state.fetching, state.writing) = Default::default();
         drop(guard);
         // A slot goes to whoever is next, for which the lock is not held.
         drop(slots);
@@ -245,8 +266,9 @@ impl Ticket {
         {
             open.fetched = true;
             slot = open.slot.take();
-            state.fetching -= 1;
-            state.writing += open.work.rows();
+            let flow = open.work.flow().index();
+            state.fetching[flow] -= 1;
+            state.writing[flow] += open.work.rows();
             state
                 .news
                 .push(TicketNews::Fetched(open.work.without_rows()));
@@ -274,10 +296,11 @@ impl Drop for Ticket {
                 slot,
             } = open;
             held = slot;
+            let flow = work.flow().index();
             if fetched {
-                state.writing -= work.rows();
+                state.writing[flow] -= work.rows();
             } else {
-                state.fetching -= 1;
+                state.fetching[flow] -= 1;
             }
             state.news.push(TicketNews::Returned {
                 work,
@@ -360,7 +383,10 @@ mod tests {
                 },
             ]
         );
-        assert_eq!((in_flight.count(), in_flight.fetching()), (0, 0));
+        assert_eq!(
+            (in_flight.count(), in_flight.fetching(Flow::Batches)),
+            (0, 0)
+        );
         assert_eq!(slots.status().used, 0);
         assert!(in_flight.take_news().is_empty());
     }
@@ -376,8 +402,8 @@ mod tests {
         assert_eq!(
             (
                 in_flight.count(),
-                in_flight.fetching(),
-                in_flight.rows_writing()
+                in_flight.fetching(Flow::Batches),
+                in_flight.rows_writing(Flow::Batches)
             ),
             (1, 0, 1)
         );
@@ -389,7 +415,10 @@ mod tests {
             settled: true,
         };
         assert_eq!(in_flight.take_news(), [returned]);
-        assert_eq!((in_flight.count(), in_flight.rows_writing()), (0, 0));
+        assert_eq!(
+            (in_flight.count(), in_flight.rows_writing(Flow::Batches)),
+            (0, 0)
+        );
     }
 
     #[test]
@@ -397,8 +426,14 @@ mod tests {
         let (in_flight, slots) = register();
         let ticket = in_flight.open(work(1), slot(&slots));
         ticket.give_slot_back();
-        assert_eq!((slots.status().used, in_flight.fetching()), (0, 1));
+        assert_eq!(
+            (slots.status().used, in_flight.fetching(Flow::Batches)),
+            (0, 1)
+        );
         drop(ticket);
-        assert_eq!((slots.status().used, in_flight.fetching()), (0, 0));
+        assert_eq!(
+            (slots.status().used, in_flight.fetching(Flow::Batches)),
+            (0, 0)
+        );
     }
 }

@@ -12,5 +12,5 @@ pub use fetch::Fetch;
 pub use in_flight::{InFlight, Ticket, TicketNews, WorkId};
 pub use schedule::{Drain, Settled, SettledWork, Wake};
 pub use state::SaveStates;
-pub use update::{Commit, Flush};
-pub use work::{Outcome, Page, Report, Want, Work};
+pub use update::{Commit, Done, Flush};
+pub use work::{Flow, Outcome, Page, Report, Want, Work};

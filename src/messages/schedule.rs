@@ -21,12 +21,14 @@ pub struct SettledWork {
     pub ticket: Ticket,
 }
 
-/// Something is due now: of this ledger, or of any.
+/// Something is due now.
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "()")]
-pub struct Wake {
-    /// Name of the ledger.
-    pub ledger: Option<String>,
+pub enum Wake {
+    /// Batches of this ledger.
+    Ledger(String),
+    /// Sites were added, enabled, revived or changed.
+    Sites,
 }
 
 /// Hand out no more work.

@@ -2,11 +2,15 @@
 
 use super::{Outcome, Ticket};
 
-/// Write this outcome; answered as soon as it is gathered, before it is
+/// Write these outcomes; answered as soon as they are gathered, before they are
 /// written.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-pub struct Commit {
+pub struct Commit(pub Vec<Done>);
+
+/// One outcome on its way into the database.
+#[derive(Debug)]
+pub struct Done {
     /// What came of the work.
     pub outcome: Outcome,
     /// Its credit, which goes on to the Scheduler once it is written.

@@ -1,19 +1,18 @@
 //! What the batch flow reads and writes: due batches, and the changes that
 //! polls bring.
 
-use super::connection::{in_transaction, on_backend};
-use super::leases::{HeldLease, LeaseStake, held_leases};
+use super::changes::{Applied, Change, ChangeGroup, Statement, as_json, sql_time};
+use super::connection::on_backend;
 use super::schema::batches;
 use super::{Store, StoreError};
 use crate::flows::batches::{BatchId, BatchResult, BatchUpdater, PendingBatchStore, Status};
 use crate::time::Timestamp;
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use std::sync::Arc;
 
 /// How the partial indexes word it: a bound parameter would not match them.
 const OUTSTANDING: &str = "status IN ('pending', 'valid')";
@@ -161,17 +160,14 @@ pub struct BatchWriter {
     pub holder: String,
 }
 
-impl BatchUpdater<ChangeGroup> for BatchWriter {
+impl BatchUpdater<ChangeGroup<BatchChange>> for BatchWriter {
     type Outcome = Applied;
 
-    fn update_batch_ids(&self, updates: Vec<ChangeGroup>) -> BoxFuture<'_, BatchResult<Applied>> {
-        async move {
-            Ok(self
-                .store
-                .apply_batch_changes(&self.holder, updates)
-                .await?)
-        }
-        .boxed()
+    fn update_batch_ids(
+        &self,
+        updates: Vec<ChangeGroup<BatchChange>>,
+    ) -> BoxFuture<'_, BatchResult<Applied>> {
+        async move { Ok(self.store.apply_changes(&self.holder, updates).await?) }.boxed()
     }
 }
 
@@ -253,72 +249,18 @@ impl Store {
         })?;
         Ok(next.flatten())
     }
-
-    /// Writes changes in one transaction, each group under the lease it was
-    /// fetched with: a group whose lease was lost meanwhile is dropped. Rows
-    /// that are no longer outstanding stay as they are: what is final stays
-    /// final.
-    ///
-    /// # Errors
-    /// The database is out of reach; nothing is written.
-    pub async fn apply_batch_changes(
-        &self,
-        holder: &str,
-        groups: Vec<ChangeGroup>,
-    ) -> Result<Applied, StoreError> {
-        let store = self.clone();
-        let holder = holder.to_owned();
-        Self::detached(async move { store.apply(&holder, &groups).await }).await
-    }
-
-    async fn apply(&self, holder: &str, groups: &[ChangeGroup]) -> Result<Applied, StoreError> {
-        let mut lent = self.writer().await?;
-        let sqlite = lent.is_sqlite();
-        in_transaction!(lent, conn => {
-            let held: Vec<HeldLease> = diesel::sql_query(held_leases(sqlite))
-                .bind::<Text, _>(holder)
-                .load(conn)
-                .await?;
-            let is_held = |stake: &LeaseStake| {
-                held.iter().any(|lease| lease.name == stake.name && lease.epoch == stake.epoch)
-            };
-            let mut fenced = Vec::new();
-            let mut live = Vec::new();
-            for (index, group) in groups.iter().enumerate() {
-                if is_held(&group.stake) {
-                    live.extend(group.changes.iter());
-                } else {
-                    fenced.push(index);
-                }
-            }
-            let mut changed = 0;
-            if !live.is_empty() {
-                let statement = if sqlite { SQLITE_APPLY } else { POSTGRES_APPLY };
-                let rows = serde_json::to_string(&live)
-                    .map_err(|error| StoreError::Internal(error.to_string()))?;
-                changed = diesel::sql_query(statement).bind::<Text, _>(rows).execute(conn).await?;
-            }
-            Ok::<_, StoreError>(Applied { fenced, changed })
-        })
-    }
 }
 
-/// Changes of one ledger, under the lease they were fetched with.
-#[derive(Clone, Debug)]
-pub struct ChangeGroup {
-    /// The lease.
-    pub stake: LeaseStake,
-    /// The changes; shared, since a group may have to be written again.
-    pub changes: Arc<[BatchChange]>,
-}
-
-/// What a transaction of changes did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// Positions of the groups that were dropped, their lease being lost.
-    pub fenced: Vec<usize>,
-    /// Rows changed.
-    pub changed: usize,
+impl Change for BatchChange {
+    /// Rows that are no longer outstanding stay as they are: what is final
+    /// stays final.
+    fn statements(changes: &[&Self], sqlite: bool) -> Result<Vec<Statement>, StoreError> {
+        let sql = if sqlite { SQLITE_APPLY } else { POSTGRES_APPLY };
+        Ok(vec![Statement {
+            sql: sql.to_owned(),
+            rows: as_json(&changes)?,
+        }])
+    }
 }
 
 /// One statement for any number of rows: the changes come as a JSON array.
@@ -355,14 +297,3 @@ const POSTGRES_APPLY: &str = apply_statement!(
       last_error text, log text)",
     "right(batches.poll_log || u.log, 240)"
 );
-
-/// Times as SQL text, inside the JSON of [`BatchChange`].
-fn sql_time<S: serde::Serializer>(
-    time: &Option<Timestamp>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => serializer.collect_str(&time.to_sql_text()),
-        None => serializer.serialize_none(),
-    }
-}

@@ -5,25 +5,29 @@ mod audit;
 mod batches_due;
 mod batches_read;
 mod batches_write;
+mod changes;
 mod connection;
 mod error;
+mod lease_ranges;
 mod leases;
 mod migrate;
 mod postgres;
 mod schema;
+mod sites_due;
 mod slots;
 mod states;
 
 pub use audit::{AuditFilter, AuditOutcome, AuditPage, AuditRow, NewAudit};
-pub use batches_due::{
-    Applied, BatchChange, BatchWriter, ChangeGroup, DueCursor, DueQuery, PendingBatch,
-};
+pub use batches_due::{BatchChange, BatchWriter, DueCursor, DueQuery, PendingBatch};
 pub use batches_read::{
     BatchFilter, BatchPage, BatchRow, LedgerSummary, PollEntry, ServiceCount, ServiceSummary,
 };
 pub use batches_write::{NewBatch, Tracked};
+pub use changes::{Applied, Change, ChangeGroup, Statement};
 pub use error::StoreError;
-pub use leases::{LeaseRow, LeaseStake};
+pub use lease_ranges::range_lease;
+pub use leases::{LeaseRow, LeaseStake, RUNNER_PREFIX};
+pub use sites_due::{DueSite, JobRange, OUTCOME_BUCKET, SiteChange};
 pub use slots::DatabaseSlots;
 pub use states::{AsideState, SavedState, StateWrite};
 

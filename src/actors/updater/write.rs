@@ -126,7 +126,7 @@ async fn write_rows(
 }
 
 impl Item {
-    fn change_group(&self) -> ChangeGroup {
+    fn change_group(&self) -> ChangeGroup<BatchChange> {
         ChangeGroup {
             stake: self.stake.clone(),
             changes: self.changes.clone(),

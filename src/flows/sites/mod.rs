@@ -3,14 +3,31 @@
 //! A [`RetryPolicy`] and a [`Standing`] say when a site is due and what an
 //! outcome makes of it; a [`Shard`] is a job's share of the sites.
 
+mod load;
 mod names;
+mod plan;
 mod policy;
+mod poll_log;
+mod queue;
+mod rules;
 mod shard;
+mod shard_plan;
+mod spread;
+mod spreads;
 mod standing;
+mod view;
 mod visit;
+mod work;
 
+pub use load::{SitesPage, SitesRead, SitesWant, load};
 pub use names::{AppName, JobKey, NameProblem, check_label_name, check_site_id, check_site_url};
+pub use plan::SitesPlan;
 pub use policy::{Level, RetryPolicy, RetryProblem};
+pub use poll_log::{ENTRY, LoggedVisit, poll_log_entry, read_poll_log};
+pub use rules::change_of;
 pub use shard::{BATCH_CODES, Shard, ShardProblem};
+pub use spreads::Spreads;
 pub use standing::Standing;
+pub use view::{JobView, ShardView, SitesView};
 pub use visit::{FailureKind, SiteInfo, Visit, VisitError, Visited};
+pub use work::{SitesOutcome, SitesReport, SitesWork, host_of};

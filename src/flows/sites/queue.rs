@@ -1,0 +1,202 @@
+//! The sites of a job that are at hand: due, read, and waiting for their
+//! host's turn. Pure.
+
+use crate::store::DueSite;
+use crate::time::Timestamp;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+/// For each visit that a host may have under way, so many of its sites may
+/// wait at hand: one host with many sites leaves room for the others.
+const WAITING_PER_VISIT: usize = 32;
+
+/// Due sites, by host; within a host in the order they were read.
+#[derive(Debug)]
+pub(super) struct HostQueue {
+    per_host: usize,
+    hosts: HashMap<Arc<str>, Host>,
+    /// Hosts that have a site waiting and room for a visit, by their first
+    /// site's due time.
+    ready: BTreeSet<(Timestamp, i64, Arc<str>)>,
+    /// Rows that wait.
+    waiting: HashSet<i64>,
+    /// Rows that are handed out.
+    out: HashSet<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    busy: usize,
+    waiting: VecDeque<Waiting>,
+    /// Its place in `ready`, if it has one.
+    place: Option<(Timestamp, i64)>,
+}
+
+/// A site that waits for its visit.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    /// The site.
+    pub(super) site: DueSite,
+    /// Number of the shard it was read for.
+    pub(super) shard: usize,
+}
+
+/// Whether a site was taken into the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It was.
+    Taken,
+    /// It is there already, or its visit is under way.
+    Known,
+    /// Its host has enough waiting: read it again later.
+    Full,
+}
+
+impl HostQueue {
+    /// An empty queue that has so many visits of a host out at once.
+    pub(super) fn new(per_host: usize) -> Self {
+        Self {
+            per_host: per_host.max(1),
+            hosts: HashMap::new(),
+            ready: BTreeSet::new(),
+            waiting: HashSet::new(),
+            out: HashSet::new(),
+        }
+    }
+
+    /// Has so many visits of a host out at once from now on.
+    pub(super) fn configure(&mut self, per_host: usize) {
+        self.per_host = per_host.max(1);
+        let hosts: Vec<Arc<str>> = self.hosts.keys().cloned().collect();
+        for host in hosts {
+            self.settle(&host);
+        }
+    }
+
+    /// How many sites wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many visits are handed out and not yet over.
+    pub(super) fn out(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether there is a site whose host has room.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether a site waits, or its visit is under way.
+    pub(super) fn knows(&self, seq: i64) -> bool {
+        self.waiting.contains(&seq) || self.out.contains(&seq)
+    }
+
+    /// Takes a site in.
+    pub(super) fn push(&mut self, host: &Arc<str>, waiting: Waiting) -> Pushed {
+        let seq = waiting.site.seq;
+        if self.knows(seq) {
+            return Pushed::Known;
+        }
+        let most = self.per_host.saturating_mul(WAITING_PER_VISIT);
+        let of_host = self.hosts.entry(host.clone()).or_default();
+        if of_host.waiting.len() >= most {
+            return Pushed::Full;
+        }
+        of_host.waiting.push_back(waiting);
+        self.waiting.insert(seq);
+        self.settle(host);
+        Pushed::Taken
+    }
+
+    /// Hands out the site that is due longest among those whose host has room.
+    pub(super) fn pop(&mut self) -> Option<(Arc<str>, Waiting)> {
+        let (_, _, host) = self.ready.pop_first()?;
+        let of_host = self.hosts.get_mut(&host)?;
+        of_host.place = None;
+        let waiting = of_host.waiting.pop_front()?;
+        of_host.busy += 1;
+        self.waiting.remove(&waiting.site.seq);
+        self.out.insert(waiting.site.seq);
+        self.settle(&host);
+        Some((host, waiting))
+    }
+
+    /// Takes note of a visit that somebody else handed out; `busy` while it is
+    /// on the network.
+    pub(super) fn adopt(&mut self, host: &Arc<str>, seq: i64, busy: bool) {
+        self.out.insert(seq);
+        if busy {
+            self.hosts.entry(host.clone()).or_default().busy += 1;
+        }
+    }
+
+    /// A visit of this host is off the network.
+    pub(super) fn freed(&mut self, host: &Arc<str>) {
+        if let Some(of_host) = self.hosts.get_mut(host) {
+            of_host.busy = of_host.busy.saturating_sub(1);
+            self.settle(host);
+        }
+    }
+
+    /// A visit is over: its site may be taken in again.
+    pub(super) fn returned(&mut self, seq: i64) {
+        self.out.remove(&seq);
+    }
+
+    /// Lets go of a host's sites, which it wants left alone.
+    pub(super) fn drain_host(&mut self, host: &Arc<str>) -> Vec<Waiting> {
+        let Some(of_host) = self.hosts.get_mut(host) else {
+            return Vec::new();
+        };
+        let drained: Vec<Waiting> = of_host.waiting.drain(..).collect();
+        for waiting in &drained {
+            self.waiting.remove(&waiting.site.seq);
+        }
+        self.settle(host);
+        drained
+    }
+
+    /// Lets go of all sites that were read for these shards.
+    pub(super) fn drop_shards(&mut self, gone: impl Fn(usize) -> bool) {
+        let hosts: Vec<Arc<str>> = self.hosts.keys().cloned().collect();
+        for host in hosts {
+            if let Some(of_host) = self.hosts.get_mut(&host) {
+                let waiting = &mut self.waiting;
+                of_host.waiting.retain(|site| {
+                    let gone = gone(site.shard);
+                    if gone {
+                        waiting.remove(&site.site.seq);
+                    }
+                    !gone
+                });
+            }
+            self.settle(&host);
+        }
+    }
+
+    /// Puts a host where it belongs among the ready ones.
+    fn settle(&mut self, host: &Arc<str>) {
+        let Some(of_host) = self.hosts.get_mut(host) else {
+            return;
+        };
+        let place = of_host
+            .waiting
+            .front()
+            .filter(|_| of_host.busy < self.per_host)
+            .map(|first| (first.site.next_due_at.unwrap_or_default(), first.site.seq));
+        if of_host.place != place {
+            if let Some((at, seq)) = of_host.place {
+                self.ready.remove(&(at, seq, host.clone()));
+            }
+            if let Some((at, seq)) = place {
+                self.ready.insert((at, seq, host.clone()));
+            }
+            of_host.place = place;
+        }
+        if of_host.busy == 0 && of_host.waiting.is_empty() {
+            self.hosts.remove(host);
+        }
+    }
+}

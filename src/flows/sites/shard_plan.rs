@@ -1,0 +1,265 @@
+//! One shard of a job, as the plan knows it: its lease, and how far the sweep
+//! through what is due has come. Pure.
+
+use super::load::{SitesRead, SitesWant};
+use super::shard::Shard;
+use crate::config::JobSettings;
+use crate::leases::sites_lease;
+use crate::store::LeaseStake;
+use crate::time::Timestamp;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// All sites are looked at once in a while: one that an application inserts may
+/// become visible late, or with a low number.
+const FULL_LOOK: Duration = Duration::from_secs(60);
+/// Sites put off in one statement.
+const PUT_OFF: usize = 5_000;
+/// Longest pause after a sweep that brought little.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A time that has passed.
+const AT_ONCE: Timestamp = Timestamp::from_millis(0);
+/// The start of a sweep.
+const START: (Timestamp, i64) = (Timestamp::from_millis(0), i64::MIN);
+
+/// A shard of a job.
+#[derive(Debug)]
+pub(super) struct ShardPlan {
+    pub(super) shard: Shard,
+    /// Name of its lease.
+    pub(super) lease: String,
+    pub(super) stake: Option<LeaseStake>,
+    /// Who has it, when somebody else has.
+    pub(super) other: Option<String>,
+    /// Whether it is yet to be prepared for the first time under this lease.
+    first: bool,
+    prepare_at: Timestamp,
+    full_look_at: Timestamp,
+    /// Row of `sites` behind which new ones are looked for.
+    seen: i64,
+    reading: bool,
+    /// Rows that came back while a page was read, which may show them as due.
+    pub(super) came_back: BTreeSet<i64>,
+    cursor: (Timestamp, i64),
+    /// Whether a sweep is under way.
+    sweeping: bool,
+    /// When something is due, as far as is known.
+    due_at: Option<Timestamp>,
+    /// The same, told since the page was asked for that is being read.
+    told: Option<Timestamp>,
+    /// No sweep begins before then.
+    not_before: Timestamp,
+    /// Rows that the sweep has read, and how many of them were taken.
+    read: usize,
+    taken: usize,
+    /// Whether something due was left out.
+    left_out: bool,
+    /// Sites to be put off.
+    pub(super) put_off: Vec<(i64, Timestamp)>,
+}
+
+impl ShardPlan {
+    pub(super) fn new(job: &JobSettings, shard: Shard) -> Self {
+        Self::of(sites_lease(&job.key, shard), shard)
+    }
+
+    const fn of(lease: String, shard: Shard) -> Self {
+        Self {
+            shard,
+            lease,
+            stake: None,
+            other: None,
+            first: true,
+            prepare_at: AT_ONCE,
+            full_look_at: AT_ONCE,
+            seen: 0,
+            reading: false,
+            came_back: BTreeSet::new(),
+            cursor: START,
+            sweeping: false,
+            due_at: None,
+            told: None,
+            not_before: AT_ONCE,
+            read: 0,
+            taken: 0,
+            left_out: false,
+            put_off: Vec::new(),
+        }
+    }
+
+    /// Takes note of who holds the shard; answers whether this server lost it,
+    /// or has it under another lease.
+    pub(super) fn hold(&mut self, stake: Option<LeaseStake>, other: Option<String>) -> bool {
+        self.other = other;
+        if self.stake == stake {
+            return false;
+        }
+        self.stake = stake;
+        self.begin_afresh();
+        true
+    }
+
+    /// Everything is read anew.
+    fn begin_afresh(&mut self) {
+        let lease = std::mem::take(&mut self.lease);
+        let (stake, other) = (self.stake.take(), self.other.take());
+        *self = Self {
+            stake,
+            other,
+            ..Self::of(lease, self.shard)
+        };
+    }
+
+    /// New sites may be there.
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        self.prepare_at = self.prepare_at.min(now);
+        self.full_look_at = self.full_look_at.min(now);
+        self.due_at(now);
+    }
+
+    /// A site of this shard will be due then.
+    pub(super) fn due_at(&mut self, at: Timestamp) {
+        let sooner = |known: Option<Timestamp>| Some(known.map_or(at, |known| known.min(at)));
+        self.due_at = sooner(self.due_at);
+        self.told = sooner(self.told);
+    }
+
+    /// What is to be done in the database now. `low`: few sites are at hand.
+    pub(super) fn want(
+        &mut self,
+        job: &Arc<JobSettings>,
+        now: Timestamp,
+        low: bool,
+        limit: i64,
+    ) -> Option<SitesWant> {
+        let epoch = self.stake.as_ref()?.epoch;
+        if self.reading {
+            return None;
+        }
+        let read = if now >= self.prepare_at {
+            let full = self.first || now >= self.full_look_at;
+            SitesRead::Prepare {
+                first: self.first,
+                after: if full { 0 } else { self.seen },
+            }
+        } else if !self.put_off.is_empty() {
+            let rest = self.put_off.split_off(self.put_off.len().min(PUT_OFF));
+            SitesRead::PutOff(std::mem::replace(&mut self.put_off, rest))
+        } else if low && now >= self.not_before && self.is_due(now) {
+            self.sweeping = true;
+            self.told = None;
+            SitesRead::Page {
+                now,
+                after: self.cursor,
+                limit,
+            }
+        } else {
+            return None;
+        };
+        self.reading = true;
+        self.came_back.clear();
+        Some(SitesWant {
+            job: job.clone(),
+            shard: self.shard,
+            epoch,
+            read,
+        })
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.sweeping || self.due_at.is_some_and(|at| at <= now)
+    }
+
+    /// Whether an answer is to a want of this lease; it ends the reading then.
+    pub(super) fn answered(&mut self, epoch: i64) -> bool {
+        let ours = self.reading
+            && self
+                .stake
+                .as_ref()
+                .is_some_and(|stake| stake.epoch == epoch);
+        if ours {
+            self.reading = false;
+        }
+        ours
+    }
+
+    /// A want could not be done: the same is tried again then.
+    pub(super) fn failed(&mut self, epoch: i64, at: Timestamp) {
+        if self.answered(epoch) {
+            self.not_before = at;
+            self.prepare_at = self.prepare_at.max(at);
+        }
+    }
+
+    /// New sites were made known.
+    pub(super) fn prepared(&mut self, full: bool, seen: i64, now: Timestamp, again: Duration) {
+        if full {
+            self.full_look_at = now.plus(FULL_LOOK.max(again));
+        }
+        self.first = false;
+        self.seen = seen;
+        self.prepare_at = now.plus(again);
+        // What was added may be due before what is known.
+        self.due_at(now);
+    }
+
+    /// A page was read of which so many rows were taken, while others may have
+    /// been left out; the last row was at `end`.
+    pub(super) fn swept(
+        &mut self,
+        rows: usize,
+        taken: usize,
+        left_out: bool,
+        end: Option<(Timestamp, i64)>,
+    ) {
+        self.read += rows;
+        self.taken += taken;
+        self.left_out |= left_out;
+        self.cursor = end.unwrap_or(self.cursor);
+    }
+
+    /// The sweep has come to its end; something is due then.
+    pub(super) fn sweep_ended(&mut self, next_due: Option<Timestamp>, now: Timestamp) {
+        self.cursor = START;
+        self.sweeping = false;
+        let left = self.left_out.then_some(now);
+        self.due_at = [left, next_due, self.told].into_iter().flatten().min();
+        // A sweep over many rows for few new ones is not begun again at once.
+        let effort = u64::try_from(self.read / self.taken.max(1)).unwrap_or(u64::MAX);
+        let pause = if self.read == 0 {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(effort).min(LONGEST_PAUSE)
+        };
+        self.not_before = now.plus(pause);
+        (self.read, self.taken, self.left_out) = (0, 0, false);
+    }
+
+    /// When the shard wants to be asked again, if nothing else happens.
+    pub(super) fn wake_at(&self, low: bool) -> Option<Timestamp> {
+        self.stake.as_ref()?;
+        if self.reading {
+            return None;
+        }
+        let sweep = if self.sweeping {
+            Some(self.not_before)
+        } else {
+            self.due_at.map(|at| at.max(self.not_before))
+        };
+        let sweep = sweep.filter(|_| low);
+        let off = (!self.put_off.is_empty()).then_some(Timestamp::default());
+        [Some(self.prepare_at), sweep, off]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The clock was set back: nothing waits for longer than it has to.
+    pub(super) fn clock_set_back(&mut self, now: Timestamp) {
+        self.prepare_at = self.prepare_at.min(now);
+        self.full_look_at = self.full_look_at.min(now);
+        self.not_before = self.not_before.min(now);
+        self.due_at(now);
+    }
+}
