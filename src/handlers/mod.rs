@@ -1,5 +1,18 @@
 //! Handlers: what a job does on a site.
 
+mod command;
+mod connect;
+mod event;
+mod listeners;
+mod process;
+#[cfg(test)]
+mod testing;
+
+pub use command::CommandVisits;
+pub use connect::connect;
+pub use event::{AppInfo, PollEvent};
+pub use listeners::{EventProblem, Listeners, PollError, Step};
+
 use crate::flows::sites::{Visit, Visited};
 use futures_util::future::BoxFuture;
 
