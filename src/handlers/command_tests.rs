@@ -1,6 +1,6 @@
 use super::*;
 use crate::flows::sites::AppName;
-use crate::handlers::testing::visit;
+use crate::handlers::sample::visit;
 use std::path::Path;
 use std::time::{Duration, Instant};
 

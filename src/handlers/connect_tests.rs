@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{CodeHandler, CommandHandler};
-use crate::handlers::testing::{job, visit};
+use crate::handlers::sample::{job, visit};
 use crate::handlers::{PollError, PollEvent};
 use serde_json::json;
 use std::sync::{Mutex, PoisonError};

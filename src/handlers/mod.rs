@@ -6,7 +6,7 @@ mod event;
 mod listeners;
 mod process;
 #[cfg(test)]
-mod testing;
+mod sample;
 
 pub use command::CommandVisits;
 pub use connect::connect;
