@@ -1,5 +1,14 @@
 //! Handlers: what a job does on a site.
 
+mod client;
+#[cfg(test)]
+mod client_tests;
+mod inward;
+#[cfg(test)]
+mod testing;
+
+pub use client::{SiteAnswer, SiteClient, SiteRequest};
+
 use crate::flows::sites::{Visit, Visited};
 use futures_util::future::BoxFuture;
 
