@@ -26,6 +26,7 @@ pub mod http;
 pub mod leases;
 pub mod ledgers;
 pub mod messages;
+mod net;
 pub mod sim;
 pub mod store;
 pub mod telemetry;

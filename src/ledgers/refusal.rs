@@ -4,10 +4,11 @@
 //! are in `tests/recordings`.
 
 use super::{LedgerError, LedgerKind};
+use crate::net::{Secrets, one_line, retry_after};
 use crate::time::Timestamp;
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::header::{HeaderMap, LOCATION};
+use secrecy::SecretString;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -73,7 +74,7 @@ impl Refusal<'_> {
             404 => LedgerError::NotFound { detail },
             413 | 414 | 431 => LedgerError::TooLarge { detail },
             429 => LedgerError::TooMany {
-                retry_after: self.retry_after(now),
+                retry_after: retry_after(self.headers, now, MAX_RETRY_AFTER),
             },
             400 if kind == LedgerKind::Sawtooth && code == Some(SAWTOOTH_INVALID_ID) => {
                 LedgerError::RefusedIds { detail }
@@ -138,73 +139,18 @@ impl Refusal<'_> {
              set the ledger's url to where it really is"
         )
     }
-
-    /// `Retry-After` in seconds or as an HTTP date, at most
-    /// [`MAX_RETRY_AFTER`]; a date gone by is zero.
-    fn retry_after(&self, now: Timestamp) -> Option<Duration> {
-        let value = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-            value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
-        } else {
-            http_date(value)?.since(now)
-        };
-        Some(wait.min(MAX_RETRY_AFTER))
-    }
-}
-
-/// Reads the one form of date that HTTP still allows to be sent, as in
-/// `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn http_date(value: &str) -> Option<Timestamp> {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let (_, date) = value.split_once(", ")?;
-    let mut parts = date.split(' ');
-    let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
-    let (time, zone) = (parts.next()?, parts.next()?);
-    let month = MONTHS.iter().position(|name| *name == month)? + 1;
-    if zone != "GMT" || parts.next().is_some() {
-        return None;
-    }
-    Timestamp::parse(&format!("{year}-{month:02}-{day}T{time}Z"))
 }
 
 /// A ledger's words as they may be shown: on one line, without control
 /// characters, without the token, at most [`MAX_DETAIL`] characters.
 pub(super) fn clean(words: &str, secret: Option<&SecretString>) -> String {
-    let secret = secret.map_or("", |secret| secret.expose_secret().trim());
-    let hidden: Cow<'_, str> = if !secret.is_empty() && words.contains(secret) {
-        words.replace(secret, "***").into()
-    } else {
-        words.into()
-    };
-    let mut cleaned = String::new();
-    let mut shown = 0;
-    let mut space = false;
-    for c in hidden.chars() {
-        if c.is_whitespace() || c.is_control() {
-            space = shown > 0;
-            continue;
-        }
-        if shown + usize::from(space) >= MAX_DETAIL {
-            cleaned.push('…');
-            break;
-        }
-        if space {
-            cleaned.push(' ');
-            shown += 1;
-            space = false;
-        }
-        cleaned.push(c);
-        shown += 1;
-    }
-    cleaned
+    one_line(&Secrets::from(secret).hide(words), MAX_DETAIL)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reqwest::header::HeaderValue;
+    use reqwest::header::{HeaderValue, RETRY_AFTER};
 
     fn classify(kind: LedgerKind, status: u16, headers: &HeaderMap, body: &str) -> LedgerError {
         Refusal {

@@ -4,6 +4,7 @@
 use super::refusal::{Refusal, clean};
 use super::{ConnectError, LedgerError, LedgerKind};
 use crate::config::LedgerSettings;
+use crate::net::{causes, ended_early, read_within};
 use crate::telemetry::{TRACE_TARGET, trace_headers};
 use crate::time::Timestamp;
 use bytes::Bytes;
@@ -11,7 +12,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use std::error::Error;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -252,7 +252,13 @@ impl Transport {
         into: &mut Vec<u8>,
     ) -> Result<(), LedgerError> {
         let most = self.max_response_bytes;
-        match read_within(response, into, most).await {
+        let too_long = |length| usize::try_from(length).is_ok_and(|length: usize| length > most);
+        let whole = if response.content_length().is_some_and(too_long) {
+            Ok(false)
+        } else {
+            read_within(response, into, most).await
+        };
+        match whole {
             Ok(true) => Ok(()),
             Ok(false) => Err(LedgerError::Malformed {
                 detail: format!("longer than max_response_bytes = {most}"),
@@ -351,60 +357,6 @@ async fn attempt(
             .body(body),
     };
     request.headers(headers.clone()).send().await
-}
-
-/// Reads to the end; `false` when there is more than `most`.
-async fn read_within(
-    response: &mut Response,
-    into: &mut Vec<u8>,
-    most: usize,
-) -> reqwest::Result<bool> {
-    if let Some(length) = response.content_length() {
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        if length > most && response.status() == StatusCode::OK {
-            return Ok(false);
-        }
-        into.reserve(length.min(most));
-    }
-    while let Some(chunk) = response.chunk().await? {
-        let room = most - into.len();
-        into.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if chunk.len() > room {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Whether the connection was made and then ended, or was ended already, before
-/// an answer began. What the ledger sent was not HTTP is another matter.
-fn ended_early(error: &reqwest::Error) -> bool {
-    error.is_request()
-        && !error.is_connect()
-        && !error.is_timeout()
-        && !sources(error).any(|cause| {
-            cause
-                .downcast_ref::<hyper::Error>()
-                .is_some_and(hyper::Error::is_parse)
-        })
-}
-
-fn sources<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(error.source(), |cause| <dyn Error>::source(*cause))
-}
-
-/// What lies behind an error, the two innermost causes: the outer ones say
-/// "error sending request" and may hold an address of 65,000 characters.
-fn causes(error: &reqwest::Error) -> String {
-    let mut causes: Vec<String> = sources(error).map(ToString::to_string).collect();
-    causes.dedup();
-    match causes.as_slice() {
-        [] => "no cause given".to_owned(),
-        [.., outer, inner] if !outer.contains(inner.as_str()) => format!("{outer}: {inner}"),
-        [.., inner] => inner.clone(),
-    }
 }
 
 /// A token as people keep it, without what goes before it in the header.

@@ -1,5 +1,6 @@
 //! What systemd is told, and what it says of the unit.
 
+use crate::imports::sources;
 use crate::support::{
     Database, Installation, PATIENCE, ServerProcess, batch_id, eventually, tracking,
 };
@@ -192,24 +193,37 @@ async fn an_abstract_socket_does_as_well_and_a_wrong_one_no_harm() {
     server.terminate().await;
 }
 
-/// A child would inherit `NOTIFY_SOCKET`: taking it out of the environment is
-/// not safe once there are threads, so there must be no child.
+/// A child would inherit `NOTIFY_SOCKET`: taking it out of our environment is
+/// not safe once there are threads, so it is taken out of the child's, at the
+/// one place where one is started.
 #[test]
-fn the_program_starts_no_process() {
-    fn look(folder: &Path) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                look(&path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                for word in ["process::Command", "Command::new", "CommandExt"] {
-                    assert!(!text.contains(word), "{}: {word}", path.display());
-                }
-            }
+fn one_place_starts_processes_and_withholds_the_socket() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let place = src.join("handlers/process.rs");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    for path in files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path == place || name.ends_with("_tests.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for word in ["process::Command", "Command::new", "CommandExt"] {
+            assert!(!text.contains(word), "{}: {word}", path.display());
         }
     }
-    look(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let text = std::fs::read_to_string(&place).unwrap();
+    assert_eq!(text.matches("Command::new").count(), 1);
+    for word in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "env_remove"] {
+        assert!(text.contains(word), "{word}");
+    }
+}
+
+/// SIGTERM is for the server, which drains; a command under way gets it only
+/// from there, and is not failed by it.
+#[test]
+fn the_unit_stops_the_server_before_its_commands() {
+    assert!(UNIT.lines().any(|it| it == "KillMode=mixed"));
 }
 
 #[test]

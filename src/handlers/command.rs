@@ -1,0 +1,206 @@
+//! The command handler: a program is run for each visit.
+//!
+//! The program gets the site as one JSON object on its standard input. Exit
+//! code 0 is success; a JSON document on its standard output is what was
+//! learned, and anything else there is ignored.
+
+use super::Handler;
+use super::process::{self, Ended, RunError};
+use crate::config::{AppSettings, CommandHandler};
+use crate::flows::sites::{FailureKind, Visit, VisitError, Visited};
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value, json};
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+
+/// Visits sites by running a program.
+#[derive(Clone, Debug)]
+pub struct CommandVisits {
+    settings: CommandHandler,
+    /// The app as the program is told it: without its keys.
+    app: Value,
+    max_result_bytes: usize,
+}
+
+impl CommandVisits {
+    /// A handler with these settings. `max_result_bytes` bounds the document
+    /// that is learned (`sites.max_result_bytes`).
+    pub fn new(
+        settings: CommandHandler,
+        app: Option<&AppSettings>,
+        max_result_bytes: usize,
+    ) -> Self {
+        let app = app.map_or(Value::Null, |app| {
+            json!({"id": app.id.as_str(), "title": app.title, "url": app.url.as_ref().map(url::Url::as_str)})
+        });
+        Self {
+            settings,
+            app,
+            max_result_bytes,
+        }
+    }
+
+    async fn run(&self, visit: &Visit) -> Result<Option<String>, VisitError> {
+        let settings = &self.settings;
+        let Some((program, templates)) = settings.args.split_first() else {
+            return Err(handler("args of [jobs.handler.command] names no program"));
+        };
+        let args = templates
+            .iter()
+            .map(|template| fill(template, visit, str::to_owned))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|problem| handler(&problem))?;
+        let mut input = self.input(visit)?.to_string();
+        input.push('\n');
+        let ended = process::run(
+            program,
+            &args,
+            input.as_bytes(),
+            settings.timeout,
+            settings.max_output_bytes,
+        );
+        match ended.await {
+            Ok(ended) => self.judge(program, ended),
+            Err(RunError::Start(error)) => Err(handler(&not_started(program, &error))),
+            Err(RunError::Timeout(complaint)) => {
+                let limit = humantime::format_duration(settings.timeout);
+                Err(VisitError::new(
+                    FailureKind::Timeout,
+                    &format!(
+                        "\"{program}\" was killed: it did not end within {limit} (timeout of [jobs.handler.command]){}",
+                        said(&complaint)
+                    ),
+                ))
+            }
+            Err(RunError::Lost(error)) => Err(handler(&format!(
+                "it cannot be known how \"{program}\" ended: {error}"
+            ))),
+        }
+    }
+
+    /// What the program is told.
+    fn input(&self, visit: &Visit) -> Result<Value, VisitError> {
+        let site = &visit.site;
+        let labels: Map<String, Value> = serde_json::from_str(&site.labels).map_err(|_| {
+            handler(&format!(
+                "the labels of site {} are no JSON object",
+                site.site_id
+            ))
+        })?;
+        let mut app = self.app.clone();
+        if app.is_null() {
+            app =
+                json!({"id": visit.job.app.as_str(), "title": visit.job.app.as_str(), "url": null});
+        }
+        Ok(json!({
+            "app": app,
+            "job": &*visit.job.name,
+            "site": {
+                "site_id": site.site_id,
+                "url": site.url,
+                "labels": labels,
+                "batch_code": site.batch_code,
+            },
+            "last_run_at": visit.last_run_at,
+            "level": visit.level,
+            "count": visit.count,
+        }))
+    }
+
+    fn judge(&self, program: &str, ended: Ended) -> Result<Option<String>, VisitError> {
+        if ended.status.success() {
+            return Ok(self.learned(ended.output.as_deref()));
+        }
+        let how = match (ended.status.code(), ended.status.signal()) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => ended.status.to_string(),
+        };
+        Err(VisitError::new(
+            FailureKind::Exit,
+            &format!("\"{program}\" ended with {how}{}", said(&ended.complaint)),
+        ))
+    }
+
+    /// The document on standard output, written as short as it can be.
+    fn learned(&self, output: Option<&[u8]>) -> Option<String> {
+        let document: Value = serde_json::from_slice(output?).ok()?;
+        Some(document.to_string()).filter(|text| text.len() <= self.max_result_bytes)
+    }
+}
+
+impl Handler for CommandVisits {
+    fn visit<'a>(&'a self, visit: &'a Visit) -> BoxFuture<'a, Visited> {
+        Box::pin(async move {
+            Visited {
+                result: self.run(visit).await,
+                retry_after: None,
+            }
+        })
+    }
+}
+
+fn handler(detail: &str) -> VisitError {
+    VisitError::new(FailureKind::Handler, detail)
+}
+
+fn not_started(program: &str, error: &io::Error) -> String {
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "there is no such program, or not what its first line (#!) names".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "it may not be executed by this user".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("\"{program}\" cannot be started: {why}; see args of [jobs.handler.command]")
+}
+
+/// The first line of what a program complained of, to be put behind a message.
+fn said(complaint: &[u8]) -> String {
+    let text = String::from_utf8_lossy(complaint);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+    line.map_or_else(String::new, |line| {
+        let plain: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+        format!(": {plain}")
+    })
+}
+
+/// Fills `{site_id}`, `{app_id}` and `{label:NAME}` into a template.
+fn fill(template: &str, visit: &Visit, escape: fn(&str) -> String) -> Result<String, String> {
+    let labels: Map<String, Value> = serde_json::from_str(&visit.site.labels).unwrap_or_default();
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some((before, behind)) = rest.split_once('{') {
+        let Some((name, after)) = behind.split_once('}') else {
+            break;
+        };
+        filled.push_str(before);
+        let value = match name {
+            "site_id" => visit.site.site_id.clone(),
+            "app_id" => visit.job.app.as_str().to_owned(),
+            _ => match name.strip_prefix("label:") {
+                Some(label) => match labels.get(label) {
+                    Some(Value::String(text)) => text.clone(),
+                    Some(other) => other.to_string(),
+                    None => {
+                        return Err(format!(
+                            "site {} has no label \"{label}\", which \"{template}\" names",
+                            visit.site.site_id
+                        ));
+                    }
+                },
+                None => {
+                    return Err(format!("\"{{{name}}}\" in \"{template}\" is not known"));
+                }
+            },
+        };
+        filled.push_str(&escape(&value));
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

@@ -1,0 +1,154 @@
+//! What a listener is told of a visit, and what it may do with it.
+
+use super::listeners::PollError;
+use crate::config::AppSettings;
+use crate::flows::sites::{AppName, JobKey, SiteInfo, Visit, Visited};
+use crate::time::Timestamp;
+use serde_json::{Map, Value};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use url::Url;
+
+/// An app as listeners see it: without its keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppInfo {
+    /// Its id.
+    pub id: AppName,
+    /// Its title; the id where none is configured.
+    pub title: String,
+    /// Its own address.
+    pub url: Option<Url>,
+}
+
+impl AppInfo {
+    /// An app that is configured, or of which only the id is known.
+    pub(super) fn new(id: &AppName, settings: Option<&AppSettings>) -> Self {
+        Self {
+            id: id.clone(),
+            title: settings.map_or_else(|| id.to_string(), |app| app.title.clone()),
+            url: settings.and_then(|app| app.url.clone()),
+        }
+    }
+}
+
+/// One visit, as the listeners of its events see it. A clone is cheap and is
+/// of the same visit.
+#[derive(Clone, Debug)]
+pub struct PollEvent {
+    told: Arc<Told>,
+    outcome: Option<Arc<Visited>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    app: Arc<AppInfo>,
+    visit: Visit,
+    labels: Map<String, Value>,
+    max_result_bytes: usize,
+    /// What is learned, a JSON document.
+    learned: Mutex<Option<String>>,
+}
+
+impl PollEvent {
+    pub(super) fn new(app: Arc<AppInfo>, visit: &Visit, max_result_bytes: usize) -> Self {
+        Self {
+            told: Arc::new(Told {
+                app,
+                labels: serde_json::from_str(&visit.site.labels).unwrap_or_default(),
+                visit: visit.clone(),
+                max_result_bytes,
+                learned: Mutex::new(None),
+            }),
+            outcome: None,
+        }
+    }
+
+    /// The same visit, when it is known what came of it.
+    pub(super) fn ended(&self, outcome: &Visited) -> Self {
+        Self {
+            told: self.told.clone(),
+            outcome: Some(Arc::new(outcome.clone())),
+        }
+    }
+
+    /// The application.
+    pub fn app(&self) -> &AppInfo {
+        &self.told.app
+    }
+
+    /// The job.
+    pub fn job(&self) -> &JobKey {
+        &self.told.visit.job
+    }
+
+    /// The site that is visited.
+    pub fn site(&self) -> &SiteInfo {
+        &self.told.visit.site
+    }
+
+    /// The site's labels; none where an application wrote by SQL what is no
+    /// JSON object.
+    pub fn labels(&self) -> &Map<String, Value> {
+        &self.told.labels
+    }
+
+    /// A label that is a text.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.told.labels.get(name).and_then(Value::as_str)
+    }
+
+    /// When the last visit began; `None` for the first.
+    pub fn last_run_at(&self) -> Option<Timestamp> {
+        self.told.visit.last_run_at
+    }
+
+    /// Level of the retry policy at which the site stands.
+    pub fn level(&self) -> u32 {
+        self.told.visit.level
+    }
+
+    /// Failures in a row at this level.
+    pub fn count(&self) -> u32 {
+        self.told.visit.count
+    }
+
+    /// What came of the visit; only listeners of `post-poll` are told.
+    pub fn outcome(&self) -> Option<&Visited> {
+        self.outcome.as_deref()
+    }
+
+    /// What was learned so far: by the configured handler, or by a listener.
+    pub fn result(&self) -> Option<Value> {
+        let learned = self.learned();
+        learned
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok())
+    }
+
+    /// Says what was learned of the site, in place of what was said before. It
+    /// is kept when the visit succeeds.
+    ///
+    /// # Errors
+    /// The document is longer than `sites.max_result_bytes`, or the visit is
+    /// over (`post-poll`); nothing is changed then.
+    pub fn set_result(&self, document: Value) -> Result<(), PollError> {
+        if self.outcome.is_some() {
+            return Err("a result is set too late: the visit is over".into());
+        }
+        let text = document.to_string();
+        let most = self.told.max_result_bytes;
+        if text.len() > most {
+            return Err(format!(
+                "the result of {} bytes is longer than sites.max_result_bytes ({most})",
+                text.len()
+            )
+            .into());
+        }
+        *self.learned() = Some(text);
+        Ok(())
+    }
+
+    pub(super) fn learned(&self) -> MutexGuard<'_, Option<String>> {
+        let learned = &self.told.learned;
+        learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
