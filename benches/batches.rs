@@ -14,6 +14,7 @@
 use highwater::app::{self, Launch};
 use highwater::config::{self, LoadOptions, Loaded};
 use highwater::flows::batches::{BatchKey, LedgerStatus, Status};
+use highwater::handlers::Listeners;
 use highwater::sim::{LedgerSim, SimHandle, SimOptions};
 use highwater::store::{BatchChange, BatchFilter, ChangeGroup, LeaseStake, NewBatch, Store};
 use highwater::time::Timestamp;
@@ -154,6 +155,7 @@ fn run_once(runtime: &tokio::runtime::Runtime, folder: &Path, url: &str, schema:
             config,
             reload: None,
             on_ready: Some(Box::new(move |ready| ready_sender.send(ready).unwrap())),
+            listeners: Listeners::default(),
         })
     });
     let ready = ready_receiver.recv().unwrap();

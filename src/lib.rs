@@ -32,3 +32,5 @@ pub mod store;
 pub mod telemetry;
 pub mod time;
 pub mod watchdog;
+
+pub use cli::{Highwater, HighwaterBuilder};

@@ -7,5 +7,5 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    highwater::cli::run(std::env::args_os())
+    highwater::Highwater::builder().run()
 }

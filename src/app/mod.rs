@@ -17,6 +17,7 @@ pub use resources::Resources;
 pub use wiring::{Ready, StopHandle};
 
 use crate::config::{ConfigErrors, Loaded};
+use crate::handlers::Listeners;
 use crate::telemetry;
 use crate::watchdog::watch_panics;
 
@@ -31,6 +32,8 @@ pub struct Launch {
     pub reload: Option<Reloader>,
     /// Called once, when the server is ready.
     pub on_ready: Option<Box<dyn FnOnce(Ready) + Send>>,
+    /// Rust code that is called when sites are visited.
+    pub listeners: Listeners,
 }
 
 /// Runs the server until it is stopped by a signal or its [`StopHandle`].

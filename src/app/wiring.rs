@@ -119,6 +119,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         config,
         reload,
         on_ready,
+        listeners: _,
     } = launch;
     let settings = config.settings.clone();
     let stop = StopHandle::default();

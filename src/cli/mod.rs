@@ -15,11 +15,15 @@ mod demo;
 mod failure;
 mod migrate;
 mod output;
+mod program;
 mod progress;
 mod serve;
 mod sim;
 mod states;
 
+pub use program::{Highwater, HighwaterBuilder};
+
+use crate::handlers::Listeners;
 use clap::{Parser, Subcommand};
 use failure::Failure;
 use std::ffi::OsString;
@@ -90,8 +94,8 @@ enum Command {
 }
 
 /// Runs the program with these arguments (the first is its name) and says how
-/// it ends. Blocks until the command is done; a server's until it is stopped.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// it ends.
+fn run(args: impl IntoIterator<Item = OsString>, listeners: Listeners) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -100,17 +104,17 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match dispatch(cli) {
+    match dispatch(cli, listeners) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), Failure> {
+fn dispatch(cli: Cli, listeners: Listeners) -> Result<(), Failure> {
     let config = cli.config.as_deref();
     match cli.command {
-        Command::Serve(args) => serve::run(&args, config),
-        Command::Demo(args) => demo::run(&args),
+        Command::Serve(args) => serve::run(&args, config, listeners),
+        Command::Demo(args) => demo::run(&args, listeners),
         Command::Check(args) => check::run(&args, config),
         Command::Migrate(args) => migrate::run(&args, config),
         Command::Config(command) => config::run(&command, config),

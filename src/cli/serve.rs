@@ -5,6 +5,7 @@ use super::failure::Failure;
 use super::output::{self, note};
 use crate::app::{self, Launch, Ready};
 use crate::config::{self, LoadOptions};
+use crate::handlers::Listeners;
 use clap::Args;
 use std::path::Path;
 
@@ -21,7 +22,11 @@ Examples:
   HIGHWATER_HTTP__LISTEN=127.0.0.1:9000 highwater serve")]
 pub(super) struct ServeArgs {}
 
-pub(super) fn run(_: &ServeArgs, named: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn run(
+    _: &ServeArgs,
+    named: Option<&Path>,
+    listeners: Listeners,
+) -> Result<(), Failure> {
     let file = context::config_file(named)?;
     let load = move || {
         let options = LoadOptions {
@@ -49,6 +54,7 @@ pub(super) fn run(_: &ServeArgs, named: Option<&Path>) -> Result<(), Failure> {
                 ready.http_addr
             )));
         })),
+        listeners,
     })?;
     Ok(())
 }

@@ -8,10 +8,14 @@ use super::Handler;
 use super::process::{self, Ended, RunError};
 use crate::config::{AppSettings, CommandHandler};
 use crate::flows::sites::{FailureKind, Visit, VisitError, Visited};
+use crate::net::one_line;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
+
+/// Characters shown of what a program says.
+const MAX_WORDS: usize = 200;
 
 /// Visits sites by running a program.
 #[derive(Clone, Debug)]
@@ -158,11 +162,9 @@ fn not_started(program: &str, error: &io::Error) -> String {
 /// The first line of what a program complained of, to be put behind a message.
 fn said(complaint: &[u8]) -> String {
     let text = String::from_utf8_lossy(complaint);
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-    line.map_or_else(String::new, |line| {
-        let plain: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
-        format!(": {plain}")
-    })
+    let mut lines = text.lines().map(|line| one_line(line, MAX_WORDS));
+    let first = lines.find(|line| !line.is_empty());
+    first.map_or_else(String::new, |line| format!(": {line}"))
 }
 
 /// Fills `{site_id}`, `{app_id}` and `{label:NAME}` into a template.

@@ -74,7 +74,7 @@ async fn a_failure_names_the_exit_code_or_signal_and_the_first_line_of_the_compl
     let script = r#"printf '\n\033[31mdisk full\033[0m\nmore\n' >&2; echo '[1]'; exit 3"#;
     let (kind, detail) = failure(shell(script).await);
     assert_eq!(kind, FailureKind::Exit);
-    assert_eq!(detail, "\"sh\" ended with exit code 3: [31mdisk full[0m");
+    assert_eq!(detail, "\"sh\" ended with exit code 3: [31mdisk full [0m");
     let (kind, detail) = failure(shell("kill -TERM $$").await);
     assert_eq!(kind, FailureKind::Exit);
     assert_eq!(detail, "\"sh\" ended with signal 15");

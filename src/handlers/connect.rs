@@ -1,6 +1,7 @@
 //! Builds the handler of a job, with its events around it.
 
 use super::Handler;
+use super::client::SiteClient;
 use super::command::CommandVisits;
 use super::event::{AppInfo, PollEvent};
 use super::listeners::{Listener, Listeners, Step};
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Builds the handler of a job; `app` is its app's settings, if it has any. A
-/// panic in it, or in a listener, is a failure of the visit.
+/// panic in it, or in a listener, is a failure of the visit. All jobs may have
+/// the same `client`.
 ///
 /// # Errors
 /// The job's work is code, and no listener is registered for it; or the
@@ -25,6 +27,7 @@ pub fn connect(
     app: Option<&AppSettings>,
     sites: &SitesSettings,
     listeners: &Listeners,
+    client: &SiteClient,
 ) -> Result<Arc<dyn Handler>, String> {
     let of = |step| listeners.of(&job.key, step);
     let (before, poll, after) = (of(Step::PrePoll), of(Step::Poll), of(Step::PostPoll));
@@ -49,6 +52,7 @@ pub fn connect(
     };
     Ok(Arc::new(Connected {
         app: Arc::new(AppInfo::new(&job.key.app, app)),
+        client: client.clone(),
         work,
         before,
         poll,
@@ -61,6 +65,7 @@ pub fn connect(
 /// A handler with its events.
 struct Connected {
     app: Arc<AppInfo>,
+    client: SiteClient,
     /// What is done on a site before the listeners of `poll`; nothing where
     /// the job's work is code.
     work: Option<Box<dyn Handler>>,
@@ -84,7 +89,12 @@ impl Connected {
     }
 
     async fn visit_with_events(&self, visit: &Visit) -> Visited {
-        let event = PollEvent::new(self.app.clone(), visit, self.max_result_bytes);
+        let event = PollEvent::new(
+            self.app.clone(),
+            self.client.clone(),
+            visit,
+            self.max_result_bytes,
+        );
         let visited = self.told_before_and_done(&event, visit).await;
         let ended = event.ended(&visited);
         for listener in &self.after {

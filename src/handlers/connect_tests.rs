@@ -1,7 +1,8 @@
 use super::*;
 use crate::config::{CodeHandler, CommandHandler};
 use crate::handlers::sample::{job, visit};
-use crate::handlers::{PollError, PollEvent};
+use crate::handlers::testing::{Act, Peer};
+use crate::handlers::{PollError, PollEvent, SiteRequest};
 use serde_json::json;
 use std::sync::{Mutex, PoisonError};
 
@@ -40,7 +41,8 @@ fn command(script: &str) -> HandlerSettings {
 
 fn connected(handler: HandlerSettings, listeners: &Listeners) -> Arc<dyn Handler> {
     let job = JobSettings::new(job(), handler);
-    connect(&job, None, &SitesSettings::default(), listeners).unwrap()
+    let client = SiteClient::new(false);
+    connect(&job, None, &SitesSettings::default(), listeners, &client).unwrap()
 }
 
 /// Listeners that put their name into the list, and succeed.
@@ -283,6 +285,7 @@ async fn a_panic_of_a_configured_handler_is_a_failure_too() {
     }
     let handler = Connected {
         app: Arc::new(AppInfo::new(&job().app, None)),
+        client: SiteClient::new(false),
         work: Some(Box::new(Careless)),
         before: Vec::new(),
         poll: Vec::new(),
@@ -329,12 +332,12 @@ async fn a_listener_that_never_ends_is_cut() {
 #[test]
 fn a_job_of_code_without_a_listener_says_which_event_to_register() {
     let settings = JobSettings::new(job(), code());
-    let sites = SitesSettings::default();
+    let (sites, client) = (SitesSettings::default(), SiteClient::new(false));
     let mut listeners = Listeners::default();
     listeners
         .on("civi_cxn.pre-poll", |_| async { Ok(()) })
         .unwrap();
-    let problem = connect(&settings, None, &sites, &listeners)
+    let problem = connect(&settings, None, &sites, &listeners, &client)
         .map(|_| ())
         .unwrap_err();
     assert!(problem.contains("org.example/sync"), "{problem}");
@@ -343,5 +346,30 @@ fn a_job_of_code_without_a_listener_says_which_event_to_register() {
         "{problem}"
     );
     listeners.on("civi_cxn.poll", |_| async { Ok(()) }).unwrap();
-    assert!(connect(&settings, None, &sites, &listeners).is_ok());
+    assert!(connect(&settings, None, &sites, &listeners, &client).is_ok());
+}
+
+#[tokio::test]
+async fn a_listener_asks_the_site_and_the_client_says_why_it_did_not_answer() {
+    let peer = Peer::start(vec![Act::Send(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n[5, 52]".to_vec(),
+    )])
+    .await;
+    let mut listeners = Listeners::default();
+    listeners
+        .on(POLL, |event: PollEvent| async move {
+            let request = SiteRequest::get(&event.site().url);
+            let answer = event.client().send(request).await?;
+            event.set_result(serde_json::from_slice(&answer.body)?)
+        })
+        .unwrap();
+    let mut visit = visit();
+    visit.site.url.clone_from(&peer.url);
+    let visited = connected(code(), &listeners).visit(&visit).await;
+    assert_eq!(visited, Visited::well(Some("[5,52]".to_owned())));
+
+    let job = JobSettings::new(job(), code());
+    let client = SiteClient::new(true);
+    let denying = connect(&job, None, &SitesSettings::default(), &listeners, &client).unwrap();
+    assert_eq!(failure(&denying.visit(&visit).await).0, FailureKind::Denied);
 }

@@ -1,10 +1,12 @@
 //! What a listener is told of a visit, and what it may do with it.
 
+use super::client::SiteClient;
 use super::listeners::PollError;
 use crate::config::AppSettings;
 use crate::flows::sites::{AppName, JobKey, SiteInfo, Visit, Visited};
 use crate::time::Timestamp;
 use serde_json::{Map, Value};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use url::Url;
 
@@ -32,15 +34,15 @@ impl AppInfo {
 
 /// One visit, as the listeners of its events see it. A clone is cheap and is
 /// of the same visit.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PollEvent {
     told: Arc<Told>,
     outcome: Option<Arc<Visited>>,
 }
 
-#[derive(Debug)]
 struct Told {
     app: Arc<AppInfo>,
+    client: SiteClient,
     visit: Visit,
     labels: Map<String, Value>,
     max_result_bytes: usize,
@@ -49,10 +51,16 @@ struct Told {
 }
 
 impl PollEvent {
-    pub(super) fn new(app: Arc<AppInfo>, visit: &Visit, max_result_bytes: usize) -> Self {
+    pub(super) fn new(
+        app: Arc<AppInfo>,
+        client: SiteClient,
+        visit: &Visit,
+        max_result_bytes: usize,
+    ) -> Self {
         Self {
             told: Arc::new(Told {
                 app,
+                client,
                 labels: serde_json::from_str(&visit.site.labels).unwrap_or_default(),
                 visit: visit.clone(),
                 max_result_bytes,
@@ -111,6 +119,13 @@ impl PollEvent {
         self.told.visit.count
     }
 
+    /// HTTP to the site: `SiteRequest::get(&event.site().url)`. Its failures
+    /// keep their kind when they are passed on by `?`; whether a status is a
+    /// failure is for the listener to say.
+    pub fn client(&self) -> &SiteClient {
+        &self.told.client
+    }
+
     /// What came of the visit; only listeners of `post-poll` are told.
     pub fn outcome(&self) -> Option<&Visited> {
         self.outcome.as_deref()
@@ -150,5 +165,15 @@ impl PollEvent {
     pub(super) fn learned(&self) -> MutexGuard<'_, Option<String>> {
         let learned = &self.told.learned;
         learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which visit it is of.
+impl fmt::Debug for PollEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PollEvent")
+            .field("visit", &self.told.visit)
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 use super::event::PollEvent;
 use crate::config::JobSettings;
 use crate::flows::sites::{AppName, FailureKind, JobKey, VisitError};
+use crate::net::sources;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -72,15 +73,12 @@ impl fmt::Display for PollError {
 /// An error and its causes, each told once.
 fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    // Longer chains say nothing more, and could be endless.
-    for _ in 0..8 {
-        let Some(error) = cause else { break };
-        let told = error.to_string();
+    // A longer chain says nothing more, and could be endless.
+    for cause in sources(error).take(8) {
+        let told = cause.to_string();
         if !text.contains(&told) {
             text = format!("{text}: {told}");
         }
-        cause = error.source();
     }
     text
 }

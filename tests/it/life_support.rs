@@ -3,6 +3,7 @@
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use highwater::app::{self, AppError, Launch, Ready, Reloader, Resources, StopHandle};
 use highwater::config::{self, LoadOptions, Loaded};
+use highwater::handlers::Listeners;
 use highwater::ledgers::LedgerKind;
 use highwater::sim::{LedgerSim, SimHandle, SimOptions, SimStatus};
 use highwater::watchdog::{Fault, ServiceStatus, WatchdogQuery};
@@ -300,6 +301,7 @@ impl Server {
             config,
             reload,
             on_ready: Some(on_ready),
+            listeners: Listeners::default(),
         };
         let thread = std::thread::spawn(move || app::run(launch));
         let Ok(ready) = told.recv_timeout(PATIENCE) else {

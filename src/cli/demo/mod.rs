@@ -14,6 +14,7 @@ mod story;
 use super::failure::Failure;
 use super::output::{self, note};
 use crate::app::{self, Launch, Ready};
+use crate::handlers::Listeners;
 use clap::Args;
 use stage::Stage;
 use std::thread;
@@ -49,7 +50,7 @@ pub(super) struct DemoArgs {
     keep: bool,
 }
 
-pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &DemoArgs, listeners: Listeners) -> Result<(), Failure> {
     let stage = Stage::build(args.port, args.rate)?;
     let config = stage.config.clone();
     let folder = stage.folder.path().to_owned();
@@ -69,6 +70,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
             config,
             reload: None,
             on_ready: Some(Box::new(move |ready| drop(ready_sender.send(ready)))),
+            listeners,
         });
         drop(end);
         let told = match teller.join() {

@@ -1,0 +1,75 @@
+//! The program as a library: the same command line, with Rust code of one's own.
+
+use super::failure::Failure;
+use crate::handlers::{EventProblem, Listeners, PollError, PollEvent};
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+/// Highwater as a part of another program.
+///
+/// That program is `highwater` with code for some jobs: it has every
+/// subcommand, reads the same configuration and the same environment.
+///
+/// ```no_run
+/// use highwater::Highwater;
+///
+/// fn main() -> std::process::ExitCode {
+///     Highwater::builder()
+///         .on("app:org.example:job=default:poll", async |event| {
+///             println!("{} is at {}", event.site().site_id, event.site().url);
+///             Ok(())
+///         })
+///         .run()
+/// }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Highwater {}
+
+/// Gathers code for events; [`run`](Self::run) hands over to the command line.
+#[derive(Clone, Debug, Default)]
+#[must_use = "nothing runs before `run`"]
+pub struct HighwaterBuilder {
+    listeners: Listeners,
+    problem: Option<EventProblem>,
+}
+
+impl Highwater {
+    /// Begins with no code: built like this, it is the `highwater` program.
+    pub fn builder() -> HighwaterBuilder {
+        HighwaterBuilder::default()
+    }
+}
+
+impl HighwaterBuilder {
+    /// Registers code for an event; [`Listeners`] lists the events. It runs on
+    /// the threads that do the network work: what blocks belongs on
+    /// `tokio::task::spawn_blocking`. A failure or a panic in it is a failure of
+    /// that visit, and so is not being done within the timeout of the job's
+    /// handler. A name that is no event's is told of by [`run`](Self::run).
+    pub fn on<F, R>(mut self, event: &str, listener: F) -> Self
+    where
+        F: Fn(PollEvent) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), PollError>> + Send + 'static,
+    {
+        if let Err(problem) = self.listeners.on(event, listener) {
+            self.problem.get_or_insert(problem);
+        }
+        self
+    }
+
+    /// Runs the program with the arguments of this process and says how it
+    /// ends. Blocks until the command is done; a server's until it is stopped.
+    pub fn run(self) -> ExitCode {
+        self.run_with(std::env::args_os())
+    }
+
+    /// The same with these arguments; the first is the program's name.
+    pub fn run_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+        match self.problem {
+            None => super::run(args, self.listeners),
+            Some(problem) => Failure::Usage(problem.to_string()).report(),
+        }
+    }
+}
