@@ -5,30 +5,55 @@
 //! tickets of the messages in its mailbox come back to the Scheduler; fetches
 //! under way go on and deliver their outcomes.
 
+mod outbox;
+mod visits;
+
 use super::follow_settings;
-use crate::config::LedgerSettings;
+use crate::config::{AppSettings, JobSettings, LedgerSettings, SitesSettings};
 use crate::flows::batches::{self, Answer, BatchesOutcome, BatchesWork};
+use crate::handlers::Listeners;
 use crate::ledgers::{self, Ledger, LedgerError};
-use crate::messages::{Commit, Fetch, InFlight, Outcome, Ticket, Work, names};
+use crate::messages::{Done, Fetch, InFlight, Outcome, Ticket, Work, names};
 use crate::telemetry::TRACE_TARGET;
-use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
+use crate::watchdog::{Envelope, LookupError, ServiceContext, SettingsReader};
 use actix::{Actor, Context, Handler};
+use outbox::Outbox;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{Instrument as _, Span, field};
+use visits::{Visits, VisitsSettings};
 
-/// How long an outcome waits for the Updater to come back before it is given
-/// up (its batches are then fetched again).
-const UPDATER_PATIENCE: Duration = Duration::from_secs(60);
+/// Settings of the FetcherPool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolSettings {
+    /// The ledgers.
+    pub ledgers: Vec<LedgerSettings>,
+    /// The site flow.
+    pub sites: SitesSettings,
+    /// The apps.
+    pub apps: Vec<AppSettings>,
+    /// The jobs.
+    pub jobs: Vec<JobSettings>,
+}
+
+/// What a FetcherPool is built from.
+#[derive(Clone, Debug)]
+pub struct PoolParts {
+    /// All work in flight.
+    pub in_flight: InFlight,
+    /// Rust code, registered for events of jobs.
+    pub listeners: Listeners,
+}
 
 /// The pool of network work.
 pub struct FetcherPool {
     context: ServiceContext,
-    settings: SettingsReader<Vec<LedgerSettings>>,
+    settings: SettingsReader<PoolSettings>,
     /// Takes the outcomes.
-    updater: Intercom<Commit>,
+    outbox: Outbox,
     ledgers: HashMap<String, Client>,
+    visits: Visits,
 }
 
 struct Client {
@@ -37,31 +62,41 @@ struct Client {
 }
 
 impl FetcherPool {
-    /// A pool with a client for each configured ledger.
+    /// A pool with a client for each configured ledger, and a handler for each
+    /// job.
     ///
     /// # Errors
     /// The watchdog does not know what it asks for.
-    pub fn new(context: ServiceContext, in_flight: &InFlight) -> Result<Self, LookupError> {
+    pub fn new(context: ServiceContext, parts: PoolParts) -> Result<Self, LookupError> {
         if context.former_is_lost() {
-            in_flight.revoke_all();
+            parts.in_flight.revoke_all();
         }
-        let settings = context.settings::<Vec<LedgerSettings>>()?;
-        let ledgers = settings.current();
+        let reader = context.settings::<PoolSettings>()?;
+        let settings = reader.current();
+        let updater = context.intercom(names::UPDATER)?;
         let mut pool = Self {
-            updater: context.intercom(names::UPDATER)?,
+            outbox: Outbox::open(updater, context.runtime()),
             context,
-            settings,
+            settings: reader,
             ledgers: HashMap::new(),
+            visits: Visits::new(parts.listeners),
         };
-        pool.configure(ledgers);
+        pool.configure(settings);
         Ok(pool)
     }
 
     /// Makes clients for new and changed ledgers; others keep theirs, and
     /// their connections.
-    fn configure(&mut self, settings: Vec<LedgerSettings>) {
+    fn configure(&mut self, settings: PoolSettings) {
+        let PoolSettings {
+            ledgers,
+            sites,
+            apps,
+            jobs,
+        } = settings;
+        self.visits.configure(VisitsSettings { sites, apps, jobs });
         let mut known = std::mem::take(&mut self.ledgers);
-        for settings in settings {
+        for settings in ledgers {
             let client = match known.remove(&settings.name) {
                 Some(client) if client.settings == settings => client,
                 _ => {
@@ -92,7 +127,7 @@ impl FetcherPool {
                 return;
             }
         };
-        let updater = self.updater.clone();
+        let outbox = self.outbox.clone();
         let runtime = self.context.runtime();
         let span = tracing::info_span!(
             target: TRACE_TARGET,
@@ -124,15 +159,15 @@ impl FetcherPool {
             )
             .record(outcome.took.as_secs_f64());
             end_span(span, &outcome);
-            deliver(&updater, outcome, ticket).await;
+            deliver(&outbox, outcome, ticket).await;
         });
     }
 
     fn deliver(&self, outcome: BatchesOutcome, ticket: Ticket) {
-        let updater = self.updater.clone();
+        let outbox = self.outbox.clone();
         self.context
             .runtime()
-            .spawn(async move { deliver(&updater, outcome, ticket).await });
+            .spawn(async move { deliver(&outbox, outcome, ticket).await });
     }
 }
 
@@ -146,7 +181,7 @@ fn end_span(span: Span, outcome: &BatchesOutcome) {
     }
 }
 
-async fn deliver(updater: &Intercom<Commit>, outcome: BatchesOutcome, ticket: Ticket) {
+async fn deliver(outbox: &Outbox, outcome: BatchesOutcome, ticket: Ticket) {
     // Others need not wait until a failure is settled.
     ticket.give_slot_back();
     if outcome.failure.is_none() && outcome.panic.is_none() {
@@ -154,13 +189,8 @@ async fn deliver(updater: &Intercom<Commit>, outcome: BatchesOutcome, ticket: Ti
         // heard of it, so that it does not send more the same way.
         ticket.fetched();
     }
-    let commit = Commit {
-        outcome: Outcome::Batches(outcome),
-        ticket,
-    };
-    if let Err(error) = updater.send(commit, UPDATER_PATIENCE).await {
-        tracing::warn!(error = %error, "an outcome was not taken; its batches are asked for again");
-    }
+    let outcome = Outcome::Batches(outcome);
+    outbox.send(Done { outcome, ticket }).await;
 }
 
 fn failed(work: Arc<BatchesWork>, detail: String) -> BatchesOutcome {
@@ -197,6 +227,11 @@ impl Handler<Envelope<Fetch>> for FetcherPool {
         }
         match work {
             Work::Batches(work) => self.fetch_batches(work, ticket),
+            Work::Sites(work) => {
+                let runtime = self.context.runtime();
+                self.visits
+                    .start(work, ticket, self.outbox.clone(), runtime);
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ mod state_saver;
 mod supervisor;
 mod updater;
 
-pub use fetcher_pool::FetcherPool;
+pub use fetcher_pool::{FetcherPool, PoolParts, PoolSettings};
 pub use housekeeper::{Housekeeper, HousekeeperParts};
 pub use lease_keeper::{Beating, LeaseKeeper, LeaseKeeperParts, LeaseSettings};
 pub use logging::{ApplyLog, Logging, LoggingParts};

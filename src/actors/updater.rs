@@ -7,13 +7,14 @@
 //! tried again, and counts against nobody. When the Updater itself ends, the
 //! tickets it held come back to the Scheduler, and the work is done again.
 
+mod flows;
 mod write;
 
 use super::follow_settings;
-use crate::config::BatchesSettings;
-use crate::flows::batches::{Answer, BatchesOutcome, BatchesReport, changes_of};
+use crate::config::{BatchesSettings, SitesSettings};
+use crate::flows::sites::Spreads;
 use crate::messages::{
-    Commit, Flush, InFlight, Outcome, Report, Settled, SettledWork, Ticket, names,
+    Commit, Done, Flow, Flush, InFlight, Outcome, Settled, SettledWork, Ticket, names,
 };
 use crate::store::BatchWriter;
 use crate::telemetry::{TRACE_TARGET, as_i64};
@@ -21,10 +22,11 @@ use crate::time::Timestamp;
 use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle};
+use flows::{FlowGroup, asked_of, group_of, report_of, rows_of, write_group};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{Span, field};
-use write::{Group, Item, Written, write};
+use write::Written;
 
 /// First pause after the database was out of reach, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -36,13 +38,19 @@ const SCHEDULER_PATIENCE: Duration = Duration::from_secs(60);
 pub struct UpdaterSettings {
     /// The batch flow: its rules, and how much is gathered how long.
     pub batches: BatchesSettings,
+    /// The site flow: how much is gathered how long.
+    pub sites: SitesSettings,
+    /// Newest polls and results kept of each site and job.
+    pub polls_per_site: usize,
 }
 
 /// What an Updater is built from.
 #[derive(Clone, Debug)]
 pub struct UpdaterParts {
-    /// Writes batches.
-    pub batches: BatchWriter,
+    /// Writes what the flows change.
+    pub writer: BatchWriter,
+    /// Where the next visits of sites are put in time.
+    pub spreads: Spreads,
     /// All work in flight.
     pub in_flight: InFlight,
     /// Transactions under way at once: 1 on SQLite, which has one writer.
@@ -57,18 +65,27 @@ pub struct Updater {
     settings: UpdaterSettings,
     /// Is told what is settled.
     scheduler: Intercom<Settled>,
-    gathered: Vec<Gathered>,
-    rows: usize,
-    timer: Option<SpawnHandle>,
+    /// By flow.
+    lanes: [Lane; Flow::ALL.len()],
+    /// The flow that is written next, where both wait.
+    turn: usize,
     /// Transactions under way.
     committing: usize,
     failures: u32,
     flushes: Vec<oneshot::Sender<()>>,
 }
 
+/// What waits of one flow.
+#[derive(Default)]
+struct Lane {
+    gathered: Vec<Gathered>,
+    rows: usize,
+    timer: Option<SpawnHandle>,
+}
+
 /// An outcome that waits to be written.
 struct Gathered {
-    outcome: BatchesOutcome,
+    outcome: Outcome,
     ticket: Ticket,
     /// The trace's part from here to the database.
     span: Span,
@@ -90,30 +107,27 @@ impl Updater {
             parts,
             settings: reader.current(),
             reader,
-            gathered: Vec::new(),
-            rows: 0,
-            timer: None,
+            lanes: Default::default(),
+            turn: 0,
             committing: 0,
             failures: 0,
             flushes: Vec::new(),
         })
     }
 
-    fn gather(&mut self, outcome: BatchesOutcome, ticket: Ticket, ctx: &mut Context<Self>) {
+    fn gather(&mut self, outcome: Outcome, ticket: Ticket, ctx: &mut Context<Self>) {
         let rows = rows_of(&outcome);
         if rows == 0 {
             // Nothing to write: a failure is told at once, whatever the database does.
-            let asked = outcome.work.batches.len();
-            let report = Report::Batches(BatchesReport::of(&outcome));
             self.tell(vec![SettledWork {
-                report,
+                report: report_of(&outcome),
                 due_at: None,
-                asked,
+                asked: asked_of(&outcome),
                 ticket,
             }]);
             return;
         }
-        self.rows += rows;
+        let flow = outcome.flow();
         let span = tracing::info_span!(
             target: TRACE_TARGET,
             parent: ticket.span(),
@@ -124,89 +138,55 @@ impl Updater {
             error = field::Empty,
             otel.status_code = field::Empty,
         );
-        self.gathered.push(Gathered {
+        let lane = &mut self.lanes[flow.index()];
+        lane.rows += rows;
+        lane.gathered.push(Gathered {
             outcome,
             ticket,
             span,
         });
-        if self.rows >= self.settings.batches.commit_rows {
-            self.commit(ctx);
-        } else if self.timer.is_none() && self.committing < self.parts.writers {
-            self.arm(ctx, self.settings.batches.commit_interval);
+        if lane.rows >= self.settings.commit_rows(flow) {
+            self.commit(flow, ctx);
+        } else if lane.timer.is_none() && self.committing < self.parts.writers {
+            let after = self.settings.commit_interval(flow);
+            self.lanes[flow.index()].timer = Some(ctx.run_later(after, move |updater, ctx| {
+                updater.lanes[flow.index()].timer = None;
+                updater.commit(flow, ctx);
+            }));
         }
     }
 
-    fn arm(&mut self, ctx: &mut Context<Self>, after: Duration) {
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
-        self.timer = Some(ctx.run_later(after, |updater, ctx| {
-            updater.timer = None;
-            updater.commit(ctx);
-        }));
-    }
-
-    fn commit(&mut self, ctx: &mut Context<Self>) {
-        if self.committing >= self.parts.writers || self.gathered.is_empty() {
+    fn commit(&mut self, flow: Flow, ctx: &mut Context<Self>) {
+        let lane = &mut self.lanes[flow.index()];
+        if self.committing >= self.parts.writers || lane.gathered.is_empty() {
             return;
         }
         if self.context.fence().is_up() {
             // Another Updater has taken over; these tickets go back.
-            self.gathered.clear();
+            lane.gathered.clear();
             return;
         }
-        if let Some(timer) = self.timer.take() {
+        if let Some(timer) = lane.timer.take() {
             ctx.cancel_future(timer);
         }
-        let gathered = self.take_group();
-        let settings = self.settings.batches.clone();
-        let writer = self.parts.batches.clone();
+        let gathered = lane.take_group(self.settings.commit_rows(flow));
+        let settings = self.settings.clone();
+        let parts = self.parts.clone();
         self.committing += 1;
+        self.turn = flow.index() + 1;
         let task = self.context.runtime().spawn(async move {
             let now = Timestamp::now();
-            let items = gathered
-                .into_iter()
-                .map(
-                    |Gathered {
-                         outcome,
-                         ticket,
-                         span,
-                     }| Item {
-                        changes: changes_of(&outcome, &settings, now, rand::random()).into(),
-                        report: BatchesReport::of(&outcome),
-                        asked: outcome.work.batches.len(),
-                        stake: outcome.work.stake.clone(),
-                        ticket,
-                        span,
-                    },
-                )
-                .collect();
-            write(&writer, Group { items }).await
+            let group = group_of(flow, gathered, &settings, &parts, now);
+            write_group(&parts, group).await
         });
         self.await_write(ctx, task);
     }
 
-    /// The oldest outcomes, as many as one transaction takes.
-    fn take_group(&mut self) -> Vec<Gathered> {
-        let most = self.settings.batches.commit_rows;
-        let mut rows = 0;
-        let fits = self.gathered.iter().take_while(|gathered| {
-            let first = rows == 0;
-            rows += rows_of(&gathered.outcome);
-            first || rows <= most
-        });
-        let count = fits.count();
-        let rest = self.gathered.split_off(count);
-        let group = std::mem::replace(&mut self.gathered, rest);
-        self.rows = self
-            .gathered
-            .iter()
-            .map(|gathered| rows_of(&gathered.outcome))
-            .sum();
-        group
-    }
-
-    fn await_write(&mut self, ctx: &mut Context<Self>, task: tokio::task::JoinHandle<Written>) {
+    fn await_write(
+        &mut self,
+        ctx: &mut Context<Self>,
+        task: tokio::task::JoinHandle<Written<FlowGroup>>,
+    ) {
         ctx.spawn(wrap_future::<_, Self>(task).map(|result, updater, ctx| {
             updater.context.progress();
             match result {
@@ -231,18 +211,27 @@ impl Updater {
 
     fn written(&mut self, ctx: &mut Context<Self>) {
         self.committing -= 1;
-        if self.gathered.is_empty() && self.committing == 0 {
+        let empty = self.lanes.iter().all(|lane| lane.gathered.is_empty());
+        if empty && self.committing == 0 {
             for flush in self.flushes.drain(..) {
                 // Whoever flushed may have given up waiting.
                 flush.send(()).unwrap_or_default();
             }
         } else {
             // What gathered during the commit has waited long enough.
-            self.commit(ctx);
+            self.commit_all(ctx);
         }
     }
 
-    fn write_again(&mut self, ctx: &mut Context<Self>, group: Group, error: &str) {
+    /// Writes what is gathered, flows in turn.
+    fn commit_all(&mut self, ctx: &mut Context<Self>) {
+        let turn = self.turn;
+        for step in 0..Flow::ALL.len() {
+            self.commit(Flow::ALL[(turn + step) % Flow::ALL.len()], ctx);
+        }
+    }
+
+    fn write_again(&mut self, ctx: &mut Context<Self>, group: FlowGroup, error: &str) {
         self.failures = self.failures.saturating_add(1);
         let pause = RETRY
             .0
@@ -255,11 +244,9 @@ impl Updater {
             "outcomes could not be written; kept, and tried again"
         );
         ctx.run_later(pause, |updater, ctx| {
-            let writer = updater.parts.batches.clone();
-            let task = updater
-                .context
-                .runtime()
-                .spawn(async move { write(&writer, group).await });
+            let parts = updater.parts.clone();
+            let write = async move { write_group(&parts, group).await };
+            let task = updater.context.runtime().spawn(write);
             updater.await_write(ctx, task);
         });
     }
@@ -277,13 +264,22 @@ impl Updater {
     }
 }
 
-/// Rows that an outcome changes.
-fn rows_of(outcome: &BatchesOutcome) -> usize {
-    outcome
-        .answers
-        .iter()
-        .filter(|answer| **answer != Answer::NotAsked)
-        .count()
+impl Lane {
+    /// The oldest outcomes, as many as one transaction takes.
+    fn take_group(&mut self, most: usize) -> Vec<Gathered> {
+        let mut rows = 0;
+        let fits = self.gathered.iter().take_while(|gathered| {
+            let first = rows == 0;
+            rows += rows_of(&gathered.outcome);
+            first || rows <= most
+        });
+        let count = fits.count();
+        let rest = self.gathered.split_off(count);
+        let group = std::mem::replace(&mut self.gathered, rest);
+        let waiting = self.gathered.iter();
+        self.rows = waiting.map(|gathered| rows_of(&gathered.outcome)).sum();
+        group
+    }
 }
 
 impl Actor for Updater {
@@ -301,9 +297,9 @@ impl Handler<Envelope<Commit>> for Updater {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<Commit>, ctx: &mut Self::Context) {
-        let Commit { outcome, ticket } = envelope.open();
-        match outcome {
-            Outcome::Batches(outcome) => self.gather(outcome, ticket, ctx),
+        let Commit(done) = envelope.open();
+        for Done { outcome, ticket } in done {
+            self.gather(outcome, ticket, ctx);
         }
     }
 }
@@ -313,12 +309,13 @@ impl Handler<Envelope<Flush>> for Updater {
 
     fn handle(&mut self, envelope: Envelope<Flush>, ctx: &mut Self::Context) -> Self::Result {
         let Flush = envelope.open();
-        if self.committing == 0 && self.gathered.is_empty() {
+        let empty = self.lanes.iter().all(|lane| lane.gathered.is_empty());
+        if self.committing == 0 && empty {
             return Box::pin(std::future::ready(()));
         }
         let (done, wait) = oneshot::channel();
         self.flushes.push(done);
-        self.commit(ctx);
+        self.commit_all(ctx);
         Box::pin(async move {
             // An Updater that ends answers nobody; the drain goes on.
             drop(wait.await);

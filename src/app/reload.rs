@@ -1,9 +1,10 @@
 //! Settings, handed to each service: only what changed for it.
 
 use super::resources::Resources;
-use crate::actors::{LeaseSettings, SchedulerSettings, UpdaterSettings};
+use crate::actors::{LeaseSettings, PoolSettings, SchedulerSettings, UpdaterSettings};
 use crate::config::{self, HttpSettings, Settings};
-use crate::leases::batches_lease;
+use crate::flows::sites::Shard;
+use crate::leases::{batches_lease, sites_lease};
 use crate::messages::names;
 use crate::telemetry;
 use crate::watchdog::{LookupError, RestartPolicy, WatchdogLimits, WatchdogQuery};
@@ -59,7 +60,7 @@ impl SettingsFan {
         self.resources.configure(settings);
         // Clients first, so that new work finds them.
         let query = &self.query;
-        query.update_settings(names::FETCHER_POOL, settings.ledgers.clone())?;
+        query.update_settings(names::FETCHER_POOL, pool(settings))?;
         query.update_settings(names::UPDATER, updater(settings))?;
         query.update_settings(names::SCHEDULER, scheduler(settings))?;
         query.update_settings(names::LEASE_KEEPER, leases(settings))?;
@@ -160,21 +161,37 @@ pub(super) fn scheduler(settings: &Settings) -> SchedulerSettings {
     SchedulerSettings {
         batches: settings.batches.clone(),
         ledgers: settings.ledgers.clone(),
+        sites: settings.sites.clone(),
+        jobs: settings.jobs.clone(),
+    }
+}
+
+pub(super) fn pool(settings: &Settings) -> PoolSettings {
+    PoolSettings {
+        ledgers: settings.ledgers.clone(),
+        sites: settings.sites.clone(),
+        apps: settings.apps.clone(),
+        jobs: settings.jobs.clone(),
     }
 }
 
 pub(super) fn updater(settings: &Settings) -> UpdaterSettings {
     UpdaterSettings {
         batches: settings.batches.clone(),
+        sites: settings.sites.clone(),
+        polls_per_site: settings.retention.polls_per_site,
     }
 }
 
 pub(super) fn leases(settings: &Settings) -> LeaseSettings {
+    let ledgers = settings.ledgers.iter();
+    let jobs = settings.jobs.iter().filter(|job| job.server);
+    let shards =
+        jobs.flat_map(|job| Shard::all(job.batches).map(|shard| sites_lease(&job.key, shard)));
     LeaseSettings {
-        wanted: settings
-            .ledgers
-            .iter()
+        wanted: ledgers
             .map(|ledger| batches_lease(&ledger.name))
+            .chain(shards)
             .collect(),
         // A little less, so that a takeover is done within the lease's time.
         ttl: settings
@@ -222,7 +239,7 @@ mod tests {
             query.register(service, Keeper::Supervisor).unwrap();
         };
         idle(Registration::new(names::SCHEDULER).settings(scheduler(&base)));
-        idle(Registration::new(names::FETCHER_POOL).settings(base.ledgers.clone()));
+        idle(Registration::new(names::FETCHER_POOL).settings(pool(&base)));
         idle(Registration::new(names::UPDATER).settings(updater(&base)));
         idle(Registration::new(names::LEASE_KEEPER).settings(leases(&base)));
         idle(Registration::new(names::HOUSEKEEPER).settings(base.retention.clone()));

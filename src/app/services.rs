@@ -1,10 +1,10 @@
 //! The services of a server, as the watchdog is to run them.
 
-use super::reload::{leases, limits, scheduler, updater};
+use super::reload::{leases, limits, pool, scheduler, updater};
 use crate::actors::{
     FetcherPool, Housekeeper, HousekeeperParts, LeaseKeeper, LeaseKeeperParts, Logging,
-    LoggingParts, Scheduler, SchedulerParts, SchedulerState, StateSaver, StateSaverParts,
-    Supervisor, Updater, UpdaterParts,
+    LoggingParts, PoolParts, Scheduler, SchedulerParts, SchedulerState, StateSaver,
+    StateSaverParts, Supervisor, Updater, UpdaterParts,
 };
 use crate::config::Settings;
 use crate::messages::{Commit, Drain, Fetch, Flush, SaveStates, Settled, Wake, names};
@@ -17,6 +17,7 @@ const ENGINE: &str = "engine";
 /// What the services are built from.
 pub(super) struct Parts {
     pub(super) scheduler: SchedulerParts,
+    pub(super) pool: PoolParts,
     pub(super) updater: UpdaterParts,
     pub(super) saver: StateSaverParts,
     pub(super) leases: LeaseKeeperParts,
@@ -56,13 +57,12 @@ pub(super) fn register(
         .accepts::<Flush>()
         .built_by(move |context| Updater::new(context, parts.updater.clone()));
     query.register(writer, keeper)?;
-    let tickets = parts.scheduler.in_flight.clone();
     let fetchers = Registration::<FetcherPool>::new(names::FETCHER_POOL)
         .critical()
         .on_thread(ENGINE)
-        .settings(settings.ledgers.clone())
+        .settings(pool(settings))
         .answers::<Fetch>()
-        .built_by(move |context| FetcherPool::new(context, &tickets));
+        .built_by(move |context| FetcherPool::new(context, parts.pool.clone()));
     query.register(fetchers, keeper)?;
     let decider = Registration::<Scheduler>::new(names::SCHEDULER)
         .critical()

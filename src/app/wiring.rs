@@ -10,11 +10,12 @@ use super::resources::Resources;
 use super::services::{Parts, register};
 use super::{AppError, Launch, states};
 use crate::actors::{
-    Beating, HousekeeperParts, LeaseKeeperParts, LoggingParts, SchedulerParts, StateSaverParts,
-    UpdaterParts,
+    Beating, HousekeeperParts, LeaseKeeperParts, LoggingParts, PoolParts, SchedulerParts,
+    StateSaverParts, UpdaterParts,
 };
 use crate::config::{DatabaseLocation, Settings, owners};
 use crate::flows::batches::BatchesView;
+use crate::flows::sites::{SitesView, Spreads};
 use crate::http::{self, HttpState};
 use crate::leases::Holdings;
 use crate::messages::{Drain, Flush, InFlight, SaveStates, Wake, names};
@@ -119,7 +120,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         config,
         reload,
         on_ready,
-        listeners: _,
+        listeners,
     } = launch;
     let settings = config.settings.clone();
     let stop = StopHandle::default();
@@ -152,6 +153,8 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     );
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
+    let (sites_view_sender, sites_view) = watch::channel(Arc::new(SitesView::default()));
+    let spreads = Spreads::default();
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
     let (draining, draining_reader) = watch::channel(false);
     let (trouble_sender, lease_trouble) = watch::channel(None);
@@ -166,10 +169,17 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                 fetch_slots: resources.fetch.clone(),
                 holdings: holdings.clone(),
                 draining: draining_reader.clone(),
+                spreads: spreads.clone(),
                 view: Arc::new(view_sender),
+                sites_view: Arc::new(sites_view_sender),
+            },
+            pool: PoolParts {
+                in_flight: in_flight.clone(),
+                listeners,
             },
             updater: UpdaterParts {
-                batches: BatchWriter {
+                spreads,
+                writer: BatchWriter {
                     store: share_of(owners::UPDATER),
                     holder: holder.to_string(),
                 },
@@ -235,9 +245,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         },
         wake: Arc::new(move |ledger| {
             // A Scheduler that is away looks at everything when it is back.
-            drop(wake.post(Wake {
-                ledger: Some(ledger.to_owned()),
-            }));
+            drop(wake.post(Wake::Ledger(ledger.to_owned())));
         }),
         resources: {
             let resources = resources.clone();

@@ -3,6 +3,7 @@
 //! A [`RetryPolicy`] and a [`Standing`] say when a site is due and what an
 //! outcome makes of it; a [`Shard`] is a job's share of the sites.
 
+mod fetch;
 mod load;
 mod names;
 mod plan;
@@ -19,6 +20,7 @@ mod view;
 mod visit;
 mod work;
 
+pub use fetch::visit;
 pub use load::{SitesPage, SitesRead, SitesWant, load};
 pub use names::{AppName, JobKey, NameProblem, check_label_name, check_site_id, check_site_url};
 pub use plan::SitesPlan;

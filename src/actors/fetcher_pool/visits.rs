@@ -1,0 +1,151 @@
+//! Visits of sites: the handlers of the jobs, and how one visit is run.
+
+use super::outbox::Outbox;
+use crate::config::{AppSettings, JobSettings, SitesSettings};
+use crate::flows::sites::{FailureKind, JobKey, SitesOutcome, SitesWork, Visited, visit};
+use crate::handlers::{self, Handler, Listeners, SiteClient};
+use crate::messages::{Done, Outcome, Ticket};
+use crate::telemetry::TRACE_TARGET;
+use crate::time::Timestamp;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tracing::{Instrument as _, field};
+
+/// What the handlers of the jobs are built from.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct VisitsSettings {
+    pub(super) sites: SitesSettings,
+    pub(super) apps: Vec<AppSettings>,
+    pub(super) jobs: Vec<JobSettings>,
+}
+
+/// The handlers of the jobs.
+#[derive(Default)]
+pub(super) struct Visits {
+    listeners: Listeners,
+    /// The client of all handlers, and whether it refuses inward addresses.
+    client: Option<(bool, SiteClient)>,
+    handlers: HashMap<JobKey, Known>,
+}
+
+struct Known {
+    job: JobSettings,
+    app: Option<AppSettings>,
+    sites: SitesSettings,
+    handler: Result<Arc<dyn Handler>, String>,
+}
+
+impl Visits {
+    pub(super) fn new(listeners: Listeners) -> Self {
+        Self {
+            listeners,
+            client: None,
+            handlers: HashMap::new(),
+        }
+    }
+
+    /// Builds handlers for new and changed jobs; others keep theirs, and their
+    /// connections.
+    pub(super) fn configure(&mut self, settings: VisitsSettings) {
+        let VisitsSettings { sites, apps, jobs } = settings;
+        let client = self.client(sites.deny_private_networks);
+        let mut known = std::mem::take(&mut self.handlers);
+        for job in jobs.into_iter().filter(|job| job.server) {
+            let app = apps.iter().find(|app| app.id == job.key.app).cloned();
+            let same = |known: &Known| {
+                known.job.handler == job.handler
+                    && known.job.tries_more == job.tries_more
+                    && known.app == app
+                    && known.sites == sites
+            };
+            let handler = match known.remove(&job.key).filter(same) {
+                Some(known) => known.handler,
+                None => handlers::connect(&job, app.as_ref(), &sites, &self.listeners, &client),
+            };
+            if let Err(error) = &handler {
+                tracing::error!(job.key = %job.key, error = %error, "no handler for this job");
+            }
+            let of_job = Known {
+                app,
+                sites: sites.clone(),
+                handler,
+                job,
+            };
+            self.handlers.insert(of_job.job.key.clone(), of_job);
+        }
+    }
+
+    fn client(&mut self, deny_private_networks: bool) -> SiteClient {
+        match &self.client {
+            Some((denies, client)) if *denies == deny_private_networks => client.clone(),
+            _ => {
+                let client = SiteClient::new(deny_private_networks);
+                self.client = Some((deny_private_networks, client.clone()));
+                client
+            }
+        }
+    }
+
+    /// Visits a site, in a task of its own.
+    pub(super) fn start(
+        &self,
+        work: Arc<SitesWork>,
+        ticket: Ticket,
+        outbox: Outbox,
+        runtime: &Handle,
+    ) {
+        let known = self.handlers.get(&work.job.key);
+        let handler = match known.map(|known| &known.handler) {
+            Some(Ok(handler)) => Ok(handler.clone()),
+            Some(Err(problem)) => Err(problem.clone()),
+            None => Err("the job is not configured".to_owned()),
+        };
+        runtime.spawn(async move {
+            let span = tracing::info_span!(
+                target: TRACE_TARGET,
+                parent: ticket.span(),
+                "fetch",
+                fetch.requests = field::Empty,
+                error = field::Empty,
+                otel.status_code = field::Empty,
+            );
+            let outcome = match handler {
+                Ok(handler) => visit(&*handler, work).instrument(span.clone()).await,
+                Err(problem) => SitesOutcome {
+                    visited: Visited::failed(FailureKind::Handler, &problem),
+                    begun: Timestamp::now(),
+                    took: Duration::ZERO,
+                    work,
+                },
+            };
+            if let Err(error) = &outcome.visited.result {
+                span.record("error", field::display(error));
+                span.record("otel.status_code", "ERROR");
+            }
+            count(&outcome);
+            // A site that fails is no reason to send its host less.
+            ticket.fetched();
+            let outcome = Outcome::Sites(outcome);
+            outbox.send(Done { outcome, ticket }).await;
+        });
+    }
+}
+
+fn count(outcome: &SitesOutcome) {
+    let job = outcome.work.job.key.to_string();
+    metrics::counter!(
+        "highwater_site_visits_total",
+        "job" => job.clone(),
+        "outcome" => outcome.word()
+    )
+    .increment(1);
+    if let Some(due) = outcome.work.site.next_due_at {
+        let late = outcome.begun.since(due);
+        metrics::histogram!("highwater_site_lateness_seconds", "job" => job.clone())
+            .record(late.as_secs_f64());
+    }
+    metrics::histogram!("highwater_fetch_seconds", "flow" => "sites", "job" => job)
+        .record(outcome.took.as_secs_f64());
+}
