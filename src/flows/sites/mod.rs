@@ -1,21 +1,30 @@
 //! Sites: every remote site is visited when its retry policy says so.
 //!
 //! A [`RetryPolicy`] and a [`Standing`] say when a site is due and what an
-//! outcome makes of it; a [`Shard`] is a job's share of the sites.
+//! outcome makes of it; a [`Shard`] is a job's share of the sites; a [`Spread`]
+//! keeps a server from visiting many at once.
 
+#[cfg(test)]
+mod crontab_tests;
 mod fetch;
 mod load;
 mod names;
 mod plan;
 mod policy;
+#[cfg(test)]
+mod policy_tests;
 mod poll_log;
 mod queue;
 mod rules;
 mod shard;
 mod shard_plan;
 mod spread;
+#[cfg(test)]
+mod spread_tests;
 mod spreads;
 mod standing;
+#[cfg(test)]
+mod standing_tests;
 mod view;
 mod visit;
 mod work;
@@ -28,6 +37,7 @@ pub use policy::{Level, RetryPolicy, RetryProblem};
 pub use poll_log::{ENTRY, LoggedVisit, poll_log_entry, read_poll_log};
 pub use rules::change_of;
 pub use shard::{BATCH_CODES, Shard, ShardProblem};
+pub use spread::Spread;
 pub use spreads::Spreads;
 pub use standing::Standing;
 pub use view::{JobView, ShardView, SitesView};

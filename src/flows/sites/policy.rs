@@ -18,6 +18,8 @@ const UNITS: [(&str, u64); 7] = [
 
 /// Longest period: 100 years.
 const LONGEST: u64 = 100 * 365 * 86_400;
+/// Most failures at a level: what the databases can hold.
+const MOST_FAILURES: u32 = u32::MAX >> 1;
 /// Most levels of a policy.
 const MOST_LEVELS: usize = 100;
 /// Longest expression.
@@ -32,7 +34,7 @@ pub struct RetryPolicy {
 /// One level of a retry policy: `20min (x6)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// Least time between two visits; not 0.
+    /// Least time between two visits; whole seconds, not 0.
     pub period: Duration,
     /// Failures in a row at this level that lead to the next; not 0.
     pub count: u32,
@@ -49,11 +51,17 @@ pub struct RetryProblem {
 }
 
 impl RetryPolicy {
-    /// A policy of these levels; `None` when there are none, or one has a
-    /// period or count of 0.
+    /// A policy of these levels; `None` for what no expression says: no level
+    /// or more than 100, a period that is not of whole seconds from 1 to 100
+    /// years, a count of 0 or above 2147483647.
     pub fn new(levels: Vec<Level>) -> Option<Self> {
-        let sound = |level: &Level| !level.period.is_zero() && level.count > 0;
-        (!levels.is_empty() && levels.iter().all(sound)).then_some(Self { levels })
+        let sound = |level: &Level| {
+            level.period.subsec_nanos() == 0
+                && (1..=LONGEST).contains(&level.period.as_secs())
+                && (1..=MOST_FAILURES).contains(&level.count)
+        };
+        let number = (1..=MOST_LEVELS).contains(&levels.len());
+        (number && levels.iter().all(sound)).then_some(Self { levels })
     }
 
     /// The levels; at least one.
@@ -157,9 +165,10 @@ impl Scan {
     }
 
     fn expected(&self, what: &str) -> RetryProblem {
-        let found = self
-            .peek()
-            .map_or_else(|| "the end".to_owned(), |c| format!("\"{c}\""));
+        let found = self.peek().map_or_else(
+            || "the end".to_owned(),
+            |c| format!("\"{}\"", c.escape_debug()),
+        );
         self.problem(format!("expected {what}, found {found}"))
     }
 
@@ -212,6 +221,7 @@ impl Scan {
             let message = if unit.is_empty() {
                 format!("expected a unit ({})", units.join(", "))
             } else {
+                unit.truncate(20); // ASCII
                 format!("\"{unit}\" is no unit ({})", units.join(", "))
             };
             return Err(RetryProblem {
@@ -228,7 +238,7 @@ impl Scan {
         }
         self.character('(', "the count in \"(xN)\"")?;
         self.character('x', "\"x\" and the count")?;
-        let count = self.number("the count", u64::from(u32::MAX >> 1))?;
+        let count = self.number("the count", u64::from(MOST_FAILURES))?;
         self.character(')', "\")\" after the count")?;
         Ok(Level {
             period: Duration::from_secs(seconds),

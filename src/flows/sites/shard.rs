@@ -1,6 +1,7 @@
 //! Shards: `i/n` of a job's sites, by ranges of the batch code (seed
 //! `site-polling.md`, "Addendum: Batching").
 
+use super::names::shortened;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -76,6 +77,92 @@ impl FromStr for Shard {
         };
         text.split_once('/')
             .and_then(|(index, of)| Self::new(number(index)?, number(of)?))
-            .ok_or_else(|| ShardProblem(text.to_owned()))
+            .ok_or_else(|| ShardProblem(shortened(text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_four_batches_of_the_seed() {
+        let codes: Vec<_> = Shard::all(4).map(Shard::codes).collect();
+        assert_eq!(codes, [0..=2499, 2500..=4999, 5000..=7499, 7500..=10_000]);
+        assert_eq!(Shard::ALL.codes(), BATCH_CODES);
+    }
+
+    #[test]
+    fn shards_of_any_number_divide_the_codes_and_are_alike_but_the_last() {
+        for of in (1..=300).chain((301..=MOST).step_by(97)).chain([
+            3333,
+            3334,
+            5000,
+            5001,
+            MOST - 1,
+            MOST,
+        ]) {
+            let mut next = 0;
+            for shard in Shard::all(of) {
+                let codes = shard.codes();
+                assert_eq!(*codes.start(), next, "{shard}");
+                if shard.index + 1 < of {
+                    assert_eq!(codes.len(), usize::from(MOST / of), "{shard}");
+                }
+                next = codes.end() + 1;
+            }
+            assert_eq!(next, 10_001, "of {of}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_batch_is_told() {
+        for wrong in [
+            "", "/", "1", "1/", "/4", "4/4", "-1/4", "+1/4", "0/0", "1/2/3", "0/10001", "0/65536",
+            "0.0/4", "٠/4",
+        ] {
+            wrong.parse::<Shard>().unwrap_err();
+        }
+        insta::assert_snapshot!("4/4".parse::<Shard>().unwrap_err(), @r#""4/4" is no batch: expected i/n with 0 <= i < n <= 10000, e.g. 0/4"#);
+        assert_eq!(" 1 / 4 ".parse(), Ok(Shard { index: 1, of: 4 }));
+        assert_eq!(
+            "9999/10000".parse(),
+            Ok(Shard {
+                index: 9999,
+                of: MOST
+            })
+        );
+        assert_eq!((Shard::new(0, 0), Shard::new(0, 10_001)), (None, None));
+        assert_eq!(Shard::all(0).count(), 0);
+    }
+
+    fn shards() -> impl Strategy<Value = Shard> {
+        (1..=40_u16, 1..=MOST, any::<bool>(), any::<u16>()).prop_map(|(few, many, small, index)| {
+            let of = if small { few } else { many };
+            Shard {
+                index: index % of,
+                of,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn two_overlap_when_a_code_is_in_both(one in shards(), other in shards()) {
+            let common = one.codes().any(|code| other.codes().contains(&code));
+            prop_assert_eq!(one.overlaps(other), common);
+            prop_assert_eq!(other.overlaps(one), common);
+        }
+
+        #[test]
+        fn what_is_written_is_read(shard in shards()) {
+            prop_assert_eq!(shard.to_string().parse(), Ok(shard));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in any::<String>()) {
+            drop(text.parse::<Shard>());
+        }
     }
 }

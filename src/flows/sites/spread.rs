@@ -3,9 +3,9 @@
 //!
 //! A site is due its period after its last visit began, never earlier; the
 //! server may delay it by at most 5% of the period. A due time stays where it
-//! is while fewer sites are due in its bucket (a second, for most periods) than
-//! an even load would put there. Otherwise it moves to one of a few random
-//! places within those 5%. An even load is so hardly delayed at all, and a
+//! is while fewer sites are due in its bucket (a second, for most periods) and
+//! in its tenth of the bucket than an even load would put there. Otherwise it
+//! moves to one of a few random places within those 5%. An even load is so hardly delayed at all, and a
 //! herd thins out by 5% of the period each time round. (To take the least
 //! loaded of the places always delays nearly every visit, since later seconds
 //! are emptier at that moment, and settles at three times the mean.)
@@ -22,10 +22,12 @@ const PLACES: usize = 8;
 const ROOM: f64 = 1.05;
 /// Buckets within the most delay, where that is short.
 const BUCKETS: u32 = 64;
-/// Narrowest bucket.
-const NARROWEST: Duration = Duration::from_millis(10);
-/// Widest bucket.
-const WIDEST: Duration = Duration::from_secs(1);
+/// Widths of buckets, in milliseconds; seconds are made of each.
+const WIDTHS: [i64; 4] = [1000, 500, 100, 10];
+/// Parts of a bucket that are made even too. Without them the sites of a second
+/// would gather somewhere in it, and the lateness of visits would carry many
+/// into the next.
+const PARTS: i64 = 10;
 /// First visits begun a second, at most.
 const FIRST_PER_SECOND: u64 = 200;
 /// Most periods told apart; due times of further ones are placed at random.
@@ -47,12 +49,19 @@ pub struct Spread {
 #[derive(Debug)]
 struct Lane {
     period: Duration,
-    /// Width of a bucket, in milliseconds.
+    buckets: Loads,
+    parts: Loads,
+    /// Sites counted.
+    sites: u64,
+}
+
+/// How many sites are due when, by buckets of one width.
+#[derive(Debug)]
+struct Loads {
+    /// In milliseconds.
     width: i64,
     /// Sites due in a bucket, by its number since 1970.
-    loads: BTreeMap<i64, u64>,
-    /// Sum of the loads.
-    sites: u64,
+    counts: BTreeMap<i64, u64>,
 }
 
 impl Spread {
@@ -81,18 +90,17 @@ impl Spread {
         };
         // The visit has begun by now: what was due before it has passed.
         lane.forget(base.minus(period));
-        let room = lane.room();
-        let mut at = base;
-        if !lane.has_room(lane.load(base), room) {
+        let room = (lane.room(&lane.buckets), lane.room(&lane.parts));
+        let rank = |at| (lane.excess(at, room), at);
+        let own = rank(base);
+        let at = if own.0 == 0 {
+            base
+        } else {
             // Those with room are alike, so the earliest of them is taken;
             // where none has room, the least loaded.
-            let rank = |at: Timestamp| {
-                let load = lane.load(at);
-                (if lane.has_room(load, room) { 0 } else { load }, at)
-            };
             let places = std::iter::repeat_with(&mut any).take(PLACES).map(rank);
-            at = places.fold(rank(base), Ord::min).1;
-        }
+            places.fold(own, Ord::min).1
+        };
         lane.add(at, 1);
         at
     }
@@ -104,14 +112,16 @@ impl Spread {
             return;
         };
         let first = second.millis().div_euclid(1000).saturating_mul(1000);
-        let parts = u64::try_from(1000 / lane.width).unwrap_or(1).max(1);
-        let upto =
-            |part: u64| u64::try_from(u128::from(count) * u128::from(part) / u128::from(parts));
-        let mut at = Timestamp::from_millis(first);
+        let width = lane.parts.width.unsigned_abs();
+        let parts = 1000 / width;
+        // So many of them are due before a part of the second.
+        let before = |part: u64| {
+            let sites = u128::from(count) * u128::from(part) / u128::from(parts);
+            u64::try_from(sites).unwrap_or(count)
+        };
         for part in 0..parts {
-            let here = upto(part + 1).unwrap_or(count) - upto(part).unwrap_or(count);
-            lane.add(at, here);
-            at = at.plus(Duration::from_millis(lane.width.unsigned_abs()));
+            let at = Timestamp::from_millis(first).plus(Duration::from_millis(part * width));
+            lane.add(at, before(part + 1) - before(part));
         }
     }
 
@@ -169,71 +179,109 @@ fn key(period: Duration) -> u64 {
 
 impl Lane {
     fn new(period: Duration) -> Self {
-        let width = (period / DELAY_PART / BUCKETS).clamp(NARROWEST, WIDEST);
+        let widest = (period / DELAY_PART / BUCKETS).as_millis();
+        let fits = |width: &i64| u128::from(width.unsigned_abs()) <= widest;
+        let width = WIDTHS.into_iter().find(fits).unwrap_or(PARTS);
         Self {
             period,
-            width: i64::try_from(width.as_millis()).unwrap_or(1000),
-            loads: BTreeMap::new(),
+            buckets: Loads::new(width),
+            parts: Loads::new(width / PARTS),
             sites: 0,
         }
-    }
-
-    fn bucket(&self, at: Timestamp) -> i64 {
-        at.millis().div_euclid(self.width)
-    }
-
-    fn load(&self, at: Timestamp) -> u64 {
-        self.loads.get(&self.bucket(at)).copied().unwrap_or(0)
     }
 
     /// How many sites a bucket takes: an even load and a little more.
     #[expect(
         clippy::cast_precision_loss,
-        reason = "counts of sites are far below 2^52"
+        reason = "there are far fewer than 2^52 sites"
     )]
-    fn room(&self) -> f64 {
-        let even = self.sites as f64 * self.width as f64 / (self.period.as_secs_f64() * 1000.0);
+    fn room(&self, loads: &Loads) -> f64 {
+        let even = self.sites as f64 * loads.width as f64 / (self.period.as_secs_f64() * 1000.0);
         (even * ROOM).max(1.0)
     }
 
+    /// 0 where there is room for one more; otherwise the more, the fuller it is.
     #[expect(
         clippy::cast_precision_loss,
-        reason = "counts of sites are far below 2^52"
+        reason = "there are far fewer than 2^52 sites"
     )]
-    fn has_room(&self, load: u64, room: f64) -> bool {
-        (load as f64) < room
+    fn excess(&self, at: Timestamp, room: (f64, f64)) -> u64 {
+        let (bucket, part) = (self.buckets.count(at), self.parts.count(at));
+        if (bucket as f64) < room.0 && (part as f64) < room.1 {
+            0
+        } else {
+            bucket.max(1)
+        }
     }
 
     fn add(&mut self, at: Timestamp, count: u64) {
-        let bucket = self.bucket(at);
-        let full = self.loads.len() >= MOST_BUCKETS;
-        if count == 0 || full && !self.loads.contains_key(&bucket) {
+        if count == 0 || self.parts.counts.len() >= MOST_BUCKETS {
             return;
         }
-        *self.loads.entry(bucket).or_default() += count;
-        self.sites += count;
+        self.buckets.add(at, count);
+        self.parts.add(at, count);
+        self.sites = self.sites.saturating_add(count);
     }
 
     fn remove(&mut self, at: Timestamp) {
-        let bucket = self.bucket(at);
-        let Some(load) = self.loads.get_mut(&bucket) else {
-            return;
-        };
-        *load -= 1;
-        self.sites -= 1;
-        if *load == 0 {
-            self.loads.remove(&bucket);
+        // Where a second was seeded, it may have been counted in another part.
+        self.parts.remove(at);
+        if self.buckets.remove(at) {
+            self.sites = self.sites.saturating_sub(1);
         }
     }
 
-    /// Forgets the buckets that have passed.
+    /// Forgets what has passed.
     fn forget(&mut self, now: Timestamp) {
+        self.parts.forget(now);
+        self.sites = self.sites.saturating_sub(self.buckets.forget(now));
+    }
+}
+
+impl Loads {
+    const fn new(width: i64) -> Self {
+        Self {
+            width,
+            counts: BTreeMap::new(),
+        }
+    }
+
+    const fn bucket(&self, at: Timestamp) -> i64 {
+        at.millis().div_euclid(self.width)
+    }
+
+    fn count(&self, at: Timestamp) -> u64 {
+        self.counts.get(&self.bucket(at)).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, at: Timestamp, count: u64) {
+        let counted = self.counts.entry(self.bucket(at)).or_default();
+        *counted = counted.saturating_add(count);
+    }
+
+    /// Whether there was one to be taken out.
+    fn remove(&mut self, at: Timestamp) -> bool {
+        let bucket = self.bucket(at);
+        let Some(count) = self.counts.get_mut(&bucket) else {
+            return false;
+        };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.counts.remove(&bucket);
+        }
+        true
+    }
+
+    /// Forgets the buckets that have passed, and says how many sites they held.
+    fn forget(&mut self, now: Timestamp) -> u64 {
         let current = self.bucket(now);
-        while let Some(first) = self.loads.first_entry() {
+        let mut forgotten = 0_u64;
+        while let Some(first) = self.counts.first_entry() {
             if *first.key() >= current {
                 break;
             }
-            self.sites -= first.remove();
+            forgotten = forgotten.saturating_add(first.remove());
         }
+        forgotten
     }
 }

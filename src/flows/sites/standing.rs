@@ -20,7 +20,8 @@ pub struct Standing {
 impl Standing {
     /// When the site is due: `last_run_at` plus the level's period, inclusive;
     /// at once when it was never visited, never when it is given up. A last
-    /// visit that lies ahead (the clock was set back) counts as now.
+    /// visit that lies ahead (the clock was set back) counts as now: see
+    /// [`Standing::mended`].
     pub fn due_at(&self, policy: &RetryPolicy, now: Timestamp) -> Option<Timestamp> {
         if self.given_up_at.is_some() {
             return None;
@@ -35,6 +36,17 @@ impl Standing {
     /// Whether the site is due.
     pub fn is_due(&self, policy: &RetryPolicy, now: Timestamp) -> bool {
         self.due_at(policy, now).is_some_and(|at| at <= now)
+    }
+
+    /// What is to be stored in its place when its last visit lies ahead: one
+    /// that is now. Unless it is stored, it counts as now whenever it is looked
+    /// at, and the site is not due before the clock has caught up.
+    #[must_use]
+    pub fn mended(&self, now: Timestamp) -> Option<Self> {
+        self.last_run_at.filter(|last| *last > now).map(|_| Self {
+            last_run_at: Some(now),
+            ..*self
+        })
     }
 
     /// How it stands after a visit that began at `begun` and came out like
