@@ -103,6 +103,7 @@ fn every_subcommand_has_help_with_examples() {
         &["states", "list"],
         &["states", "drop"],
         &["sim", "ledger"],
+        &["sim", "sites"],
         &["completions"],
         &[],
     ] {
@@ -127,6 +128,9 @@ fn wrong_usage_ends_with_2() {
         &["batches", "revive", "--ledger", "trace"],
         &["batches", "revive", "--ledger", "trace", "--status", "lost"],
         &["sim", "ledger", "--invalid", "7"],
+        &["sim", "sites"],
+        &["sim", "sites", "5", "--slow", "0.7", "--dead", "0.7"],
+        &["sim", "sites", "5", "--app", "a b"],
         &["demo", "--rate", "0"],
         &["completions", "cmd.exe"],
     ] {
