@@ -2,12 +2,15 @@
 
 use super::context;
 use super::failure::Failure;
-use crate::sim::{SimOptions, run_ledger};
+use crate::flows::sites::AppName;
+use crate::sim::{SimOptions, SitesOptions, run_ledger, run_sites};
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SimCommand {
     Ledger(Box<LedgerArgs>),
+    Sites(Box<SitesArgs>),
 }
 
 /// Plays a Sawtooth REST API or a Splinter node until it is stopped.
@@ -26,7 +29,45 @@ pub(super) struct LedgerArgs {
     options: SimOptions,
 }
 
+/// Plays remote sites until it is stopped: site N answers at /N and below.
+///
+/// Sites are healthy, slow, flapping, dead, failing or limited, by shares and
+/// the same in every run of a seed. Visits are counted, and so are those that
+/// overlap: of one site and path, begun while another was under way.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  highwater sim sites 1000 --listen 127.0.0.1:8086 --sites-file sites.ndjson
+  highwater sim sites 5000 --healthy 0.9 --slow 0.05 --dead 0.05 --slow-for 1s..20s
+  highwater sim sites 200 --flapping 0.2 --flap 30s --limited 0.1 --hosts 20")]
+pub(super) struct SitesArgs {
+    #[command(flatten)]
+    options: SitesOptions,
+    /// Write the sites to this file, for `highwater sites import`; a file that
+    /// is there is replaced.
+    #[arg(long, value_name = "FILE")]
+    sites_file: Option<PathBuf>,
+    /// App that the sites in the file belong to.
+    #[arg(long, value_name = "APP", value_parser = AppName::parse, default_value = "org.example.sim")]
+    app: AppName,
+}
+
 pub(super) fn run(command: SimCommand) -> Result<(), Failure> {
-    let SimCommand::Ledger(args) = command;
-    context::block_on(async move { Ok(run_ledger(args.options).await?) })
+    match command {
+        SimCommand::Ledger(args) => {
+            context::block_on(async move { Ok(run_ledger(args.options).await?) })
+        }
+        SimCommand::Sites(args) => {
+            let SitesArgs {
+                options,
+                sites_file,
+                app,
+            } = *args;
+            let checked = options.check();
+            checked.map_err(|problem| Failure::Usage(problem.to_string()))?;
+            context::block_on(async move {
+                Ok(run_sites(options, app.as_str(), sites_file.as_deref()).await?)
+            })
+        }
+    }
 }

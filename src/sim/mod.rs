@@ -6,6 +6,9 @@
 //! misbehaviour to choose ([`Behaviour`]), also while it runs. What its
 //! batches do is decided by [`SimLedger`], a pure model.
 //!
+//! [`SitesSim`] is an HTTP server that plays thousands of remote sites, keeps a
+//! log of their visits, and notices a site that is visited twice at once.
+//!
 //! | file | holds |
 //! |---|---|
 //! | `options` | what a simulator can be told at its start; `highwater sim ledger` |
@@ -17,6 +20,7 @@
 //! | `sawtooth`, `splinter` | the two wire formats |
 //! | `control` | the simulator's own endpoints under `/sim` |
 //! | `server` | the running server and its handle |
+//! | `sites` | simulated sites |
 
 mod behaviour;
 mod control;
@@ -27,6 +31,7 @@ mod options;
 mod sawtooth;
 mod server;
 mod shared;
+mod sites;
 mod splinter;
 
 pub use behaviour::{Behaviour, Fault, FaultShare, ParseFaultError};
@@ -34,3 +39,7 @@ pub use control::{SimBatch, SimTruth};
 pub use model::{Fate, SimLedger, SimStats, SimStatus};
 pub use options::{ParseOptionError, ServiceFault, SimOptions, Span, run_ledger};
 pub use server::{LedgerSim, SimHandle};
+pub use sites::{
+    Flap, Mix, Overlaps, SiteAnswer, SiteBehaviour, SiteOverlap, SiteVisit, SitesHandle,
+    SitesOptions, SitesProblem, SitesSim, SitesStats, run_sites,
+};

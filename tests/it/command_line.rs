@@ -103,6 +103,7 @@ fn every_subcommand_has_help_with_examples() {
         &["states", "list"],
         &["states", "drop"],
         &["sim", "ledger"],
+        &["sim", "sites"],
         &["completions"],
         &[],
     ] {
@@ -127,6 +128,9 @@ fn wrong_usage_ends_with_2() {
         &["batches", "revive", "--ledger", "trace"],
         &["batches", "revive", "--ledger", "trace", "--status", "lost"],
         &["sim", "ledger", "--invalid", "7"],
+        &["sim", "sites"],
+        &["sim", "sites", "5", "--slow", "0.7", "--dead", "0.7"],
+        &["sim", "sites", "5", "--app", "a b"],
         &["demo", "--rate", "0"],
         &["completions", "cmd.exe"],
     ] {
@@ -284,6 +288,48 @@ fn ctrl_c_ends_the_demo_cleanly() {
     assert_eq!(lines.filter_map(Result::err).count(), 0);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn simulated_sites_are_written_to_a_file_and_answer_until_they_are_told_to_stop() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_highwater"))
+        .args([
+            "sim",
+            "sites",
+            "3",
+            "--failing",
+            "1",
+            "--app",
+            "org.example.a",
+        ])
+        .args(["--sites-file", "sites.ndjson"])
+        .current_dir(temp.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let told = lines.next().unwrap().unwrap();
+    assert!(told.starts_with("3 simulated sites listening: http://127.0.0.1:"));
+    let file = std::fs::read_to_string(temp.path().join("sites.ndjson")).unwrap();
+    let sites: Vec<serde_json::Value> = file
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(sites.len(), 3);
+    assert_eq!(sites[2]["site_id"], "site-000002");
+    assert_eq!(sites[2]["app_id"], "org.example.a");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let answer = runtime.block_on(reqwest::get(sites[2]["url"].as_str().unwrap()));
+    assert_eq!(answer.unwrap().status(), 500);
+    let terminate = std::process::Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(terminate.success());
+    let last = lines.last().unwrap().unwrap();
+    assert!(last.starts_with("1 visits: 0 ok, 1 failed"), "{last}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
