@@ -7,10 +7,12 @@ mod names;
 mod policy;
 mod shard;
 mod standing;
+pub mod template;
 mod visit;
 
 pub use names::{AppName, JobKey, NameProblem, check_label_name, check_site_id, check_site_url};
 pub use policy::{Level, RetryPolicy, RetryProblem};
 pub use shard::{BATCH_CODES, Shard, ShardProblem};
 pub use standing::Standing;
+pub use template::{Template, TemplateProblem};
 pub use visit::{FailureKind, SiteInfo, Visit, VisitError, Visited};
