@@ -33,7 +33,8 @@ pub fn changed_keys(
             let rest = below.strip_prefix(name.as_str());
             rest.is_some_and(|rest| rest.starts_with('.'))
         };
-        let changed = |(list, names): &(&str, &Vec<String>)| *list == section && names.iter().any(of);
+        let changed =
+            |(list, names): &(&str, &Vec<String>)| *list == section && names.iter().any(of);
         diff.sections.contains(&section) || lists.iter().any(changed)
     };
     let mut changed = BTreeSet::new();

@@ -1,18 +1,102 @@
-//! Secrets for sites: one in a file or the environment for all of them, or a
+//! Secrets as configured: in a file or the environment; for sites also in a
 //! file for each.
 
 use super::control::SECRET_FILE;
 use super::forms::file;
 use super::section::Section;
-use super::sections::{Missing, token_in};
 use super::site_settings::Credential;
-use super::tokens::{self, SHORTEST_CREDENTIAL};
+use super::tokens::{self, SHORTEST_CREDENTIAL, TokenFile};
 use crate::flows::sites::check_site_id;
 use secrecy::SecretString;
 use std::path::{Path, PathBuf};
 
 /// What stands for the site in the path of a file for each site.
 const SITE: &str = "{site_id}";
+
+/// What a token file that does not exist means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// A mistake.
+    Refused,
+    /// The server will make one.
+    MayBeCreated,
+}
+
+/// A token as configured.
+pub(super) struct Token {
+    /// Whether one is asked for, readable or not.
+    pub(super) given: bool,
+    pub(super) token: Option<SecretString>,
+}
+
+/// Reads a token from its variable, or else from its file.
+pub(super) fn token(
+    s: &mut Section<'_, '_>,
+    variable: &'static str,
+    key: &'static str,
+    base: &Path,
+    missing: Missing,
+) -> Token {
+    let from_variable = s.secret_variable(variable);
+    s.not_by_control(key, SECRET_FILE);
+    let path = s.optional(key, file(base));
+    if let Some(text) = from_variable {
+        let token = tokens::check(&text)
+            .map_err(|problem| s.fault(&[variable], format!("the token {problem}")));
+        return Token {
+            given: true,
+            token: token.ok(),
+        };
+    }
+    let path = match path {
+        Some(Some(path)) => path,
+        absent_or_wrong => {
+            return Token {
+                given: absent_or_wrong.is_none(),
+                token: None,
+            };
+        }
+    };
+    let token = token_in(s, key, &path, missing, tokens::SHORTEST);
+    Token { given: true, token }
+}
+
+/// What is in a token's file; `None` when it is not there, or wrong and reported.
+fn token_in(
+    s: &mut Section<'_, '_>,
+    key: &'static str,
+    path: &Path,
+    missing: Missing,
+    shortest: usize,
+) -> Option<SecretString> {
+    let shown = path.display();
+    match s.reader.tokens.read(path, shortest) {
+        Ok(TokenFile::Present {
+            token,
+            open_to_others,
+        }) => {
+            if open_to_others {
+                s.warn(
+                    &[key],
+                    format!("other users of this machine may read {shown}; chmod 600 it"),
+                );
+            }
+            Some(token)
+        }
+        Ok(TokenFile::Missing) if missing == Missing::MayBeCreated => {
+            s.reader.missing_control_token = Some(path.to_path_buf());
+            None
+        }
+        Ok(TokenFile::Missing) => {
+            s.fault(&[key], format!("the token file {shown} does not exist; create it with the token as its first line"));
+            None
+        }
+        Err(problem) => {
+            s.fault(&[key], problem);
+            None
+        }
+    }
+}
 
 /// Reads a secret from its variable, or else from its file; a file for each
 /// site is not read now. `None` when it is wrong, and reported.

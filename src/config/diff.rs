@@ -273,7 +273,13 @@ mod tests {
         };
         let token = "token_file='key'";
         key("hunter2-1");
-        let old = [app("a.b"), app("gone"), job("same", ""), job("one", token), job("two", "")];
+        let old = [
+            app("a.b"),
+            app("gone"),
+            job("same", ""),
+            job("one", token),
+            job("two", ""),
+        ];
         let old = read(&old.concat());
         key("hunter2-2");
         let new = [

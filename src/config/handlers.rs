@@ -9,8 +9,8 @@ use super::forms::{DAY, duration, flag, size, word};
 use super::section::Section;
 use super::sections::BODY;
 use super::site_forms::{
-    check_pointer, check_template, civicrm_version, civicrm_word, header, json_pointer, sent_header,
-    some_text, status, template, user,
+    check_pointer, check_template, civicrm_version, civicrm_word, header, json_pointer,
+    sent_header, some_text, status, template, user,
 };
 use super::site_settings::{
     CivicrmHandler, CivicrmVersion, CodeHandler, CommandHandler, Expect, HandlerSettings,
@@ -206,7 +206,11 @@ fn civicrm(s: &mut Section<'_, '_>) -> Option<CivicrmHandler> {
         };
         let path = s.get("path", usual, template);
         check_path(s, path.as_deref());
-        let entity = s.required("entity", "an entity, e.g. entity = \"System\"", civicrm_word);
+        let entity = s.required(
+            "entity",
+            "an entity, e.g. entity = \"System\"",
+            civicrm_word,
+        );
         let action = s.required("action", "an action, e.g. action = \"check\"", civicrm_word);
         let params = s.object("params", WORK, "a table, e.g. { limit = 25 }");
         let timeout = s.get("timeout", "30s", duration(TIME));
@@ -226,7 +230,8 @@ fn civicrm(s: &mut Section<'_, '_>) -> Option<CivicrmHandler> {
 }
 
 fn command(s: &mut Section<'_, '_>) -> Option<CommandHandler> {
-    let example = "a list of the program and its arguments, e.g. [\"/usr/local/bin/visit\", \"{site_id}\"]";
+    let example =
+        "a list of the program and its arguments, e.g. [\"/usr/local/bin/visit\", \"{site_id}\"]";
     s.group("command", "{ args = [\"/usr/local/bin/visit\"] }", |s| {
         let args = s.texts("args", WORK, example, |text| {
             if text.contains('\0') {
@@ -236,7 +241,10 @@ fn command(s: &mut Section<'_, '_>) -> Option<CommandHandler> {
         });
         let program = args.as_ref().and_then(|args| args.as_ref()?.first());
         if args.is_some() && program.is_none_or(String::is_empty) {
-            s.fault(&["args"], format!("no program is named; expected {example}"));
+            s.fault(
+                &["args"],
+                format!("no program is named; expected {example}"),
+            );
         }
         let timeout = s.get("timeout", "60s", duration(TIME));
         let max_output_bytes = s.get("max_output_bytes", "64KiB", size(BODY));

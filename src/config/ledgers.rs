@@ -1,10 +1,11 @@
 //! The keys of `[[ledgers]]`.
 
 use super::control::TOKEN_TRAVELS;
+use super::credentials::{Missing, token};
 use super::forms::{count, duration, ledger_url, name, size, word};
 use super::reader::{Reader, own_name};
 use super::section::Section;
-use super::sections::{BODY, CONNECTIONS, Missing, token};
+use super::sections::{BODY, CONNECTIONS};
 use super::settings::{LedgerRole, LedgerSettings};
 use crate::ledgers::LedgerKind;
 use std::collections::BTreeMap;

@@ -174,8 +174,7 @@ impl<'d> Reader<'d> {
             self.errors.push(self.finding(&origin, name, message));
             return Vec::new();
         };
-        let names: Vec<Option<String>> =
-            tables.iter().map(|(_, table)| identity(*table)).collect();
+        let names: Vec<Option<String>> = tables.iter().map(|(_, table)| identity(*table)).collect();
         let mut values = Vec::new();
         for (index, (start, table)) in tables.iter().enumerate() {
             let section = variable_part(name);

@@ -5,11 +5,12 @@
 //! the keys with config/highwater.toml.
 
 use super::apps::apps;
-use super::control::{NEEDS_RESTART, SECRET_FILE};
-use super::forms::{
-    DAY, count, database_url, duration, file, flag, identifier, size, socket_address, word,
-};
+use super::control::NEEDS_RESTART;
+use super::credentials::{Missing, token};
 use super::findings::Origin;
+use super::forms::{
+    DAY, count, database_url, duration, flag, identifier, size, socket_address, word,
+};
 use super::jobs::jobs;
 use super::ledgers::ledgers;
 use super::log::log;
@@ -21,9 +22,7 @@ use super::settings::{
     RetentionSettings, ServerSettings, Settings, Synchronous, WatchdogSettings,
 };
 use super::site_settings::SitesSettings;
-use super::tokens::{self, TokenFile};
 use bytesize::ByteSize;
-use secrecy::SecretString;
 use std::path::Path;
 use std::time::Duration;
 use toml_edit::TableLike;
@@ -295,89 +294,4 @@ fn range(s: &mut Section<'_, '_>, key: &'static str, min: &str, max: &str) -> Op
             max: max?,
         })
     })
-}
-
-/// What a token file that does not exist means.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
-    /// A mistake.
-    Refused,
-    /// The server will make one.
-    MayBeCreated,
-}
-
-/// A token as configured.
-pub(super) struct Token {
-    /// Whether one is asked for, readable or not.
-    pub(super) given: bool,
-    pub(super) token: Option<SecretString>,
-}
-
-/// Reads a token from its variable, or else from its file.
-pub(super) fn token(
-    s: &mut Section<'_, '_>,
-    variable: &'static str,
-    key: &'static str,
-    base: &Path,
-    missing: Missing,
-) -> Token {
-    let from_variable = s.secret_variable(variable);
-    s.not_by_control(key, SECRET_FILE);
-    let path = s.optional(key, file(base));
-    if let Some(text) = from_variable {
-        let token = tokens::check(&text)
-            .map_err(|problem| s.fault(&[variable], format!("the token {problem}")));
-        return Token {
-            given: true,
-            token: token.ok(),
-        };
-    }
-    let path = match path {
-        Some(Some(path)) => path,
-        absent_or_wrong => {
-            return Token {
-                given: absent_or_wrong.is_none(),
-                token: None,
-            };
-        }
-    };
-    let token = token_in(s, key, &path, missing, tokens::SHORTEST);
-    Token { given: true, token }
-}
-
-/// What is in a token's file; `None` when it is not there, or wrong and reported.
-pub(super) fn token_in(
-    s: &mut Section<'_, '_>,
-    key: &'static str,
-    path: &Path,
-    missing: Missing,
-    shortest: usize,
-) -> Option<SecretString> {
-    let shown = path.display();
-    match s.reader.tokens.read(path, shortest) {
-        Ok(TokenFile::Present {
-            token,
-            open_to_others,
-        }) => {
-            if open_to_others {
-                s.warn(
-                    &[key],
-                    format!("other users of this machine may read {shown}; chmod 600 it"),
-                );
-            }
-            Some(token)
-        }
-        Ok(TokenFile::Missing) if missing == Missing::MayBeCreated => {
-            s.reader.missing_control_token = Some(path.to_path_buf());
-            None
-        }
-        Ok(TokenFile::Missing) => {
-            s.fault(&[key], format!("the token file {shown} does not exist; create it with the token as its first line"));
-            None
-        }
-        Err(problem) => {
-            s.fault(&[key], problem);
-            None
-        }
-    }
 }

@@ -38,7 +38,11 @@ pub(super) fn retry(written: &Scalar) -> Parsed<RetryPolicy> {
 /// Address of an application.
 pub(super) fn app_url(written: &Scalar) -> Parsed<Url> {
     let example = "expected e.g. \"https://app.example/\"";
-    http_url(written, "name the app's keys with api_key_file and site_key_file", example)
+    http_url(
+        written,
+        "name the app's keys with api_key_file and site_key_file",
+        example,
+    )
 }
 
 /// Any text.
@@ -53,7 +57,9 @@ pub(super) fn text(written: &Scalar) -> Parsed<String> {
 pub(super) fn some_text(written: &Scalar) -> Parsed<String> {
     let text = text(written)?;
     if text.trim().is_empty() {
-        return Err(format!("{written} is empty; expected a text, or leave the key out"));
+        return Err(format!(
+            "{written} is empty; expected a text, or leave the key out"
+        ));
     }
     Ok(text)
 }
@@ -89,7 +95,10 @@ pub(super) fn user(written: &Scalar) -> Parsed<String> {
 pub(super) fn sent_header(name: &str, value: &Item) -> Parsed<String> {
     let text = header(name, value)?;
     for (ours, instead) in [
-        ("authorization", "name the secret with token_file, or user and password_file"),
+        (
+            "authorization",
+            "name the secret with token_file, or user and password_file",
+        ),
         ("proxy-authorization", "there is no proxy"),
         ("content-length", "it follows from the body"),
         ("transfer-encoding", "it follows from the body"),
@@ -115,7 +124,9 @@ pub(super) fn header(name: &str, value: &Item) -> Parsed<String> {
     let written = Scalar::of_item(value);
     let text = text(&written)?;
     if text.contains(|c: char| c.is_control() && c != '\t') {
-        return Err(format!("{written} holds control characters, which no header takes"));
+        return Err(format!(
+            "{written} holds control characters, which no header takes"
+        ));
     }
     Ok(text)
 }
@@ -129,7 +140,10 @@ pub(super) fn json_pointer(written: &Scalar) -> Parsed<String> {
 
 /// Says what is wrong with a JSON pointer.
 pub(super) fn check_pointer(text: &str) -> Parsed<()> {
-    let escapes = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
+    let escapes = text
+        .split('~')
+        .skip(1)
+        .all(|after| after.starts_with(['0', '1']));
     if (text.is_empty() || text.starts_with('/')) && escapes {
         return Ok(());
     }
@@ -142,7 +156,9 @@ pub(super) fn check_pointer(text: &str) -> Parsed<()> {
 /// Codes of an answer: `"2xx"`, `"200"`, `"200-204, 304"`, or a number.
 pub(super) fn status(written: &Scalar) -> Parsed<Vec<RangeInclusive<u16>>> {
     let wrong = |what: &str| {
-        format!("{what} is not a status; expected codes from 100 to 599, e.g. \"2xx\", \"200\", \"200-204, 304\"")
+        format!(
+            "{what} is not a status; expected codes from 100 to 599, e.g. \"2xx\", \"200\", \"200-204, 304\""
+        )
     };
     let text = match written {
         Scalar::Text(text) => text.clone(),
@@ -164,7 +180,12 @@ fn codes(part: &str) -> Option<RangeInclusive<u16>> {
         let class: u16 = class.parse().ok().filter(|class| (1..=5).contains(class))?;
         return Some(class * 100..=class * 100 + 99);
     }
-    let code = |text: &str| text.trim().parse().ok().filter(|code| STATUS.contains(code));
+    let code = |text: &str| {
+        text.trim()
+            .parse()
+            .ok()
+            .filter(|code| STATUS.contains(code))
+    };
     match part.split_once('-') {
         Some((first, last)) => Some(code(first)?..=code(last)?),
         None => code(part).map(|code| code..=code),
@@ -176,7 +197,9 @@ pub(super) fn civicrm_version(written: &Scalar) -> Parsed<CivicrmVersion> {
     match written {
         Scalar::Integer(4) => Ok(CivicrmVersion::V4),
         Scalar::Integer(3) => Ok(CivicrmVersion::V3),
-        _ => Err(format!("{written} is no version of CiviCRM's API; expected 4 or 3")),
+        _ => Err(format!(
+            "{written} is no version of CiviCRM's API; expected 4 or 3"
+        )),
     }
 }
 
@@ -202,9 +225,14 @@ mod tests {
         assert_eq!(read("2xx"), [200..=299]);
         assert_eq!(read("200"), [200..=200]);
         assert_eq!(read("200-204"), [200..=204]);
-        assert_eq!(read(" 2XX , 304,400 - 410"), [200..=299, 304..=304, 400..=410]);
+        assert_eq!(
+            read(" 2XX , 304,400 - 410"),
+            [200..=299, 304..=304, 400..=410]
+        );
         assert_eq!(status(&Scalar::Integer(204)).unwrap(), [204..=204]);
-        for wrong in ["", "2x", "6xx", "0xx", "xx", "99", "600", "204-200", "200,", "200-", "-1", "2xx-3xx"] {
+        for wrong in [
+            "", "2x", "6xx", "0xx", "xx", "99", "600", "204-200", "200,", "200-", "-1", "2xx-3xx",
+        ] {
             let told = status(&Scalar::from(wrong)).unwrap_err();
             assert!(told.contains("is not a status"), "{wrong}: {told}");
         }

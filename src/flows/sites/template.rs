@@ -237,7 +237,11 @@ fn part(name: &str) -> Result<Part, String> {
             Err(problem) => Err(problem.to_string()),
         };
     }
-    let mut shown: String = name.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    let mut shown: String = name
+        .chars()
+        .take(SHOWN)
+        .flat_map(char::escape_debug)
+        .collect();
     if name.chars().count() > SHOWN {
         shown.push('…');
     }
@@ -251,7 +255,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LABELS: &str = r#"{"region":"North & \"West\"","size":7,"on":true,"list":[1],"gone":null}"#;
+    const LABELS: &str =
+        r#"{"region":"North & \"West\"","size":7,"on":true,"list":[1],"gone":null}"#;
 
     fn filled(text: &str, escape: fn(&str) -> String) -> Result<String, String> {
         let template = Template::parse(text).unwrap_or_else(|problems| panic!("{problems:?}"));
@@ -275,7 +280,10 @@ mod tests {
             serde_json::from_str(&filled(body, json_escaped).unwrap()).unwrap();
         assert_eq!(json["r"], "North & \"West\"");
         assert_eq!(json["n"], 7);
-        assert_eq!(filled("{label:on} {site_id}", as_it_is).unwrap(), "true a:b@c");
+        assert_eq!(
+            filled("{label:on} {site_id}", as_it_is).unwrap(),
+            "true a:b@c"
+        );
         assert_eq!(filled("", as_it_is).unwrap(), "");
     }
 
