@@ -91,6 +91,12 @@ impl SettingsFan {
             ledgers.added = ?diff.ledgers_added,
             ledgers.removed = ?diff.ledgers_removed,
             ledgers.changed = ?diff.ledgers_changed,
+            apps.added = ?diff.apps_added,
+            apps.removed = ?diff.apps_removed,
+            apps.changed = ?diff.apps_changed,
+            jobs.added = ?diff.jobs_added,
+            jobs.removed = ?diff.jobs_removed,
+            jobs.changed = ?diff.jobs_changed,
             sections.changed = ?diff.sections,
             "configuration changes"
         );

@@ -3,7 +3,7 @@
 use super::context;
 use super::failure::Failure;
 use super::output::{self, OutputArgs, note};
-use crate::config::{self, DatabaseLocation, Finding, LoadOptions, Settings};
+use crate::config::{self, DatabaseLocation, Finding, HandlerSettings, LoadOptions, Settings};
 use clap::Args;
 use serde::Serialize;
 use std::path::Path;
@@ -81,9 +81,29 @@ fn summary(settings: &Settings) -> String {
             if ledger.token.is_some() { "yes" } else { "no" },
         ]);
     }
-    format!(
+    let mut summary = format!(
         "database {database}\nhttp     {}\n\n{}",
         settings.http.listen,
         output::lines(&mut table)
-    )
+    );
+    if !settings.jobs.is_empty() {
+        let mut table = output::table(&["app", "job", "retry", "batches", "handler"]);
+        for job in &settings.jobs {
+            table.add_row([
+                job.key.app.as_str(),
+                &job.key.name,
+                &job.retry.to_string(),
+                &job.batches.to_string(),
+                match job.handler {
+                    HandlerSettings::Http(_) => "http",
+                    HandlerSettings::Civicrm(_) => "civicrm",
+                    HandlerSettings::Command(_) => "command",
+                    HandlerSettings::Code(_) => "code",
+                },
+            ]);
+        }
+        summary.push_str("\n\n");
+        summary.push_str(&output::lines(&mut table));
+    }
+    summary
 }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// `new` than in `old` (key → value as TOML). `diff` says what differs at all:
 /// a value written in another way, `60s` as `1m`, is no change.
 ///
-/// Ledgers that were added or removed are named as a whole (`ledgers.trace`),
+/// Ledgers, apps and jobs that were added or removed are named as a whole
+/// (`ledgers.trace`, `jobs.org.civicrm.myapp/default`),
 /// secrets as such (`http.control_token`), wherever they come from.
 pub fn changed_keys(
     old: &BTreeMap<String, Option<String>>,
@@ -20,15 +21,31 @@ pub fn changed_keys(
         .keys()
         .map(|(key, entry)| (key, entry.value.clone()))
         .collect();
+    let lists = [
+        ("ledgers", &diff.ledgers_changed),
+        ("apps", &diff.apps_changed),
+        ("jobs", &diff.jobs_changed),
+    ];
     let differs = |key: &str| {
-        let mut parts = key.split('.');
-        let section = parts.next().unwrap_or_default();
-        let ledger = parts.next().unwrap_or_default();
-        diff.sections.contains(&section)
-            || section == "ledgers" && diff.ledgers_changed.iter().any(|name| name == ledger)
+        let (section, below) = key.split_once('.').unwrap_or((key, ""));
+        // Names of apps and jobs hold dots themselves.
+        let of = |name: &String| {
+            let rest = below.strip_prefix(name.as_str());
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        let changed =
+            |(list, names): &(&str, &Vec<String>)| *list == section && names.iter().any(of);
+        diff.sections.contains(&section) || lists.iter().any(changed)
     };
-    let whole = diff.ledgers_added.iter().chain(&diff.ledgers_removed);
-    let mut changed: BTreeSet<String> = whole.map(|name| format!("ledgers.{name}")).collect();
+    let mut changed = BTreeSet::new();
+    for (list, added, removed) in [
+        ("ledgers", &diff.ledgers_added, &diff.ledgers_removed),
+        ("apps", &diff.apps_added, &diff.apps_removed),
+        ("jobs", &diff.jobs_added, &diff.jobs_removed),
+    ] {
+        let whole = added.iter().chain(removed);
+        changed.extend(whole.map(|name| format!("{list}.{name}")));
+    }
     // Of these the shown value may be the same: passwords are not shown.
     changed.extend(diff.restart.iter().map(ToString::to_string));
     changed.extend(diff.secrets.iter().cloned());

@@ -26,6 +26,12 @@ pub(super) const TRACES_TRAVEL: &str =
 /// Why control does not send a ledger's token elsewhere.
 pub(super) const TOKEN_TRAVELS: &str = "the ledger's token is sent to this address, which control does not change then; change the configuration file, and reload";
 
+/// Why control does not send an app's keys elsewhere.
+pub(super) const KEYS_TRAVEL: &str = "handlers may send the app's keys to this address, which control does not change; change the configuration file, and reload";
+
+/// Why control does not change what handlers do.
+pub(super) const WORK: &str = "control does not choose what is done on sites, only its limits; change the configuration file, and reload";
+
 /// Why control renames nothing.
 pub(super) const IDENTITY: &str = "a name is an identity, which control does not change; change the configuration file, and reload";
 
@@ -91,21 +97,32 @@ impl Control {
     fn stranger(&self, key: &str) -> Option<String> {
         let list = key.split(['.', '[']).next().unwrap_or_default();
         let names = self.names.get(list)?;
-        let name = key.split('.').nth(1).unwrap_or_default();
-        if names.iter().any(|known| known == name) {
+        let below = key.strip_prefix(list)?.strip_prefix('.');
+        let below = below.unwrap_or_default();
+        // Names of apps and jobs hold dots themselves.
+        let of = |known: &String| {
+            let rest = below.strip_prefix(known.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        if names.iter().any(of) {
             return None;
         }
-        let hint =
-            nearest(name, names.iter().map(String::as_str)).map_or_else(String::new, |meant| {
-                let rest: String = key
-                    .split('.')
-                    .skip(2)
-                    .map(|part| format!(".{part}"))
-                    .collect();
-                format!("did you mean {list}.{meant}{rest}? ")
-            });
+        // All keys there are, since nobody knows where the name ends.
+        let here = format!("{list}.");
+        let open = self.open.iter().map(String::as_str);
+        let name = below.split('.').next().unwrap_or_default();
+        let named = || nearest(name, names.iter().map(String::as_str));
+        let meant = match named() {
+            Some(meant) => {
+                let rest = below.strip_prefix(name).unwrap_or_default();
+                Some(format!("{here}{meant}{rest}"))
+            }
+            None => nearest(key, open.filter(|open| open.starts_with(&here))).map(str::to_owned),
+        };
+        let hint = meant.map_or_else(String::new, |meant| format!("did you mean {meant}? "));
         Some(format!(
-            "unknown key; {hint}{list} go by name, {list}.NAME.KEY, and those configured are {}; others are added in the configuration file",
+            "unknown key; {hint}{list} go by name, {list}.{}.KEY, and those configured are {}; others are added in the configuration file",
+            if list == "jobs" { "APP/NAME" } else { "NAME" },
             names.join(", ")
         ))
     }

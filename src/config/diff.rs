@@ -1,12 +1,14 @@
 //! What a reload changes.
 
-use super::settings::{HttpSettings, LedgerSettings, Settings};
+use super::settings::{HttpSettings, Settings};
+use super::site_settings::{HandlerSettings, HttpHandler, JobSettings};
 use secrecy::{ExposeSecret as _, SecretString};
+use std::collections::BTreeMap;
 
 /// The difference between the settings that run and those just read.
 ///
-/// Ledgers are told apart by name, which is their identity: a renamed ledger
-/// is one removed and one added.
+/// Ledgers are told apart by name, apps by id, jobs by both (`APP/NAME`), which
+/// is their identity: a renamed ledger is one removed and one added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SettingsDiff {
     /// Names of ledgers only the new settings have.
@@ -15,9 +17,22 @@ pub struct SettingsDiff {
     pub ledgers_removed: Vec<String>,
     /// Names of ledgers of which something changed.
     pub ledgers_changed: Vec<String>,
-    /// Sections in which something changed, `ledgers` aside.
+    /// Ids of apps only the new settings have.
+    pub apps_added: Vec<String>,
+    /// Ids of apps only the old settings have.
+    pub apps_removed: Vec<String>,
+    /// Ids of apps of which something changed.
+    pub apps_changed: Vec<String>,
+    /// Jobs only the new settings have, as `APP/NAME`.
+    pub jobs_added: Vec<String>,
+    /// Jobs only the old settings have.
+    pub jobs_removed: Vec<String>,
+    /// Jobs of which something changed.
+    pub jobs_changed: Vec<String>,
+    /// Sections in which something changed, lists aside.
     pub sections: Vec<&'static str>,
-    /// Secrets that changed: `http.control_token`, `ledgers.trace.token`.
+    /// Secrets that changed: `http.control_token`, `ledgers.trace.token`,
+    /// `apps.org.civicrm.myapp.api_key`, `jobs.APP/NAME.handler.http.token`.
     pub secrets: Vec<String>,
     /// Keys that changed and take effect only when the process starts again.
     pub restart: Vec<&'static str>,
@@ -51,8 +66,6 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         ("retention", *retention != new.retention),
         ("watchdog", *watchdog != new.watchdog),
         ("sites", *sites != new.sites),
-        ("apps", *apps != new.apps),
-        ("jobs", *jobs != new.jobs),
     ];
     diff.sections = changed(sections);
     diff.restart = changed([
@@ -69,34 +82,94 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         ("http.listen", http.listen != new.http.listen),
     ]);
     diff.secrets = changed_http_secrets(http, &new.http);
-    for ledger in ledgers {
-        match find(&new.ledgers, &ledger.name) {
-            None => diff.ledgers_removed.push(ledger.name.clone()),
-            Some(now) if now != ledger => {
-                if !same_secret(ledger.token.as_ref(), now.token.as_ref()) {
-                    diff.secrets.push(format!("ledgers.{}.token", ledger.name));
-                }
-                diff.ledgers_changed.push(ledger.name.clone());
-            }
-            Some(_) => {}
+    let list = compare(ledgers, &new.ledgers, |ledger| ledger.name.clone());
+    for (old, now) in &list.pairs {
+        if !same_secret(old.token.as_ref(), now.token.as_ref()) {
+            diff.secrets.push(format!("ledgers.{}.token", old.name));
         }
     }
-    let added = new
-        .ledgers
-        .iter()
-        .filter(|ledger| find(ledgers, &ledger.name).is_none());
-    diff.ledgers_added = added.map(|ledger| ledger.name.clone()).collect();
+    (diff.ledgers_added, diff.ledgers_removed) = (list.added, list.removed);
+    diff.ledgers_changed = list.changed;
+    let list = compare(apps, &new.apps, |app| app.id.to_string());
+    for (old, now) in &list.pairs {
+        let keys = [
+            ("api_key", old.api_key != now.api_key),
+            ("site_key", old.site_key != now.site_key),
+        ];
+        let changed = changed(keys).into_iter();
+        let named = changed.map(|key| format!("apps.{}.{key}", old.id));
+        diff.secrets.extend(named);
+    }
+    (diff.apps_added, diff.apps_removed) = (list.added, list.removed);
+    diff.apps_changed = list.changed;
+    let list = compare(jobs, &new.jobs, |job| job.key.to_string());
+    for (old, now) in &list.pairs {
+        let changed = changed_job_secrets(old, now).into_iter();
+        let named = changed.map(|key| format!("jobs.{}.handler.http.{key}", old.key));
+        diff.secrets.extend(named);
+    }
+    (diff.jobs_added, diff.jobs_removed) = (list.added, list.removed);
+    diff.jobs_changed = list.changed;
     diff
+}
+
+/// How a list differs.
+struct ListDiff<'l, T> {
+    added: Vec<String>,
+    removed: Vec<String>,
+    changed: Vec<String>,
+    /// Those that changed, as they were and as they are.
+    pairs: Vec<(&'l T, &'l T)>,
+}
+
+/// Compares two lists by what their entries are called.
+fn compare<'l, T: PartialEq>(
+    old: &'l [T],
+    new: &'l [T],
+    called: impl Fn(&T) -> String,
+) -> ListDiff<'l, T> {
+    let by_name = |list: &'l [T]| -> BTreeMap<String, &'l T> {
+        list.iter().map(|entry| (called(entry), entry)).collect()
+    };
+    let (was, is) = (by_name(old), by_name(new));
+    let only_in = |list: &'l [T], other: &BTreeMap<String, &T>| -> Vec<String> {
+        let names = list.iter().map(&called);
+        names.filter(|name| !other.contains_key(name)).collect()
+    };
+    let mut diff = ListDiff {
+        added: only_in(new, &was),
+        removed: only_in(old, &is),
+        changed: Vec::new(),
+        pairs: Vec::new(),
+    };
+    for before in old {
+        let name = called(before);
+        if let Some(now) = is.get(&name).filter(|now| **now != before) {
+            diff.changed.push(name);
+            diff.pairs.push((before, now));
+        }
+    }
+    diff
+}
+
+/// Which secrets of a job's handler are other ones. Another handler has other
+/// secrets, and its keys say so.
+fn changed_job_secrets(old: &JobSettings, new: &JobSettings) -> Vec<&'static str> {
+    let (HandlerSettings::Http(old), HandlerSettings::Http(new)) = (&old.handler, &new.handler)
+    else {
+        return Vec::new();
+    };
+    let password = |http: &HttpHandler| http.basic.as_ref().map(|(_, password)| password.clone());
+    changed([
+        ("token", old.token != new.token),
+        ("password", password(old) != password(new)),
+    ])
 }
 
 fn changed<const N: usize>(what: [(&'static str, bool); N]) -> Vec<&'static str> {
     what.into_iter()
         .filter_map(|(name, changed)| changed.then_some(name))
         .collect()
-}
-
-fn find<'l>(ledgers: &'l [LedgerSettings], name: &str) -> Option<&'l LedgerSettings> {
-    ledgers.iter().find(|ledger| ledger.name == name)
 }
 
 fn same_http(old: &HttpSettings, new: &HttpSettings) -> bool {
@@ -182,6 +255,54 @@ mod tests {
         assert_eq!(diff.ledgers_removed, ["a"]);
         assert_eq!(diff.ledgers_changed, ["b"]);
         assert!(diff.sections.is_empty() && diff.restart.is_empty());
+    }
+
+    #[test]
+    fn apps_and_jobs_are_compared_by_what_they_are_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = |key: &str| std::fs::write(folder.path().join("key"), key).unwrap();
+        let read = |text: &str| {
+            let options = LoadOptions::default();
+            parse(text, "t.toml", folder.path(), [], options)
+                .unwrap_or_else(|errors| panic!("{errors}"))
+                .settings
+        };
+        let app = |id: &str| format!("[[apps]]\nid='{id}'\napi_key_file='key'\n");
+        let job = |name: &str, more: &str| {
+            format!("[[jobs]]\napp='app:a.b'\nname='{name}'\nhandler.http={{ {more} }}\n")
+        };
+        let token = "token_file='key'";
+        key("hunter2-1");
+        let old = [
+            app("a.b"),
+            app("gone"),
+            job("same", ""),
+            job("one", token),
+            job("two", ""),
+        ];
+        let old = read(&old.concat());
+        key("hunter2-2");
+        let new = [
+            job("two", "path='/x'"),
+            job("one", token),
+            job("same", ""),
+            job("new", "token_file='key'"),
+            app("new"),
+            app("a.b"),
+        ];
+        let diff = diff(&old, &read(&new.concat()));
+        assert_eq!(diff.apps_added, ["new"]);
+        assert_eq!(diff.apps_removed, ["gone"]);
+        assert_eq!(diff.apps_changed, ["a.b"]);
+        assert_eq!(diff.jobs_added, ["a.b/new"]);
+        assert!(diff.jobs_removed.is_empty());
+        assert_eq!(diff.jobs_changed, ["a.b/one", "a.b/two"]);
+        assert_eq!(
+            diff.secrets,
+            ["apps.a.b.api_key", "jobs.a.b/one.handler.http.token"]
+        );
+        assert!(diff.sections.is_empty() && diff.restart.is_empty());
+        assert!(!format!("{diff:?}").contains("hunter2"));
     }
 
     #[test]

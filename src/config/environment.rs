@@ -31,9 +31,9 @@ pub(super) fn has_prefix(name: &str) -> bool {
 }
 
 /// The part of a variable's name that stands for a key or a name:
-/// upper case, `-` as `_`.
+/// upper case, and `_` for what no shell takes in a name.
 pub(super) fn variable_part(name: &str) -> String {
-    name.to_ascii_uppercase().replace('-', "_")
+    name.to_ascii_uppercase().replace(['-', '.', '/'], "_")
 }
 
 /// The overrides, and which of them have been asked for.

@@ -244,7 +244,7 @@ pub(super) fn otlp_url(written: &Scalar) -> Parsed<Url> {
 }
 
 /// An http address. What holds an `@` may hold a password and is not repeated.
-fn http_url(written: &Scalar, instead: &str, example: &str) -> Parsed<Url> {
+pub(super) fn http_url(written: &Scalar, instead: &str, example: &str) -> Parsed<Url> {
     let shown = match written {
         Scalar::Text(text) if text.contains('@') => "\"***\"".to_owned(),
         other => other.to_string(),

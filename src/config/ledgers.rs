@@ -1,17 +1,17 @@
 //! The keys of `[[ledgers]]`.
 
 use super::control::TOKEN_TRAVELS;
-use super::findings::Origin;
+use super::credentials::{Missing, token};
 use super::forms::{count, duration, ledger_url, name, size, word};
-use super::reader::Reader;
+use super::reader::{Reader, own_name};
 use super::section::Section;
-use super::sections::{BODY, CONNECTIONS, Missing, token};
+use super::sections::{BODY, CONNECTIONS};
 use super::settings::{LedgerRole, LedgerSettings};
 use crate::ledgers::LedgerKind;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
-use toml_edit::{Item, TableLike};
+use toml_edit::TableLike;
 
 /// Longest that one request may take.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
@@ -23,19 +23,8 @@ pub(super) fn ledgers<'d>(
     base: &Path,
 ) -> Option<Vec<LedgerSettings>> {
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
-    let none = |item: &Item| {
-        item.as_array().is_some_and(toml_edit::Array::is_empty)
-            || item
-                .as_array_of_tables()
-                .is_some_and(toml_edit::ArrayOfTables::is_empty)
-    };
-    if root.get("ledgers").is_none_or(none) {
-        let message = "no ledger is configured, so nothing is polled; add one with [[ledgers]]";
-        let warning = reader.finding(&Origin::Default, "ledgers", message.to_owned());
-        reader.warnings.push(warning);
-    }
     let mut index = 0;
-    let ledgers = reader.list(root, "ledgers", |section| {
+    let ledgers = reader.list(root, "ledgers", own_name, |section| {
         let ledger = ledger(section, base, index, &mut names);
         index += 1;
         ledger
@@ -51,7 +40,7 @@ fn ledger(
 ) -> Option<LedgerSettings> {
     let name = s.required("name", "a name, e.g. name = \"trace\"", name);
     if let Some(name) = &name {
-        s.named(name);
+        s.named(name, &["name"]);
         if let Some(first) = names.get(name) {
             let message = format!(
                 "\"{name}\" is the name of ledgers[{first}] already; expected a name of its own"

@@ -33,6 +33,8 @@ pub struct Loaded {
     pub entries: Vec<Entry>,
     /// The control token file that this load made.
     pub created_control_token: Option<PathBuf>,
+    /// Tables of lists, `ledgers[0]`, as control calls them: `ledgers.trace`.
+    tables: BTreeMap<String, String>,
     source: Source,
 }
 
@@ -83,19 +85,10 @@ impl Loaded {
     }
 
     /// Every key with its entry, as control names it: tables of a list go by
-    /// name (`ledgers.trace.url`).
+    /// name (`ledgers.trace.url`, `jobs.org.civicrm.myapp/default.retry`).
     pub fn keys(&self) -> impl Iterator<Item = (String, &Entry)> {
-        let mut table = String::new();
-        self.entries.iter().map(move |entry| {
-            if let Some((list, _)) = entry.section.split_once('[') {
-                // It comes first in each table, and holds no quotes.
-                if entry.key == "name" {
-                    let name = entry.value.as_deref().unwrap_or_default();
-                    table = format!("{list}.{}", name.trim_matches('"'));
-                }
-            } else {
-                table.clone_from(&entry.section);
-            }
+        self.entries.iter().map(|entry| {
+            let table = self.tables.get(&entry.section).unwrap_or(&entry.section);
             (format!("{table}.{}", entry.key), entry)
         })
     }
@@ -208,6 +201,7 @@ impl Source {
         reader.warnings.sort_by_key(Warning::order);
         let Reader {
             tokens,
+            tables,
             entries,
             warnings,
             ..
@@ -218,6 +212,7 @@ impl Source {
             warnings,
             entries,
             created_control_token,
+            tables,
             source: self,
         })
     }

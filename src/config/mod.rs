@@ -1,16 +1,20 @@
 //! Configuration: TOML and environment → validated settings, or every
 //! mistake at once with its place; and what a reload changes.
 
+mod apps;
 mod changes;
 mod control;
 #[cfg(test)]
 mod control_tests;
+mod credentials;
 mod diff;
 mod dump;
 mod environment;
 mod findings;
 mod forms;
+mod handlers;
 mod hint;
+mod jobs;
 mod ledgers;
 mod load;
 mod log;
@@ -20,7 +24,11 @@ mod scalar;
 mod section;
 mod sections;
 mod settings;
+mod site_forms;
 mod site_settings;
+#[cfg(test)]
+mod site_tests;
+mod structured;
 #[cfg(test)]
 mod tests;
 mod tokens;

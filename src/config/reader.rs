@@ -12,6 +12,7 @@ use super::hint::nearest;
 use super::scalar::Scalar;
 use super::section::Section;
 use super::tokens::TokenFiles;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use toml_edit::{Item, Key, TableLike};
 
@@ -65,6 +66,8 @@ pub(super) struct Reader<'d> {
     pub(super) environment: Environment,
     pub(super) control: Control,
     pub(super) tokens: TokenFiles,
+    /// Tables of lists, `ledgers[0]`, as control calls them: `ledgers.trace`.
+    pub(super) tables: BTreeMap<String, String>,
     pub(super) unknown: Vec<Unknown>,
     pub(super) entries: Vec<Entry>,
     pub(super) errors: Vec<Finding>,
@@ -81,6 +84,7 @@ impl<'d> Reader<'d> {
             environment,
             control: Control::default(),
             tokens: TokenFiles::default(),
+            tables: BTreeMap::new(),
             unknown: Vec::new(),
             entries: Vec::new(),
             errors: Vec::new(),
@@ -149,11 +153,13 @@ impl<'d> Reader<'d> {
     }
 
     /// Reads a section that is a list, `[[name]]`, one table after the other.
-    /// Tables are known to the environment by index and by their `name`.
+    /// Tables are known to the environment by index and by what `identity`
+    /// makes of them.
     pub(super) fn list<T>(
         &mut self,
         root: &'d dyn TableLike,
         name: &'static str,
+        identity: fn(&dyn TableLike) -> Option<String>,
         mut read: impl FnMut(&mut Section<'_, 'd>) -> T,
     ) -> Vec<T> {
         let Some(item) = root.get(name) else {
@@ -168,22 +174,20 @@ impl<'d> Reader<'d> {
             self.errors.push(self.finding(&origin, name, message));
             return Vec::new();
         };
-        let names: Vec<Option<&str>> = tables
-            .iter()
-            .map(|(_, table)| table.get("name").and_then(Item::as_str))
-            .collect();
+        let names: Vec<Option<String>> = tables.iter().map(|(_, table)| identity(*table)).collect();
         let mut values = Vec::new();
         for (index, (start, table)) in tables.iter().enumerate() {
             let section = variable_part(name);
             let mut variables = vec![format!("{section}__{index}__")];
-            if let Some(own) = names.get(index).copied().flatten() {
+            if let Some(own) = names.get(index).and_then(Option::as_ref) {
                 let part = variable_part(own);
                 // `a-b` and `a_b` are two names and one variable: neither gets it.
                 let clear = names
                     .iter()
                     .flatten()
-                    .all(|other| *other == own || variable_part(other) != part);
-                if clear {
+                    .all(|other| other == own || variable_part(other) != part);
+                let index_too = part.bytes().all(|b| b.is_ascii_digit());
+                if clear && !index_too {
                     variables.push(format!("{section}__{part}__"));
                 }
             }
@@ -280,6 +284,11 @@ impl<'d> Reader<'d> {
             format!("; did you mean {}.{key}?", entry.section)
         })
     }
+}
+
+/// What a table of a list is called, by its `name`.
+pub(super) fn own_name(table: &dyn TableLike) -> Option<String> {
+    Some(table.get("name")?.as_str()?.to_owned())
 }
 
 /// The tables of `[[name]]` or `name = [{…}]`, each with its place.

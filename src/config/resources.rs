@@ -3,11 +3,14 @@
 use super::forms::count;
 use super::section::Section;
 use super::settings::{BatchesSettings, DatabaseSettings};
+use super::site_settings::SitesSettings;
 
 /// Names of those who take slots.
 pub mod owners {
     /// Fetch slots: the batch flow.
     pub const BATCHES: &str = "batches";
+    /// Fetch slots: the site flow.
+    pub const SITES: &str = "sites";
     /// Database slots: leases and their heartbeat.
     pub const LEASES: &str = "leases";
     /// Database slots: the results of flows.
@@ -21,7 +24,7 @@ pub mod owners {
 }
 
 /// Owners of fetch slots and their defaults: weight, minimum, priority.
-const FETCH: [(&str, [i64; 3]); 1] = [(owners::BATCHES, [1, 8, 0])];
+const FETCH: [(&str, [i64; 3]); 2] = [(owners::BATCHES, [1, 8, 0]), (owners::SITES, [1, 8, 0])];
 
 /// Owners of database slots and their defaults. Leases before all: a server
 /// that cannot renew them has nothing to write. Then the flows, then people.
@@ -43,7 +46,7 @@ const MOST_SLOTS: u64 = 16_384;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourcesSettings {
     /// Pieces of work on the network at once, over all flows. Default 256, or
-    /// `batches.max_in_flight` where that is more.
+    /// `batches.max_in_flight` and `sites.max_in_flight` together where that is more.
     pub fetch_slots: usize,
     /// Shares of the fetch slots, by flow.
     pub fetch: Vec<OwnerShare>,
@@ -69,9 +72,11 @@ pub struct OwnerShare {
 pub(super) fn resources(
     s: &mut Section<'_, '_>,
     batches: Option<&BatchesSettings>,
+    sites: Option<&SitesSettings>,
     database: Option<&DatabaseSettings>,
 ) -> Option<ResourcesSettings> {
-    let asked = batches.map_or(0, |batches| batches.max_in_flight);
+    let asked = batches.map_or(0, |batches| batches.max_in_flight)
+        + sites.map_or(0, |sites| sites.max_in_flight);
     let usual = i64::try_from(FETCH_SLOTS.max(asked)).unwrap_or(i64::MAX);
     let fetch_slots = s.get("fetch_slots", usual, count(1..=MOST_SLOTS, ""));
     let fetch = shares(s, "fetch", &FETCH, "resources.fetch_slots", fetch_slots);
@@ -105,9 +110,9 @@ fn shares(
             .iter()
             .map(|(owner, defaults)| share(s, owner, *defaults))
             .collect();
-        let shares: Vec<OwnerShare> = read.into_iter().collect::<Option<_>>()?;
+        let mut shares: Vec<OwnerShare> = read.into_iter().collect::<Option<_>>()?;
         if let Some(slots) = slots {
-            check_minimums(s, &shares, of, slots);
+            fit_minimums(s, &mut shares, of, slots);
         }
         Some(shares)
     })
@@ -133,9 +138,10 @@ fn share(
     })
 }
 
-/// Minimums that somebody wrote have to fit. The defaults alone may be more
-/// than there is (one connection, say): then each owner gets its part.
-fn check_minimums(s: &mut Section<'_, '_>, shares: &[OwnerShare], of: &str, slots: usize) {
+/// Minimums that somebody wrote have to fit, and those at their default make
+/// room for them, down to 1. The defaults alone may be more than there is (one
+/// connection, say): then each owner gets its part.
+fn fit_minimums(s: &mut Section<'_, '_>, shares: &mut [OwnerShare], of: &str, slots: usize) {
     let sum: usize = shares.iter().map(|share| share.minimum).sum();
     if sum <= slots {
         return;
@@ -152,6 +158,22 @@ fn check_minimums(s: &mut Section<'_, '_>, shares: &[OwnerShare], of: &str, slot
     if written.is_empty() {
         return;
     }
+    let is_written = |share: &OwnerShare| {
+        let key = format!("{}.minimum", share.owner);
+        written.contains(&key.as_str())
+    };
+    let mut over = sum - slots;
+    for share in shares.iter_mut().rev() {
+        if !is_written(share) {
+            let less = over.min(share.minimum.saturating_sub(1));
+            share.minimum -= less;
+            over -= less;
+        }
+    }
+    if over == 0 {
+        return;
+    }
+    let sum = slots + over;
     let minimums: Vec<String> = shares
         .iter()
         .map(|share| format!("{} {}", share.owner, share.minimum))
@@ -208,7 +230,8 @@ mod tests {
     fn fetch_slots_are_never_the_first_limit_unless_written() {
         let slots = |text: &str| read(text).unwrap().resources.fetch_slots;
         assert_eq!(slots(""), 256);
-        assert_eq!(slots("batches.max_in_flight = 1000"), 1000);
+        assert_eq!(slots("batches.max_in_flight = 1000"), 1064);
+        assert_eq!(slots("sites.max_in_flight = 4096"), 4160);
         assert_eq!(
             slots("batches.max_in_flight = 1000\nresources.fetch_slots = 10"),
             10
@@ -227,7 +250,10 @@ mod tests {
             "[database]\nconnections = 4\n[resources]\ndatabase.http.minimum = 3\nfetch_slots = 2",
         )
         .unwrap_err();
-        insta::assert_snapshot!(told, @"t.toml:4:25: resources.database.http.minimum: the minimums (leases 1, updater 2, scheduler 1, http 3, upkeep 1) are 8 together, more than the 4 of database.connections; expected smaller minimums or a larger database.connections");
+        insta::assert_snapshot!(told, @"t.toml:4:25: resources.database.http.minimum: the minimums (leases 1, updater 1, scheduler 1, http 3, upkeep 1) are 7 together, more than the 4 of database.connections; expected smaller minimums or a larger database.connections");
+        let made = read("[resources]\nfetch_slots = 5\nfetch.batches.minimum = 3").unwrap();
+        assert_eq!(of(&made.resources.fetch, "batches").minimum, 3);
+        assert_eq!(of(&made.resources.fetch, "sites").minimum, 2);
         assert!(read("[database]\nconnections = 1\n[resources]\nfetch_slots = 1").is_ok());
         let told = read("[resources]\nfetch = { batches = { minimum = 0, weight = 0 } }");
         insta::assert_snapshot!(told.unwrap_err(), @"

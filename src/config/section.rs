@@ -129,12 +129,17 @@ impl<'d> Section<'_, 'd> {
         }
     }
 
-    /// Makes a table of a list known to control by its name.
-    pub(super) fn named(&mut self, name: &str) {
+    /// Makes a table of a list known to control by its name, which the keys of
+    /// its identity make up.
+    pub(super) fn named(&mut self, name: &str, identity: &[&str]) {
         let list = self.name.split('[').next().unwrap_or_default();
+        let table = format!("{list}.{name}");
         self.reader.control.name(list, name);
-        self.control = Some(format!("{list}.{name}."));
-        self.not_by_control("name", control::IDENTITY);
+        self.control = Some(format!("{table}."));
+        self.reader.tables.insert(self.name.clone(), table);
+        for key in identity {
+            self.not_by_control(key, control::IDENTITY);
+        }
     }
 
     /// Replaces what dumps show of a key's value.
@@ -270,7 +275,13 @@ impl<'d> Section<'_, 'd> {
         (!set.is_empty()).then(|| set.swap_remove(0))
     }
 
-    fn note(&mut self, key: &str, value: Option<String>, default: Option<String>, origin: Origin) {
+    pub(super) fn note(
+        &mut self,
+        key: &str,
+        value: Option<String>,
+        default: Option<String>,
+        origin: Origin,
+    ) {
         self.reader.entries.push(Entry {
             section: self.name.clone(),
             key: format!("{}{key}", self.group),
@@ -281,7 +292,7 @@ impl<'d> Section<'_, 'd> {
         });
     }
 
-    fn path(&self, key: &str) -> String {
+    pub(super) fn path(&self, key: &str) -> String {
         format!("{}.{}{key}", self.name, self.group)
     }
 

@@ -4,10 +4,14 @@
 //! environment variables, the dump and the origins follow. A test compares
 //! the keys with config/highwater.toml.
 
-use super::control::{NEEDS_RESTART, SECRET_FILE};
+use super::apps::apps;
+use super::control::NEEDS_RESTART;
+use super::credentials::{Missing, token};
+use super::findings::Origin;
 use super::forms::{
-    DAY, count, database_url, duration, file, identifier, size, socket_address, word,
+    DAY, count, database_url, duration, flag, identifier, size, socket_address, word,
 };
+use super::jobs::jobs;
 use super::ledgers::ledgers;
 use super::log::log;
 use super::reader::Reader;
@@ -17,15 +21,14 @@ use super::settings::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, Range,
     RetentionSettings, ServerSettings, Settings, Synchronous, WatchdogSettings,
 };
-use super::tokens::{self, TokenFile};
+use super::site_settings::SitesSettings;
 use bytesize::ByteSize;
-use secrecy::SecretString;
 use std::path::Path;
 use std::time::Duration;
 use toml_edit::TableLike;
 
 /// Every section.
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 12] = [
     "database",
     "http",
     "server",
@@ -35,6 +38,9 @@ const SECTIONS: [&str; 9] = [
     "retention",
     "watchdog",
     "ledgers",
+    "sites",
+    "apps",
+    "jobs",
 ];
 
 /// Shortest wait between two looks: anything below is a busy loop.
@@ -42,6 +48,9 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Bounds of sizes held in memory.
 pub(super) const BODY: std::ops::RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::gib(1);
+
+/// Bounds of a document that a handler learns: it stands in a row.
+const RESULT: std::ops::RangeInclusive<ByteSize> = ByteSize::b(64)..=ByteSize::mib(1);
 
 /// Bounds of `connections`.
 pub(super) const CONNECTIONS: std::ops::RangeInclusive<u64> = 1..=1024;
@@ -58,12 +67,16 @@ pub(super) fn settings<'d>(
     let server = reader.section(root, "server", server);
     let log = reader.section(root, "log", |section| log(section, base, database.as_ref()));
     let batches = reader.section(root, "batches", batches);
+    let sites = reader.section(root, "sites", sites);
     let resources = reader.section(root, "resources", |section| {
-        resources(section, batches.as_ref(), database.as_ref())
+        resources(section, batches.as_ref(), sites.as_ref(), database.as_ref())
     });
     let retention = reader.section(root, "retention", retention);
     let watchdog = reader.section(root, "watchdog", watchdog);
     let ledgers = ledgers(reader, root, base);
+    let apps = apps(reader, root, base);
+    let jobs = jobs(reader, root, base, apps.as_deref());
+    warn_of_nothing(reader, root);
     reader.refuse_unknown(root, &SECTIONS);
     Some(Settings {
         database: database?,
@@ -75,10 +88,28 @@ pub(super) fn settings<'d>(
         retention: retention?,
         watchdog: watchdog?,
         ledgers: ledgers?,
-        sites: super::SitesSettings::default(),
-        apps: Vec::new(),
-        jobs: Vec::new(),
+        sites: sites?,
+        apps: apps?,
+        jobs: jobs?,
     })
+}
+
+/// Where there is nothing to poll, somebody should know.
+fn warn_of_nothing(reader: &mut Reader<'_>, root: &dyn TableLike) {
+    let none = |list: &str| match root.get(list) {
+        None => true,
+        Some(item) => {
+            item.as_array().is_some_and(toml_edit::Array::is_empty)
+                || item
+                    .as_array_of_tables()
+                    .is_some_and(toml_edit::ArrayOfTables::is_empty)
+        }
+    };
+    if none("ledgers") && none("jobs") {
+        let message = "no ledger is configured and no job, so nothing is polled; add one with [[ledgers]] or [[jobs]]";
+        let warning = reader.finding(&Origin::Default, "ledgers", message.to_owned());
+        reader.warnings.push(warning);
+    }
 }
 
 fn database(s: &mut Section<'_, '_>, base: &Path) -> Option<DatabaseSettings> {
@@ -190,14 +221,33 @@ fn batches(s: &mut Section<'_, '_>) -> Option<BatchesSettings> {
     })
 }
 
+fn sites(s: &mut Section<'_, '_>) -> Option<SitesSettings> {
+    let max_in_flight = s.get("max_in_flight", 64, count(1..=4096, ""));
+    let sweep_interval = s.get("sweep_interval", "5s", duration(SHORTEST_WAIT..=DAY));
+    let deny_private_networks = s.get("deny_private_networks", false, flag);
+    let max_result_bytes = s.get("max_result_bytes", "16KiB", size(RESULT));
+    let a_moment = Duration::from_millis(1)..=Duration::from_secs(1);
+    let commit_interval = s.get("commit_interval", "5ms", duration(a_moment));
+    let commit_rows = s.get("commit_rows", 2000, count(1..=100_000, ""));
+    Some(SitesSettings {
+        max_in_flight: max_in_flight?,
+        sweep_interval: sweep_interval?,
+        deny_private_networks: deny_private_networks?,
+        max_result_bytes: max_result_bytes?,
+        commit_interval: commit_interval?,
+        commit_rows: commit_rows?,
+    })
+}
+
 fn retention(s: &mut Section<'_, '_>) -> Option<RetentionSettings> {
     let kept = Duration::from_secs(60)..=DAY * 36_500;
     let settled_batches = s.get("settled_batches", "30d", duration(kept.clone()));
     let audit = s.get("audit", "365d", duration(kept));
+    let polls_per_site = s.get("polls_per_site", 20, count(1..=100, ""));
     Some(RetentionSettings {
         settled_batches: settled_batches?,
         audit: audit?,
-        polls_per_site: 20,
+        polls_per_site: polls_per_site?,
     })
 }
 
@@ -244,78 +294,4 @@ fn range(s: &mut Section<'_, '_>, key: &'static str, min: &str, max: &str) -> Op
             max: max?,
         })
     })
-}
-
-/// What a token file that does not exist means.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
-    /// A mistake.
-    Refused,
-    /// The server will make one.
-    MayBeCreated,
-}
-
-/// A token as configured.
-pub(super) struct Token {
-    /// Whether one is asked for, readable or not.
-    pub(super) given: bool,
-    pub(super) token: Option<SecretString>,
-}
-
-/// Reads a token from its variable, or else from its file.
-pub(super) fn token(
-    s: &mut Section<'_, '_>,
-    variable: &'static str,
-    key: &'static str,
-    base: &Path,
-    missing: Missing,
-) -> Token {
-    let from_variable = s.secret_variable(variable);
-    s.not_by_control(key, SECRET_FILE);
-    let path = s.optional(key, file(base));
-    if let Some(text) = from_variable {
-        let token = tokens::check(&text)
-            .map_err(|problem| s.fault(&[variable], format!("the token {problem}")));
-        return Token {
-            given: true,
-            token: token.ok(),
-        };
-    }
-    let path = match path {
-        Some(Some(path)) => path,
-        absent_or_wrong => {
-            return Token {
-                given: absent_or_wrong.is_none(),
-                token: None,
-            };
-        }
-    };
-    let shown = path.display();
-    let token = match s.reader.tokens.read(&path) {
-        Ok(TokenFile::Present {
-            token,
-            open_to_others,
-        }) => {
-            if open_to_others {
-                s.warn(
-                    &[key],
-                    format!("other users of this machine may read {shown}; chmod 600 it"),
-                );
-            }
-            Some(token)
-        }
-        Ok(TokenFile::Missing) if missing == Missing::MayBeCreated => {
-            s.reader.missing_control_token = Some(path);
-            None
-        }
-        Ok(TokenFile::Missing) => {
-            s.fault(&[key], format!("the token file {shown} does not exist; create it with the token as its first line"));
-            None
-        }
-        Err(problem) => {
-            s.fault(&[key], problem);
-            None
-        }
-    };
-    Token { given: true, token }
 }

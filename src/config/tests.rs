@@ -160,7 +160,7 @@ token_file = "missing.jwt"
     let told = errors(text, &[]);
     assert!(!told.contains("hunter2"));
     insta::assert_snapshot!(told, @r#"
-    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers
+    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs
     highwater.toml:6:10: http.listen: "localhost:80" is not an IP address and port; expected e.g. "127.0.0.1:8780", "[::1]:8780"
     highwater.toml:7:1: http.poll_interval: unknown key; did you mean batches.poll_interval?; known here are listen, control_token_file, intake_token_file, read_token_file, max_body_bytes
     highwater.toml:8:1: http.control_token: a secret does not stand in the configuration; put it in a file and name that with control_token_file
@@ -220,7 +220,7 @@ fn wrong_shapes_say_what_shape_is_expected() {
     insta::assert_snapshot!(errors("batches = 5\nledgers = 'x'\nport = 1", &[]), @r#"
     highwater.toml:1:11: batches: 5 is not a table; expected [batches] with keys below it
     highwater.toml:2:11: ledgers: "x" is not a list of tables; expected [[ledgers]], once for each
-    highwater.toml:3:1: port: unknown key; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers
+    highwater.toml:3:1: port: unknown key; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs
     "#);
     insta::assert_snapshot!(errors("[ledgers]\nname = 'x'\n[[http]]\n", &[]), @r#"
     highwater.toml:1:1: ledgers: a table is not a list of tables; expected [[ledgers]], once for each
@@ -363,7 +363,7 @@ fn no_ledger_at_all_is_a_warning_beside_mistakes_too() {
         let warnings = loaded(text, &[]).warnings;
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         insta::allow_duplicates! {
-            insta::assert_snapshot!(warnings[0], @"highwater.toml: ledgers: no ledger is configured, so nothing is polled; add one with [[ledgers]]");
+            insta::assert_snapshot!(warnings[0], @"highwater.toml: ledgers: no ledger is configured and no job, so nothing is polled; add one with [[ledgers]] or [[jobs]]");
         }
     }
     assert!(loaded(LEDGER, &[]).warnings.is_empty());
@@ -460,11 +460,22 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     commit_interval = "5ms" # default
     commit_rows = 7 # HIGHWATER_BATCHES__COMMIT_ROWS
 
+    [sites]
+    max_in_flight = 64 # default
+    sweep_interval = "5s" # default
+    deny_private_networks = false # default
+    max_result_bytes = "16KiB" # default
+    commit_interval = "5ms" # default
+    commit_rows = 2000 # default
+
     [resources]
     fetch_slots = 256 # default
     fetch.batches.weight = 1 # default
     fetch.batches.minimum = 8 # default
     fetch.batches.priority = 0 # default
+    fetch.sites.weight = 1 # default
+    fetch.sites.minimum = 8 # default
+    fetch.sites.priority = 0 # default
     database.leases.weight = 1 # default
     database.leases.minimum = 1 # default
     database.leases.priority = 2 # default
@@ -484,6 +495,7 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     [retention]
     settled_batches = "30d" # default
     audit = "365d" # default
+    polls_per_site = 20 # default
 
     [watchdog]
     restart_backoff.min = "50ms" # default
@@ -544,25 +556,57 @@ fn the_shipped_file_holds_every_key_at_its_default() {
     );
 
     let folder = tempfile::tempdir().unwrap();
-    for token in ["control.token", "intake.token", "read.token", "trace.token"] {
+    for token in [
+        "control.token",
+        "intake.token",
+        "read.token",
+        "trace.token",
+        "myapp.api.key",
+        "sites.password",
+    ] {
         std::fs::write(folder.path().join(token), "0123456789abcdef").unwrap();
     }
     let text = uncommented(&shipped);
     let full = parse(&text, "f", folder.path(), [], LoadOptions::default())
         .unwrap_or_else(|errors| panic!("{errors}"));
+    // In lists one table shows a key, and the next need not repeat it.
+    let key = |entry: &Entry| -> String {
+        let list = entry.section.split('[').next().unwrap_or_default();
+        format!("{list}.{}", entry.key)
+    };
+    let written: BTreeSet<String> = full
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.origin, Origin::File { .. }))
+        .map(key)
+        .collect();
+    let examples = ["jobs.name", "jobs.handler.http.path"];
     for entry in &full.entries {
         let path = entry.path();
-        assert!(
-            matches!(entry.origin, Origin::File { .. }),
-            "{path} is not in the file"
-        );
+        assert!(written.contains(&key(entry)), "{path} is not in the file");
+        // An example of its own where the default stands before.
+        if examples.contains(&key(entry).as_str()) && !path.starts_with("jobs[0]") {
+            continue;
+        }
         if entry.default.is_some() {
             assert_eq!(entry.value, entry.default, "{path} is not at its default");
         }
     }
-    let defaults = loaded(LEDGER, &[]);
-    let keys =
-        |loaded: &Loaded| -> BTreeSet<String> { loaded.entries.iter().map(Entry::path).collect() };
+    let handlers = [
+        "http = {}",
+        "civicrm = { entity = 'E', action = 'a' }",
+        "command.args = ['p']",
+        "code = {}",
+    ];
+    let jobs = handlers.map(|handler| {
+        let name = handler.split([' ', '.']).next().unwrap();
+        format!("[[jobs]]\napp='a'\nname='{name}'\nhandler.{handler}\n")
+    });
+    let app = "[[apps]]\nid='a'\napi_key_file='myapp.api.key'\n";
+    let text = format!("{LEDGER}{app}{}", jobs.concat());
+    let defaults = parse(&text, "f", folder.path(), [], LoadOptions::default())
+        .unwrap_or_else(|errors| panic!("{errors}"));
+    let keys = |loaded: &Loaded| -> BTreeSet<String> { loaded.entries.iter().map(key).collect() };
     assert_eq!(keys(&full), keys(&defaults));
 }
 

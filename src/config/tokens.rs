@@ -1,4 +1,5 @@
-//! Token files: first line, trimmed, at least 16 characters.
+//! Token files: first line, trimmed, at least 16 characters; credentials for
+//! sites, which others choose, at least 8.
 
 use secrecy::SecretString;
 use std::collections::BTreeMap;
@@ -8,7 +9,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Shortest token taken.
-const SHORTEST: usize = 16;
+pub(super) const SHORTEST: usize = 16;
+
+/// Shortest credential taken that a site's operator chose.
+pub(super) const SHORTEST_CREDENTIAL: usize = 8;
 
 /// Most bytes read of a token file; a JWT takes a few hundred.
 const LONGEST_FILE: u64 = 64 * 1024;
@@ -25,21 +29,22 @@ pub(super) enum TokenFile {
 }
 
 /// Token files, each read once: what was in them when the configuration was
-/// loaded holds until it is loaded again.
+/// loaded holds until it is loaded again. By path and shortest length taken.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TokenFiles(BTreeMap<PathBuf, TokenFile>);
+pub(super) struct TokenFiles(BTreeMap<(PathBuf, usize), TokenFile>);
 
 impl TokenFiles {
     /// What is in a token file, or was when it was read first.
     ///
     /// # Errors
     /// As for [`read`].
-    pub(super) fn read(&mut self, path: &Path) -> Result<TokenFile, String> {
-        if let Some(known) = self.0.get(path) {
+    pub(super) fn read(&mut self, path: &Path, shortest: usize) -> Result<TokenFile, String> {
+        let key = (path.to_path_buf(), shortest);
+        if let Some(known) = self.0.get(&key) {
             return Ok(known.clone());
         }
-        let found = read(path)?;
-        self.0.insert(path.to_path_buf(), found.clone());
+        let found = read_with(path, shortest)?;
+        self.0.insert(key, found.clone());
         Ok(found)
     }
 
@@ -49,7 +54,7 @@ impl TokenFiles {
             token,
             open_to_others: false,
         };
-        self.0.insert(path.to_path_buf(), file);
+        self.0.insert((path.to_path_buf(), SHORTEST), file);
     }
 }
 
@@ -58,7 +63,19 @@ impl TokenFiles {
 /// # Errors
 /// Says what is wrong with the file; never repeats what is in it.
 pub fn token_file(path: &Path) -> Result<SecretString, String> {
-    match read(path)? {
+    present(path, SHORTEST)
+}
+
+/// Reads the credential in a file that must be there.
+///
+/// # Errors
+/// As for [`token_file`].
+pub(super) fn credential_file(path: &Path) -> Result<SecretString, String> {
+    present(path, SHORTEST_CREDENTIAL)
+}
+
+fn present(path: &Path, shortest: usize) -> Result<SecretString, String> {
+    match read_with(path, shortest)? {
         TokenFile::Present { token, .. } => Ok(token),
         TokenFile::Missing => Err(format!(
             "the token file {} does not exist; expected a file whose first line is the token",
@@ -72,6 +89,10 @@ pub fn token_file(path: &Path) -> Result<SecretString, String> {
 /// # Errors
 /// Says what is wrong with the file; never repeats what is in it.
 pub(super) fn read(path: &Path) -> Result<TokenFile, String> {
+    read_with(path, SHORTEST)
+}
+
+fn read_with(path: &Path, shortest: usize) -> Result<TokenFile, String> {
     let unreadable = |error: std::io::Error| {
         format!(
             "cannot read the token file {}: {error}; expected a file whose first line is the token",
@@ -94,7 +115,7 @@ pub(super) fn read(path: &Path) -> Result<TokenFile, String> {
         .split(|byte| *byte == b'\n')
         .next()
         .unwrap_or_default();
-    let token = check(&String::from_utf8_lossy(first)).map_err(|problem| {
+    let token = check_with(&String::from_utf8_lossy(first), shortest).map_err(|problem| {
         format!(
             "the first line of the token file {} {problem}",
             path.display()
@@ -111,10 +132,18 @@ pub(super) fn read(path: &Path) -> Result<TokenFile, String> {
 /// # Errors
 /// Says what is wrong, after the token's name: "is too short …".
 pub fn check(token: &str) -> Result<SecretString, String> {
+    check_with(token, SHORTEST)
+}
+
+/// Checks a token or credential of at least so many characters, trimmed.
+///
+/// # Errors
+/// As for [`check`].
+pub(super) fn check_with(token: &str, shortest: usize) -> Result<SecretString, String> {
     let token = token.trim();
-    if token.len() < SHORTEST {
+    if token.len() < shortest {
         return Err(format!(
-            "is too short for a token; expected at least {SHORTEST} characters"
+            "is too short for a token; expected at least {shortest} characters"
         ));
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -160,7 +160,7 @@ fn check_finds_every_mistake_at_once() {
     assert!(ended.err.contains("batches.poll_interval"));
     // What deserves a look is told as well.
     assert!(
-        ended.err.contains("warning: ") && ended.err.contains("no ledger is configured"),
+        ended.err.contains("warning: ") && ended.err.contains("no ledger is configured and no job"),
         "{}",
         ended.err
     );

@@ -497,7 +497,8 @@ async fn shares_of_resources_are_changed_live() {
     ));
     until("what does not fit is told", PATIENCE, async || {
         let warnings = process.warnings().await;
-        let told = warnings.contains("the minimums (batches 6) are 6 together, more than the 5");
+        let told =
+            warnings.contains("the minimums (batches 6, sites 1) are 7 together, more than the 5");
         told.then_some(()).ok_or(warnings)
     })
     .await;

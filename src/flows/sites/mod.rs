@@ -26,6 +26,7 @@ mod standing;
 #[cfg(test)]
 mod standing_tests;
 mod view;
+pub mod template;
 mod visit;
 mod work;
 
@@ -41,5 +42,6 @@ pub use spread::Spread;
 pub use spreads::Spreads;
 pub use standing::Standing;
 pub use view::{JobView, ShardView, SitesView};
+pub use template::{Template, TemplateProblem};
 pub use visit::{FailureKind, SiteInfo, Visit, VisitError, Visited};
 pub use work::{SitesOutcome, SitesReport, SitesWork, host_of};

@@ -1,0 +1,176 @@
+//! Secrets as configured: in a file or the environment; for sites also in a
+//! file for each.
+
+use super::control::SECRET_FILE;
+use super::forms::file;
+use super::section::Section;
+use super::site_settings::Credential;
+use super::tokens::{self, SHORTEST_CREDENTIAL, TokenFile};
+use crate::flows::sites::check_site_id;
+use secrecy::SecretString;
+use std::path::{Path, PathBuf};
+
+/// What stands for the site in the path of a file for each site.
+const SITE: &str = "{site_id}";
+
+/// What a token file that does not exist means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// A mistake.
+    Refused,
+    /// The server will make one.
+    MayBeCreated,
+}
+
+/// A token as configured.
+pub(super) struct Token {
+    /// Whether one is asked for, readable or not.
+    pub(super) given: bool,
+    pub(super) token: Option<SecretString>,
+}
+
+/// Reads a token from its variable, or else from its file.
+pub(super) fn token(
+    s: &mut Section<'_, '_>,
+    variable: &'static str,
+    key: &'static str,
+    base: &Path,
+    missing: Missing,
+) -> Token {
+    let from_variable = s.secret_variable(variable);
+    s.not_by_control(key, SECRET_FILE);
+    let path = s.optional(key, file(base));
+    if let Some(text) = from_variable {
+        let token = tokens::check(&text)
+            .map_err(|problem| s.fault(&[variable], format!("the token {problem}")));
+        return Token {
+            given: true,
+            token: token.ok(),
+        };
+    }
+    let path = match path {
+        Some(Some(path)) => path,
+        absent_or_wrong => {
+            return Token {
+                given: absent_or_wrong.is_none(),
+                token: None,
+            };
+        }
+    };
+    let token = token_in(s, key, &path, missing, tokens::SHORTEST);
+    Token { given: true, token }
+}
+
+/// What is in a token's file; `None` when it is not there, or wrong and reported.
+fn token_in(
+    s: &mut Section<'_, '_>,
+    key: &'static str,
+    path: &Path,
+    missing: Missing,
+    shortest: usize,
+) -> Option<SecretString> {
+    let shown = path.display();
+    match s.reader.tokens.read(path, shortest) {
+        Ok(TokenFile::Present {
+            token,
+            open_to_others,
+        }) => {
+            if open_to_others {
+                s.warn(
+                    &[key],
+                    format!("other users of this machine may read {shown}; chmod 600 it"),
+                );
+            }
+            Some(token)
+        }
+        Ok(TokenFile::Missing) if missing == Missing::MayBeCreated => {
+            s.reader.missing_control_token = Some(path.to_path_buf());
+            None
+        }
+        Ok(TokenFile::Missing) => {
+            s.fault(&[key], format!("the token file {shown} does not exist; create it with the token as its first line"));
+            None
+        }
+        Err(problem) => {
+            s.fault(&[key], problem);
+            None
+        }
+    }
+}
+
+/// Reads a secret from its variable, or else from its file; a file for each
+/// site is not read now. `None` when it is wrong, and reported.
+pub(super) fn credential(
+    s: &mut Section<'_, '_>,
+    variable: &'static str,
+    key: &'static str,
+    base: &Path,
+) -> Option<Option<Credential>> {
+    let from_variable = s.secret_variable(variable);
+    s.not_by_control(key, SECRET_FILE);
+    let path = s.optional(key, file(base));
+    if let Some(text) = from_variable {
+        return match tokens::check_with(&text, SHORTEST_CREDENTIAL) {
+            Ok(secret) => Some(Some(Credential::Shared(secret))),
+            Err(problem) => {
+                s.fault(&[variable], format!("the secret {problem}"));
+                None
+            }
+        };
+    }
+    let Some(path) = path? else {
+        return Some(None);
+    };
+    if path.to_string_lossy().contains(SITE) {
+        return Some(Some(Credential::PerSite(path)));
+    }
+    let secret = token_in(s, key, &path, Missing::Refused, SHORTEST_CREDENTIAL)?;
+    Some(Some(Credential::Shared(secret)))
+}
+
+impl Credential {
+    /// The secret for a site. Reads a file where each site has its own, so
+    /// it is for a thread that may wait.
+    ///
+    /// # Errors
+    /// Says what is wrong with the site's id or its file; never repeats what
+    /// is in the file.
+    pub fn of_site(&self, site_id: &str) -> Result<SecretString, String> {
+        match self {
+            Self::Shared(secret) => Ok(secret.clone()),
+            Self::PerSite(path) => {
+                // Applications write ids by SQL: one with a slash would lead elsewhere.
+                check_site_id(site_id).map_err(|problem| problem.to_string())?;
+                let path = path.to_string_lossy().replace(SITE, site_id);
+                tokens::credential_file(&PathBuf::from(path))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret as _;
+
+    #[test]
+    fn each_site_has_its_own_file() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a:1.key"), "hunter22\n").unwrap();
+        std::fs::write(folder.path().join("short.key"), "hunter2").unwrap();
+        let credential = Credential::PerSite(folder.path().join("{site_id}.key"));
+        let secret = credential.of_site("a:1").unwrap();
+        assert_eq!(secret.expose_secret(), "hunter22");
+        for (site, expected) in [
+            ("b", "does not exist"),
+            ("short", "at least 8 characters"),
+            ("../a:1", "is not a site id"),
+        ] {
+            let told = credential.of_site(site).unwrap_err();
+            assert!(told.contains(expected), "{told}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+        let shared = Credential::Shared(SecretString::from("hunter22"));
+        assert_eq!(shared.of_site("../x").unwrap().expose_secret(), "hunter22");
+    }
+}
