@@ -13,6 +13,7 @@ pub use state::SchedulerState;
 use super::{follow_settings, on_each};
 use crate::config::{BatchesSettings, LedgerSettings, owners};
 use crate::flows::batches::{self, BatchError, BatchesPlan, BatchesView};
+use crate::flows::sites::SitesView;
 use crate::leases::Holdings;
 use crate::messages::{
     Drain, Fetch, InFlight, Page, Report, Settled, SettledWork, TicketNews, Wake, Want, Work,
@@ -66,6 +67,8 @@ pub struct SchedulerParts {
     pub draining: watch::Receiver<bool>,
     /// Where the flow's view is shown.
     pub view: Arc<watch::Sender<Arc<BatchesView>>>,
+    /// Where the site flow's view is shown.
+    pub sites_view: Arc<watch::Sender<Arc<SitesView>>>,
 }
 
 /// Decides what is due.

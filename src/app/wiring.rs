@@ -15,6 +15,7 @@ use crate::actors::{
 };
 use crate::config::{DatabaseLocation, Settings, owners};
 use crate::flows::batches::BatchesView;
+use crate::flows::sites::SitesView;
 use crate::http::{self, HttpState};
 use crate::leases::Holdings;
 use crate::messages::{Drain, Flush, InFlight, SaveStates, Wake, names};
@@ -151,6 +152,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     );
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
+    let (sites_sender, sites_view) = watch::channel(Arc::new(SitesView::default()));
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
     let (draining, draining_reader) = watch::channel(false);
     let (trouble_sender, lease_trouble) = watch::channel(None);
@@ -166,6 +168,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                 holdings: holdings.clone(),
                 draining: draining_reader.clone(),
                 view: Arc::new(view_sender),
+                sites_view: Arc::new(sites_sender),
             },
             updater: UpdaterParts {
                 batches: BatchWriter {
@@ -223,6 +226,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         store: share_of(owners::HTTP),
         settings: settings_reader.clone(),
         batches: view,
+        sites: sites_view,
         services: {
             let watchdog = watchdog.clone();
             Arc::new(move || watchdog.status())

@@ -7,6 +7,7 @@ mod batches_read;
 mod batches_write;
 mod connection;
 mod error;
+mod jobs_read;
 mod leases;
 mod migrate;
 mod postgres;
@@ -23,6 +24,9 @@ pub use batches_read::{
 };
 pub use batches_write::{NewBatch, Tracked};
 pub use error::StoreError;
+pub use jobs_read::{
+    JobLease, JobSummary, OUTCOME_BUCKET, OUTCOMES_SHOWN, OutcomeBucket, Outcomes, outcomes_within,
+};
 pub use leases::{LeaseRow, LeaseStake};
 pub use slots::DatabaseSlots;
 pub use states::{AsideState, SavedState, StateWrite};

@@ -5,12 +5,16 @@
 
 mod names;
 mod policy;
+mod poll_log;
 mod shard;
 mod standing;
+mod view;
 mod visit;
 
 pub use names::{AppName, JobKey, NameProblem, check_label_name, check_site_id, check_site_url};
 pub use policy::{Level, RetryPolicy, RetryProblem};
+pub use poll_log::{ENTRY, LoggedVisit, poll_log_entry, read_poll_log};
 pub use shard::{BATCH_CODES, Shard, ShardProblem};
 pub use standing::Standing;
+pub use view::{JobView, ShardView, SitesView};
 pub use visit::{FailureKind, SiteInfo, Visit, VisitError, Visited};
