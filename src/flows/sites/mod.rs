@@ -3,12 +3,14 @@
 //! A [`RetryPolicy`] and a [`Standing`] say when a site is due and what an
 //! outcome makes of it; a [`Shard`] is a job's share of the sites.
 
+mod intake;
 mod names;
 mod policy;
 mod shard;
 mod standing;
 mod visit;
 
+pub use intake::{SiteEntry, SiteMistakes};
 pub use names::{AppName, JobKey, NameProblem, check_label_name, check_site_id, check_site_url};
 pub use policy::{Level, RetryPolicy, RetryProblem};
 pub use shard::{BATCH_CODES, Shard, ShardProblem};
