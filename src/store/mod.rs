@@ -12,6 +12,11 @@ mod leases;
 mod migrate;
 mod postgres;
 mod schema;
+mod sites;
+mod sites_filter;
+mod sites_import;
+mod sites_list;
+mod sites_read;
 mod slots;
 mod states;
 
@@ -28,6 +33,12 @@ pub use jobs_read::{
     JobLease, JobSummary, OUTCOME_BUCKET, OUTCOMES_SHOWN, OutcomeBucket, Outcomes, outcomes_within,
 };
 pub use leases::{LeaseRow, LeaseStake};
+pub use sites::Revival;
+pub use sites_filter::{
+    SiteCursor, SiteFilter, SiteItem, SitePage, SiteSort, SiteState, UnknownSiteWord,
+};
+pub use sites_import::{Imported, NewSite, RefusedSite};
+pub use sites_read::{JobDetail, LearnedRow, SiteDetail, SiteRow, StatusRow};
 pub use slots::DatabaseSlots;
 pub use states::{AsideState, SavedState, StateWrite};
 

@@ -3,6 +3,7 @@
 //! A [`RetryPolicy`] and a [`Standing`] say when a site is due and what an
 //! outcome makes of it; a [`Shard`] is a job's share of the sites.
 
+mod intake;
 mod names;
 mod policy;
 mod poll_log;
@@ -11,6 +12,7 @@ mod standing;
 mod view;
 mod visit;
 
+pub use intake::{SiteEntry, SiteMistakes};
 pub use names::{AppName, JobKey, NameProblem, check_label_name, check_site_id, check_site_url};
 pub use policy::{Level, RetryPolicy, RetryProblem};
 pub use poll_log::{ENTRY, LoggedVisit, poll_log_entry, read_poll_log};
