@@ -234,6 +234,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         store: share_of(owners::HTTP),
         settings: settings_reader.clone(),
         batches: view,
+        sites: sites_view,
         services: {
             let watchdog = watchdog.clone();
             Arc::new(move || watchdog.status())

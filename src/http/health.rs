@@ -1,6 +1,8 @@
 //! `/livez` and `/readyz`: whether the process answers, and whether it does its work.
 
+use super::api::jobs::gather_from;
 use super::auth::{Access, Refused, authorize};
+use super::job_figures::job_figures_within;
 use super::overview::Overview;
 use super::service_notices::service_notices;
 use super::single_flight::{Given, SingleFlight, Spacing};
@@ -8,6 +10,7 @@ use super::state::{Http, ReloadReport};
 use super::summary::summary_within;
 use crate::config::owners;
 use crate::store::{Store, StoreError};
+use crate::time::Timestamp;
 use crate::watchdog::ServiceState;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -151,16 +154,20 @@ pub(super) async fn ready(http: &Http) -> Verdict {
         full,
     }));
     // A probe waits for nothing else when the database does not answer.
-    let figures = if database_answers {
-        let (migrations, figures) =
-            tokio::join!(migration_problem(http), summary_within(http, PATIENCE));
+    let (figures, jobs) = if database_answers {
+        let (migrations, figures, jobs) = tokio::join!(
+            migration_problem(http),
+            summary_within(http, PATIENCE),
+            job_figures_within(http, PATIENCE),
+        );
         reasons.extend(migrations.map(|full| Reason {
             brief: "the database's tables are not of this version",
             full,
         }));
-        figures
+        (figures, jobs)
     } else {
-        http.summary.newest().unwrap_or_default()
+        let (figures, jobs) = (http.summary.newest(), http.jobs.newest());
+        (figures.unwrap_or_default(), jobs.unwrap_or_default())
     };
     if database_answers && let Some(trouble) = http.state.lease_trouble.borrow().clone() {
         reasons.push(Reason {
@@ -198,6 +205,7 @@ pub(super) async fn ready(http: &Http) -> Verdict {
     }
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
     warnings.extend(overview.warnings());
+    warnings.extend(gather_from(http, &jobs).warnings(Timestamp::now()));
     Verdict { reasons, warnings }
 }
 

@@ -1,10 +1,12 @@
 //! `/metrics`: what the process counted, and gauges of what is going on now.
 //!
 //! Labels are of bounded sets only: configured ledgers (rows of all others are
-//! summed as `other`), statuses, the watchdog's services, owners of resources.
+//! summed as `other`), configured jobs (as ledgers), statuses, the watchdog's services, owners of resources.
 
+mod jobs;
 mod resources;
 
+use super::api::jobs::gather;
 use super::health;
 use super::overview::{LedgerReport, Overview};
 use super::state::Http;
@@ -32,6 +34,7 @@ pub(super) async fn metrics(http: web::Data<Http>) -> HttpResponse {
     let ready = health::ready(&http).await.ready();
     let mut out = Exposition { text };
     out.ledgers(&overview, Timestamp::now());
+    out.jobs(&gather(&http).await, Timestamp::now());
     out.watchdog(&(http.state.services)());
     out.resources(&(http.state.resources)());
     out.family("highwater_ready", "gauge", "Whether the server is ready.");

@@ -8,6 +8,8 @@ mod body;
 mod guesses;
 mod health;
 mod host;
+mod job_figures;
+mod jobs;
 mod metrics;
 mod openapi;
 mod overview;

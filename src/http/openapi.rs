@@ -22,6 +22,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         api::intake::revive,
         api::overview::list_ledgers,
         api::overview::list_services,
+        api::jobs::list_jobs,
+        api::jobs::show_job,
         api::control::services::list,
         api::control::services::show,
         api::control::services::start,
@@ -41,6 +43,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
     ),
     tags(
         (name = "batches", description = "What applications submitted to ledgers"),
+        (name = "sites", description = "What is visited, by which job, and when"),
         (name = "status", description = "What is going on"),
         (name = "control", description = "What an operator with the control token may do"),
         (name = "health", description = "For probes and monitoring"),

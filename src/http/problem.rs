@@ -266,6 +266,18 @@ impl Problem {
         )
     }
 
+    pub(super) fn job_not_found(app: &str, name: &str) -> Box<Self> {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "job-not-found",
+            "There is no such job",
+            format!(
+                "job \"{name}\" of app \"{app}\" is not in the configuration and has visited no site: \
+                 /v1/jobs lists those there are"
+            ),
+        )
+    }
+
     pub(super) fn batch_not_found(ledger: &str, service_id: &str, batch_id: &str) -> Box<Self> {
         let service = if service_id.is_empty() {
             " (or several services have one of that id: name it by ?service_id=)".to_owned()

@@ -70,6 +70,10 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/v1/services", Access::Read, |r| {
         r.to(api::overview::list_services)
     }),
+    get("/v1/jobs", Access::Read, |r| r.to(api::jobs::list_jobs)),
+    get("/v1/jobs/{app}/{name}", Access::Read, |r| {
+        r.to(api::jobs::show_job)
+    }),
     get("/v1/control/services", Access::Control, |r| {
         r.to(control::services::list)
     }),
@@ -119,6 +123,8 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/batches/{ledger}/{batch_id}", Access::Page, |r| {
         r.to(pages::batch)
     }),
+    get("/jobs", Access::Page, |r| r.to(pages::jobs)),
+    get("/jobs/{app}/{name}", Access::Page, |r| r.to(pages::job)),
     get("/services", Access::Page, |r| r.to(pages::services)),
     get("/login", Access::Open, |r| r.to(pages::login_form)),
     post("/login", Access::Open, |r| r.to(pages::login)),

@@ -3,10 +3,12 @@
 use super::audit::Auditor;
 use super::guesses::Guesses;
 use super::health::Readiness;
+use super::job_figures::{self, JobFigures};
 use super::single_flight::SingleFlight;
 use super::summary::{self, Summary};
 use crate::config::Settings;
 use crate::flows::batches::BatchesView;
+use crate::flows::sites::SitesView;
 use crate::store::{AsideState, Store, StoreError};
 use crate::time::Timestamp;
 use crate::watchdog::{ResourceStatus, StateStatus, WatchdogQuery, WatchdogStatus};
@@ -48,6 +50,8 @@ pub struct HttpState {
     pub settings: watch::Receiver<Arc<Settings>>,
     /// The batch flow, as its Scheduler last saw it.
     pub batches: watch::Receiver<Arc<BatchesView>>,
+    /// The site flow, as its Scheduler last saw it.
+    pub sites: watch::Receiver<Arc<SitesView>>,
     /// Asks the watchdog how its services are.
     pub services: Arc<dyn Fn() -> WatchdogStatus + Send + Sync>,
     /// Control over the server, for those who show the control token.
@@ -76,6 +80,7 @@ pub struct HttpState {
 pub(super) struct Http {
     pub(super) state: HttpState,
     pub(super) summary: Arc<SingleFlight<Summary>>,
+    pub(super) jobs: Arc<SingleFlight<JobFigures>>,
     pub(super) readiness: Arc<SingleFlight<Readiness>>,
     pub(super) migrations: Arc<SingleFlight<Option<String>>>,
     pub(super) guesses: Guesses,
@@ -93,6 +98,7 @@ impl Http {
             auditor: Auditor::new(state.store.clone(), runtime.clone()),
             state,
             summary: summary::cache(),
+            jobs: job_figures::cache(),
             readiness: super::health::cache(),
             migrations: super::health::migrations_cache(),
             aside: super::states::cache(),
@@ -108,6 +114,11 @@ impl Http {
     /// The batch flow as last seen.
     pub(super) fn view(&self) -> Arc<BatchesView> {
         Arc::clone(&self.state.batches.borrow())
+    }
+
+    /// The site flow as last seen.
+    pub(super) fn sites_view(&self) -> Arc<SitesView> {
+        Arc::clone(&self.state.sites.borrow())
     }
 
     /// Works on the database; the work is done to its end even when the

@@ -10,6 +10,7 @@ use crate::config::{
 use crate::flows::batches::{
     BatchesView, BreakerPosition, LedgerTotals, LedgerView, ServiceTrouble,
 };
+use crate::flows::sites::SitesView;
 use crate::ledgers::LedgerKind;
 use crate::store::Store;
 use crate::time::Timestamp;
@@ -207,6 +208,7 @@ pub(super) struct Fixture {
     pub(super) http: web::Data<Http>,
     pub(super) settings: watch::Sender<Arc<Settings>>,
     pub(super) view: watch::Sender<Arc<BatchesView>>,
+    pub(super) sites: watch::Sender<Arc<SitesView>>,
     pub(super) reload: watch::Sender<ReloadReport>,
     pub(super) draining: watch::Sender<bool>,
     pub(super) services: Arc<Mutex<Vec<ServiceStatus>>>,
@@ -238,6 +240,7 @@ impl Fixture {
                 ledger_view("supply", LedgerKind::Splinter),
             ],
         }));
+        let (sites, sites_reader) = watch::channel(Arc::new(SitesView::default()));
         let (reload, reload_reader) = watch::channel(ReloadReport::default());
         let (draining, draining_reader) = watch::channel(false);
         let services = Arc::new(Mutex::new(vec![service(
@@ -254,6 +257,7 @@ impl Fixture {
             store: store.clone(),
             settings: settings_reader,
             batches: view_reader,
+            sites: sites_reader,
             services: Arc::new(move || WatchdogStatus {
                 services: asked.lock().unwrap().clone(),
                 lost_threads_limit: 4,
@@ -273,6 +277,7 @@ impl Fixture {
             http: web::Data::new(Http::new(state.clone(), tokio::runtime::Handle::current())),
             settings,
             view,
+            sites,
             reload,
             draining,
             services,

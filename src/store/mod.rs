@@ -9,11 +9,17 @@ mod changes;
 mod connection;
 mod error;
 mod lease_ranges;
+mod jobs_read;
 mod leases;
 mod migrate;
 mod postgres;
 mod schema;
 mod sites_due;
+mod sites;
+mod sites_filter;
+mod sites_import;
+mod sites_list;
+mod sites_read;
 mod slots;
 mod states;
 
@@ -27,7 +33,16 @@ pub use changes::{Applied, Change, ChangeGroup, Statement};
 pub use error::StoreError;
 pub use lease_ranges::range_lease;
 pub use leases::{LeaseRow, LeaseStake, RUNNER_PREFIX};
-pub use sites_due::{DueSite, JobRange, OUTCOME_BUCKET, SiteChange};
+pub use sites_due::{DueSite, JobRange, SiteChange};
+pub use jobs_read::{
+    JobLease, JobSummary, OUTCOME_BUCKET, OUTCOMES_SHOWN, OutcomeBucket, Outcomes, outcomes_within,
+};
+pub use sites::Revival;
+pub use sites_filter::{
+    SiteCursor, SiteFilter, SiteItem, SitePage, SiteSort, SiteState, UnknownSiteWord,
+};
+pub use sites_import::{Imported, NewSite, RefusedSite};
+pub use sites_read::{JobDetail, LearnedRow, SiteDetail, SiteRow, StatusRow};
 pub use slots::DatabaseSlots;
 pub use states::{AsideState, SavedState, StateWrite};
 

@@ -3,6 +3,7 @@
 
 use super::changes::{Change, Statement, as_json, sql_time};
 use super::connection::{in_transaction, on_backend};
+use super::jobs_read::OUTCOME_BUCKET;
 use super::{Store, StoreError};
 use crate::flows::sites::{JobKey, RetryPolicy};
 use crate::time::Timestamp;
@@ -14,9 +15,6 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Length of the stretches of time that a job's outcomes are counted by.
-pub const OUTCOME_BUCKET: Duration = Duration::from_secs(600);
 
 /// A site that may be visited for a job, with how it stands.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
@@ -331,9 +329,10 @@ impl Store {
         Ok(last.count)
     }
 
-    /// Brings due times that lie later than the policy allows (another policy,
-    /// or a clock that was set back) to where it has them. Those that lie
-    /// earlier are found when they come up. Answers how many.
+    /// Brings due times that lie later than the policy allows, with this part of
+    /// the period as delay, to where it has them; before that, last visits that
+    /// lie ahead (the clock was set back) to now. Due times that lie earlier
+    /// are found when they come up. Answers how many were corrected.
     ///
     /// # Errors
     /// The database is out of reach.
@@ -342,18 +341,24 @@ impl Store {
         range: &JobRange,
         policy: &RetryPolicy,
         delay: f64,
+        now: Timestamp,
     ) -> Result<usize, StoreError> {
         let (store, range, policy) = (self.clone(), range.clone(), policy.clone());
         Self::detached(async move {
             let mut lent = store.writer().await?;
             let sqlite = lent.is_sqlite();
-            let mut corrected = 0;
+            let of_job = OF_JOB.replace("p.", "");
+            let mended = format!(
+                "UPDATE poll_status SET last_run_at = $5 WHERE {of_job} AND last_run_at > $5"
+            );
+            let mut corrected = on_backend!(lent, conn => {
+                of_range!(sqlite, mended, range).bind::<SqlTimestamp, _>(now).execute(conn).await
+            })?;
             let last = policy.levels().len() - 1;
             for (number, level) in policy.levels().iter().enumerate() {
                 let is = if number == last { ">=" } else { "=" };
                 let due = later(sqlite, "last_run_at", level.period);
                 let latest = later(sqlite, "last_run_at", level.period.mul_f64(1.0 + delay));
-                let of_job = OF_JOB.replace("p.", "");
                 let sql = format!(
                     "UPDATE poll_status SET next_due_at = {due} WHERE {of_job} \
                      AND level {is} {number} AND given_up_at IS NULL AND last_run_at IS NOT NULL \

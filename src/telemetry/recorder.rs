@@ -83,6 +83,14 @@ fn describe() {
     describe_histogram!("highwater_commit_seconds", "Time of one group commit.");
     describe_histogram!(
         "highwater_fetch_seconds",
-        "Time of one piece of network work."
+        "Time of one piece of network work, by flow; of sites by job."
+    );
+    describe_counter!(
+        "highwater_site_visits_total",
+        "Visits of sites, by job and outcome (success, or the kind of failure)."
+    );
+    describe_histogram!(
+        "highwater_site_lateness_seconds",
+        "Time from when a site was due until its visit began, by job."
     );
 }

@@ -11,6 +11,7 @@ mod command_line;
 mod control;
 mod control_settings;
 mod imports;
+mod jobs_summary;
 mod life_hang;
 mod life_panics;
 mod life_reload;

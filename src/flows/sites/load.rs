@@ -139,7 +139,7 @@ async fn prepare(
     let mut pauses = Vec::new();
     if first {
         let corrected = store
-            .correct_due_times(range, &want.job.retry, MOST_DELAY)
+            .correct_due_times(range, &want.job.retry, MOST_DELAY, now)
             .await?;
         // What waits already is spaced before the new ones come behind it.
         let overdue = store.overdue_sites(range, now).await?;

@@ -8,6 +8,7 @@
 mod crontab_tests;
 mod fetch;
 mod load;
+mod intake;
 mod names;
 mod plan;
 mod policy;
@@ -25,13 +26,14 @@ mod spreads;
 mod standing;
 #[cfg(test)]
 mod standing_tests;
-mod view;
 pub mod template;
+mod view;
 mod visit;
 mod work;
 
 pub use fetch::visit;
 pub use load::{SitesPage, SitesRead, SitesWant, load};
+pub use intake::{SiteEntry, SiteMistakes};
 pub use names::{AppName, JobKey, NameProblem, check_label_name, check_site_id, check_site_url};
 pub use plan::SitesPlan;
 pub use policy::{Level, RetryPolicy, RetryProblem};

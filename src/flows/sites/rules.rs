@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 use std::time::Duration;
 
 /// The part of a period by which a server may delay a visit.
-pub const MOST_DELAY: f64 = 0.05;
+pub(super) const MOST_DELAY: f64 = 0.05;
 
 /// New and overdue sites are visited by a server at most so many a second,
 /// where that takes no longer than [`MOST_DELAY`] of the period.
@@ -16,7 +16,7 @@ const CATCH_UP_RATE: u32 = 200;
 
 /// How far apart a server puts the visits of so many sites that are all due at
 /// once (new, or overdue after a pause).
-pub fn spacing(count: u64, period: Duration) -> Duration {
+pub(super) fn spacing(count: u64, period: Duration) -> Duration {
     let apart = Duration::from_secs(1) / CATCH_UP_RATE;
     #[expect(clippy::cast_precision_loss, reason = "a spacing need not be exact")]
     let within = period.mul_f64(MOST_DELAY / count.max(1) as f64);
@@ -24,7 +24,7 @@ pub fn spacing(count: u64, period: Duration) -> Duration {
 }
 
 /// The standing of a row as it was read.
-pub fn standing_of(site: &DueSite) -> Standing {
+pub(super) fn standing_of(site: &DueSite) -> Standing {
     let small = |number: i32| u32::try_from(number).unwrap_or(0);
     Standing {
         level: small(site.level),

@@ -255,10 +255,12 @@ impl ShardPlan {
             .min()
     }
 
-    /// The clock was set back: nothing waits for longer than it has to.
+    /// The clock was set back: due times are corrected as at a takeover, and
+    /// nothing waits for longer than it has to.
     pub(super) fn clock_set_back(&mut self, now: Timestamp) {
-        self.prepare_at = self.prepare_at.min(now);
-        self.full_look_at = self.full_look_at.min(now);
+        self.first = true;
+        self.prepare_at = AT_ONCE;
+        self.full_look_at = AT_ONCE;
         self.not_before = self.not_before.min(now);
         self.due_at(now);
     }

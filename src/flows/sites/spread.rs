@@ -28,8 +28,6 @@ const WIDTHS: [i64; 4] = [1000, 500, 100, 10];
 /// would gather somewhere in it, and the lateness of visits would carry many
 /// into the next.
 const PARTS: i64 = 10;
-/// First visits begun a second, at most.
-const FIRST_PER_SECOND: u64 = 200;
 /// Most periods told apart; due times of further ones are placed at random.
 const MOST_LANES: usize = 1000;
 /// Most buckets kept for a period; what is due in further ones is not counted.
@@ -153,24 +151,6 @@ impl Spread {
         }
         Some(self.lanes.entry(key).or_insert_with(|| Lane::new(period)))
     }
-}
-
-/// Due times of `count` sites that were never visited, or that are overdue
-/// after a pause: evenly from `now` on, over 5% of the period, or over less
-/// where that is at most 200 a second.
-pub fn first_visits(
-    count: u64,
-    period: Duration,
-    now: Timestamp,
-) -> impl Iterator<Item = Timestamp> {
-    let unhurried = Duration::from_millis(count.saturating_mul(1000) / FIRST_PER_SECOND);
-    let span = (period / DELAY_PART).min(unhurried).as_millis();
-    (0..count).map(move |index| {
-        let after = span * u128::from(index) / u128::from(count);
-        now.plus(Duration::from_millis(
-            u64::try_from(after).unwrap_or(u64::MAX),
-        ))
-    })
 }
 
 fn key(period: Duration) -> u64 {

@@ -1,6 +1,7 @@
 //! Tests of the spreading, by simulation in virtual time.
 
-use super::spread::{Spread, first_visits};
+use super::rules::spacing;
+use super::spread::Spread;
 use crate::time::Timestamp;
 use proptest::prelude::*;
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
@@ -241,6 +242,16 @@ fn short_periods_are_spread_within_the_second() {
         parts.iter().all(|part| (60..=140).contains(part)),
         "{parts:?}"
     );
+}
+
+/// Where a server puts the first visits of new or overdue sites.
+fn first_visits(
+    count: u64,
+    period: Duration,
+    now: Timestamp,
+) -> impl Iterator<Item = Timestamp> {
+    let step = spacing(count, period);
+    (0..count).map(move |index| now.plus(step.mul_f64(index as f64)))
 }
 
 #[test]

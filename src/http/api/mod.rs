@@ -4,6 +4,7 @@ pub(super) mod batches;
 mod check;
 pub(super) mod control;
 pub(super) mod intake;
+pub(super) mod jobs;
 pub(super) mod overview;
 pub(super) mod resources;
 pub(super) mod states;

@@ -103,6 +103,8 @@ pub(super) fn document(
     let places = [
         ("/", "Status"),
         ("/batches", "Batches"),
+        ("/jobs", "Jobs"),
+        ("/sites", "Sites"),
         ("/services", "Services"),
     ];
     html! {

@@ -3,7 +3,12 @@
 
 mod batch;
 mod batches;
+mod chart;
 mod format;
+mod job;
+mod job_card;
+mod job_status;
+mod jobs;
 mod layout;
 mod login;
 mod resources;
@@ -13,6 +18,8 @@ mod status;
 
 pub(super) use batch::batch;
 pub(super) use batches::batches;
+pub(super) use job::job;
+pub(super) use jobs::jobs;
 pub(super) use login::{login, login_form, to_login};
 pub(super) use services::services;
 pub(super) use status::status;

@@ -4,8 +4,10 @@ use super::format::{
     Tone, ago, ago_or_dash, badge, counted, cut, list_href, span, status_badge, thousands,
 };
 use super::layout::Page;
-use super::services;
+use super::{job_status, services};
 use crate::flows::batches::{BreakerPosition, LedgerView, Status};
+use crate::http::api::jobs::gather;
+use crate::http::jobs::Jobs;
 use crate::http::overview::{LedgerReport, LedgerState, Overview};
 use crate::http::service_notices::service_notices;
 use crate::http::state::Http;
@@ -22,25 +24,26 @@ const MOST_REASONS: usize = 3;
 
 /// The page.
 pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
-    let figures = summary(&http).await;
+    let (figures, jobs) = tokio::join!(summary(&http), gather(&http));
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
     let watchdog = (http.state.services)();
     let services = &watchdog.services;
     let now = Timestamp::now();
     let draining = *http.state.draining.borrow();
     let live = html! {
-        (headline(&overview, services, draining, now))
+        (headline(&overview, &jobs, services, draining, now))
         (notices(&http, &overview, services, now))
         @if !draining { (lookers(&service_notices(&watchdog))) }
-        h2 { "Ledgers" }
-        @if overview.ledgers.is_empty() {
+        (job_status::section(&jobs, overview.problem.is_some(), now))
+        @if jobs.jobs.is_empty() || !overview.ledgers.is_empty() { h2 { "Ledgers" } }
+        @if overview.ledgers.is_empty() && jobs.jobs.is_empty() {
             p.empty { "No ledger is configured: add [[ledgers]] to the configuration and reload." }
         }
         div.ledgers { @for ledger in &overview.ledgers { (card(ledger, now)) } }
         @if overview.more_ledgers.ledgers > 0 {
             p.note { "and " (counted(overview.more_ledgers.ledgers, "more ledger", "more ledgers")) " that the configuration does not have" }
         }
-        (waiting(&overview, now))
+        @if jobs.jobs.is_empty() || !overview.ledgers.is_empty() { (waiting(&overview, now)) }
         h2 { "Inside this server" }
         (services::table(services, now))
     };
@@ -49,13 +52,15 @@ pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest)
 
 fn headline(
     overview: &Overview,
+    jobs: &Jobs,
     services: &[ServiceStatus],
     draining: bool,
     now: Timestamp,
 ) -> Markup {
-    let (tone, shape, words) = judge(overview, services, draining);
     // Rows of ledgers that are no longer configured are told on their cards.
     let polled = || overview.ledgers.iter().filter(|ledger| ledger.configured);
+    let judged = judge(overview, services, draining);
+    let (tone, shape, words) = job_status::worse(judged, jobs, polled().count());
     let outstanding: i64 = polled().map(|ledger| ledger.outstanding).sum();
     let due: i64 = polled().map(|ledger| ledger.due).sum();
     let settled: i64 = polled().map(|ledger| ledger.settled).sum();
@@ -64,7 +69,9 @@ fn headline(
         section.headline.(tone.class()) {
             h1 { span.shape aria-hidden="true" { (shape) } " " (words) }
             (reasons(overview, now))
-            dl.totals {
+            (job_status::reasons(jobs, now))
+            (job_status::totals(jobs, now))
+            @if jobs.jobs.is_empty() || polled().next().is_some() { dl.totals {
                 div { dt { "Outstanding" } dd { (thousands(outstanding)) } }
                 div { dt { "Due" } dd { (thousands(due)) } }
                 div { dt { "Oldest due" } dd {
@@ -74,7 +81,7 @@ fn headline(
                     }
                 } }
                 div { dt { "Settled" } dd { (thousands(settled)) } }
-            }
+            } }
         }
     }
 }

@@ -38,6 +38,7 @@ async fn every_route_is_documented_and_every_document_routed() {
     for (method, path) in &documented {
         let uri = path
             .replace("{ledger}", "trace")
+            .replace("{app}", "org.example.app")
             .replace("{name}", "scheduler")
             .replace("{batch_id}", &id(1));
         let request = actix_web::test::TestRequest::default()

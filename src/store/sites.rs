@@ -1,0 +1,200 @@
+//! What operators change about sites that are kept: removing, enabling,
+//! disabling, and reviving those that were given up. Bringing sites in is in
+//! `sites_import.rs`.
+
+use super::connection::on_backend;
+use super::schema::poll_status;
+use super::sites_import::as_json;
+use super::{Store, StoreError};
+use crate::time::Timestamp;
+use diesel::QueryableByName;
+use diesel::prelude::*;
+use diesel::sql_types::{Bool, Text};
+use diesel_async::RunQueryDsl;
+use std::collections::BTreeSet;
+
+/// Rows revived by one statement.
+const STEP: i64 = 1000;
+
+/// Which of the sites that were given up are revived: all that meet each
+/// condition given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revival {
+    /// Only these sites.
+    pub site_ids: Option<Vec<String>>,
+    /// Only of this app.
+    pub app: Option<String>,
+    /// Only with the job of this name.
+    pub job: Option<String>,
+}
+
+#[derive(QueryableByName)]
+struct Found {
+    #[diesel(sql_type = Text)]
+    site_id: String,
+}
+
+/// A condition of `$column` being in a list that is one JSON parameter.
+macro_rules! among {
+    ($column:literal, $sqlite:expr, $ids:expr) => {{
+        let (before, after) = if $sqlite {
+            (concat!($column, " IN (SELECT value FROM json_each("), "))")
+        } else {
+            (
+                concat!($column, " IN (SELECT json_array_elements_text("),
+                "::json))",
+            )
+        };
+        diesel::dsl::sql::<Bool>(before)
+            .bind::<Text, _>($ids)
+            .sql(after)
+    }};
+}
+
+impl Store {
+    /// Which of these sites are kept.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn known_sites(&self, ids: &[String]) -> Result<BTreeSet<String>, StoreError> {
+        use super::schema::sites;
+        let ids = as_json(&ids)?;
+        let mut lent = self.reader().await?;
+        let sqlite = lent.is_sqlite();
+        let found: Vec<String> = on_backend!(lent, conn => {
+            sites::table
+                .select(sites::site_id)
+                .filter(among!("site_id", sqlite, ids))
+                .load(conn)
+                .await
+        })?;
+        Ok(found.into_iter().collect())
+    }
+
+    /// Removes sites, with how they stood and what was learned. Answers those
+    /// that were there.
+    ///
+    /// # Errors
+    /// The database is out of reach; nothing is removed.
+    pub async fn remove_sites(&self, ids: &[String]) -> Result<BTreeSet<String>, StoreError> {
+        self.change_sites(ids, "DELETE FROM sites").await
+    }
+
+    /// Has sites visited again. Answers those that are there.
+    ///
+    /// # Errors
+    /// The database is out of reach; nothing is changed.
+    pub async fn enable_sites(&self, ids: &[String]) -> Result<BTreeSet<String>, StoreError> {
+        self.change_sites(ids, "UPDATE sites SET enabled = TRUE")
+            .await
+    }
+
+    /// Has sites left alone until they are enabled. Answers those that are there.
+    ///
+    /// # Errors
+    /// The database is out of reach; nothing is changed.
+    pub async fn disable_sites(&self, ids: &[String]) -> Result<BTreeSet<String>, StoreError> {
+        self.change_sites(ids, "UPDATE sites SET enabled = FALSE")
+            .await
+    }
+
+    /// One statement for all: triggers bring the other tables along.
+    async fn change_sites(
+        &self,
+        ids: &[String],
+        change: &'static str,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let ids = as_json(&ids)?;
+        let store = self.clone();
+        Self::detached(async move {
+            let mut lent = store.writer().await?;
+            let source = if lent.is_sqlite() {
+                "SELECT value FROM json_each($1)"
+            } else {
+                "SELECT json_array_elements_text($1::json)"
+            };
+            let statement = format!("{change} WHERE site_id IN ({source}) RETURNING site_id");
+            let found: Vec<Found> = on_backend!(lent, conn => {
+                diesel::sql_query(&statement).bind::<Text, _>(&ids).load(conn).await
+            })?;
+            Ok(found.into_iter().map(|found| found.site_id).collect())
+        })
+        .await
+    }
+
+    /// Has sites that were given up visited again: level 0, count 0, due at
+    /// `now`. Answers with how many jobs of sites that was done.
+    ///
+    /// # Errors
+    /// The database is out of reach; some may be revived.
+    pub async fn revive_sites(&self, which: &Revival, now: Timestamp) -> Result<usize, StoreError> {
+        let ids = which.site_ids.as_ref().map(as_json).transpose()?;
+        let (app, job) = (which.app.clone(), which.job.clone());
+        let store = self.clone();
+        Self::detached(async move {
+            let (mut revived, mut after) = (0, i64::MIN);
+            loop {
+                let seqs = store
+                    .given_up(ids.as_deref(), app.as_deref(), job.as_deref(), after)
+                    .await?;
+                let Some(last) = seqs.last() else {
+                    return Ok(revived);
+                };
+                after = *last;
+                revived += store.revive_standings(&seqs, now).await?;
+            }
+        })
+        .await
+    }
+
+    /// The next rows that were given up, in order, behind `after`.
+    async fn given_up(
+        &self,
+        ids: Option<&str>,
+        app: Option<&str>,
+        job: Option<&str>,
+        after: i64,
+    ) -> Result<Vec<i64>, StoreError> {
+        let mut lent = self.reader().await?;
+        let sqlite = lent.is_sqlite();
+        Ok(on_backend!(lent, conn => {
+            let mut query = poll_status::table
+                .select(poll_status::seq)
+                .filter(poll_status::given_up_at.is_not_null())
+                .filter(poll_status::seq.gt(after))
+                .order(poll_status::seq)
+                .limit(STEP)
+                .into_boxed();
+            if let Some(ids) = ids {
+                query = query.filter(among!("site_id", sqlite, ids));
+            }
+            if let Some(app) = app {
+                query = query.filter(poll_status::app_id.eq(app));
+            }
+            if let Some(job) = job {
+                query = query.filter(poll_status::job_name.eq(job));
+            }
+            query.load::<i64>(conn).await
+        })?)
+    }
+
+    async fn revive_standings(&self, seqs: &[i64], now: Timestamp) -> Result<usize, StoreError> {
+        let none: Option<Timestamp> = None;
+        let mut lent = self.writer().await?;
+        Ok(on_backend!(lent, conn => {
+            diesel::update(
+                poll_status::table
+                    .filter(poll_status::seq.eq_any(seqs))
+                    .filter(poll_status::given_up_at.is_not_null()),
+            )
+            .set((
+                poll_status::level.eq(0),
+                poll_status::count.eq(0),
+                poll_status::given_up_at.eq(none),
+                poll_status::next_due_at.eq(Some(now)),
+            ))
+            .execute(conn)
+            .await
+        })?)
+    }
+}

@@ -1,0 +1,191 @@
+//! What is counted of jobs: each site once, by how it stands; what is due;
+//! outcomes over time; who holds shards.
+
+use crate::support::{Database, on_both_databases};
+use highwater::config::{self, LoadOptions};
+use highwater::flows::sites::{AppName, JobKey};
+use highwater::store::{OutcomeBucket, Outcomes, Store, outcomes_within};
+use highwater::time::Timestamp;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+on_both_databases!(
+    each_site_is_counted_once_by_how_it_stands,
+    outcomes_are_of_one_job_and_one_day,
+    leases_that_expired_are_nobodys,
+    a_hundred_thousand_sites_are_counted_quickly,
+);
+
+async fn open(database: &Database) -> Store {
+    let text = database.section("reader");
+    let base = Path::new("/");
+    let loaded = config::parse(&text, "t.toml", base, [], LoadOptions::default()).unwrap();
+    Store::open(&loaded.settings.database).await.unwrap()
+}
+
+fn job(name: &str) -> JobKey {
+    JobKey::new(AppName::parse("org.example.app").unwrap(), name).unwrap()
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
+
+/// A row of `poll_status` of job `sync`; `rest` is last_run_at, next_due_at,
+/// last_outcome and given_up_at.
+fn status(site: &str, level: u32, enabled: bool, rest: [Option<&str>; 4]) -> String {
+    let [run, due, outcome, given_up] =
+        rest.map(|text| text.map_or("NULL".to_owned(), |text| format!("'{text}'")));
+    format!(
+        "INSERT INTO poll_status (site_id, job_name, level, app_id, batch_code, enabled, \
+         last_run_at, next_due_at, last_outcome, given_up_at) VALUES \
+         ('{site}', 'sync', {level}, 'org.example.app', 1, {enabled}, {run}, {due}, {outcome}, {given_up});"
+    )
+}
+
+async fn each_site_is_counted_once_by_how_it_stands(database: &Database) {
+    let store = open(database).await;
+    let now = Timestamp::now();
+    let ago = |minutes_ago| now.minus(minutes(minutes_ago)).to_sql_text();
+    let (past, long_past, ahead) = (ago(5), ago(90), now.plus(minutes(5)).to_sql_text());
+    let mut sql = String::new();
+    for (site, enabled) in [
+        ("well", true),
+        ("late", true),
+        ("failing", true),
+        ("gone", true),
+        ("read", true),
+        ("new", true),
+        ("off", false),
+        ("off-new", false),
+    ] {
+        sql.push_str(&format!(
+            "INSERT INTO sites (site_id, app_id, url, enabled) VALUES \
+             ('{site}', 'org.example.app', 'https://{site}.example', {enabled});"
+        ));
+    }
+    sql.push_str("INSERT INTO sites (site_id, app_id, url) VALUES ('other', 'org.example.other', 'https://o.example');");
+    let run = Some(long_past.as_str());
+    let (due, later) = (Some(past.as_str()), Some(ahead.as_str()));
+    for row in [
+        status("well", 0, true, [run, later, Some("success"), None]),
+        status("late", 0, true, [run, run, Some("success"), None]),
+        status("failing", 1, true, [run, due, Some("failure"), None]),
+        status("gone", 2, true, [run, None, Some("failure"), due]),
+        status("read", 0, true, [None, due, None, None]),
+        status("off", 1, false, [run, due, Some("failure"), None]),
+    ] {
+        sql.push_str(&row);
+    }
+    database.run(&sql).await.unwrap();
+
+    let jobs = store
+        .summarize_jobs(&[job("sync"), job("info")], now)
+        .await
+        .unwrap();
+    let of = |name: &str| &jobs[&("org.example.app".to_owned(), name.to_owned())];
+    let sync = of("sync");
+    assert_eq!((sync.enabled, sync.disabled), (6, 2));
+    assert_eq!((sync.well, sync.failing, sync.given_up), (2, 1, 1));
+    assert_eq!(sync.never_visited, 2, "read and not visited; not read yet");
+    assert_eq!(
+        sync.well + sync.failing + sync.given_up + sync.never_visited,
+        sync.enabled
+    );
+    assert_eq!(sync.levels, [(0, 2), (1, 1)].into());
+    assert_eq!(sync.due, 3);
+    assert_eq!(sync.oldest_due_at, Timestamp::parse(&long_past));
+    let info = of("info");
+    assert_eq!((info.enabled, info.never_visited, info.due), (6, 6, 0));
+    assert_eq!(jobs.len(), 2);
+}
+
+async fn outcomes_are_of_one_job_and_one_day(database: &Database) {
+    let store = open(database).await;
+    let now = Timestamp::now();
+    let at = |minutes_ago| now.minus(minutes(minutes_ago));
+    for (name, minutes_ago, good, bad) in [
+        ("sync", 1441, 500, 500),
+        ("sync", 1400, 10, 1),
+        ("sync", 30, 20, 2),
+        ("sync", 5, 40, 4),
+        ("info", 5, 1000, 1000),
+    ] {
+        let at = at(minutes_ago).to_sql_text();
+        let sql = format!(
+            "INSERT INTO job_outcomes (app_id, job_name, bucket_at, successes, failures) \
+             VALUES ('org.example.app', '{name}', '{at}', {good}, {bad})"
+        );
+        database.run(&sql).await.unwrap();
+    }
+    let found = store.job_outcomes(&job("sync"), now).await.unwrap();
+    let oldest = OutcomeBucket {
+        bucket_at: at(1400),
+        successes: 10,
+        failures: 1,
+    };
+    assert_eq!((found.len(), found[0]), (3, oldest));
+    let hour = outcomes_within(&found, minutes(60), now);
+    let expected = Outcomes {
+        successes: 60,
+        failures: 6,
+    };
+    assert_eq!(hour, expected);
+    assert_eq!(outcomes_within(&found, minutes(1440), now).failures, 7);
+}
+
+async fn leases_that_expired_are_nobodys(database: &Database) {
+    let store = open(database).await;
+    let names = ["sites:org.example.app/sync:0-4999", "ledger:trace"].map(str::to_owned);
+    let long = Duration::from_secs(600);
+    store.hold_leases("one", &names, long, false).await.unwrap();
+    let second = ["sites:org.example.app/sync:5000-10000".to_owned()];
+    store
+        .hold_leases("two", &second, Duration::ZERO, false)
+        .await
+        .unwrap();
+    let leases = store.job_leases().await.unwrap();
+    let held: Vec<_> = leases.iter().map(|l| (&*l.name, &*l.holder)).collect();
+    assert_eq!(held, [(names[0].as_str(), "one")]);
+    store.release_leases("one", &names).await.unwrap();
+    assert!(store.job_leases().await.unwrap().is_empty());
+}
+
+/// Prints how long it took; what is asserted leaves room for a busy machine.
+async fn a_hundred_thousand_sites_are_counted_quickly(database: &Database) {
+    const SITES: i64 = 100_000;
+    let store = open(database).await;
+    let now = Timestamp::now();
+    let numbers = if database.is_sqlite() {
+        format!(
+            "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < {SITES} - 1)"
+        )
+    } else {
+        format!("WITH numbers AS (SELECT n FROM generate_series(0, {SITES} - 1) AS n)")
+    };
+    let (past, log) = (now.minus(minutes(5)).to_sql_text(), "0".repeat(300));
+    let kind = if database.is_sqlite() { "" } else { "TIMESTAMP " };
+    database
+        .run(&format!(
+            "INSERT INTO sites (site_id, app_id, url, batch_code, labels) {numbers} \
+             SELECT 'site' || n, 'org.example.app', 'https://site' || n || '.example/path', n % 10001, \
+             '{{\"region\":\"north\"}}' FROM numbers; \
+             INSERT INTO poll_status (site_id, job_name, level, count, app_id, batch_code, enabled, \
+             last_run_at, next_due_at, last_outcome, poll_log) {numbers} \
+             SELECT 'site' || n, 'sync', n % 3, 0, 'org.example.app', n % 10001, true, \
+             {kind}'{past}', {kind}'{past}', 'success', '{log}' FROM numbers;"
+        ))
+        .await
+        .unwrap();
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let jobs = store.summarize_jobs(&[job("sync")], now).await.unwrap();
+        took.push(begun.elapsed());
+        let sync = &jobs[&("org.example.app".to_owned(), "sync".to_owned())];
+        assert_eq!((sync.enabled, sync.well, sync.due), (SITES, SITES, SITES));
+    }
+    println!("counted {SITES} sites in {took:?}");
+    let best = took.into_iter().min().unwrap();
+    assert!(best < Duration::from_secs(2), "{best:?}");
+}
