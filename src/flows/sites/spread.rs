@@ -3,12 +3,13 @@
 //!
 //! A site is due its period after its last visit began, never earlier; the
 //! server may delay it by at most 5% of the period. A due time stays where it
-//! is while fewer sites are due in its bucket (a second, for most periods) and
-//! in its tenth of the bucket than an even load would put there. Otherwise it
-//! moves to one of a few random places within those 5%. An even load is so hardly delayed at all, and a
-//! herd thins out by 5% of the period each time round. (To take the least
-//! loaded of the places always delays nearly every visit, since later seconds
-//! are emptier at that moment, and settles at three times the mean.)
+//! is while fewer sites are due in its bucket (a second, for most periods), and
+//! in its tenth of the bucket, than an even load would put there. Otherwise it
+//! moves to one of a few random places within those 5%. So an even load is
+//! hardly delayed at all, and a herd becomes wider by up to 5% of the period
+//! each time round. (To take always the least loaded of the places delays
+//! nearly every visit, since later seconds are emptier at that moment, and
+//! settles at three times the mean.)
 
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -70,7 +71,8 @@ impl Spread {
 
     /// The next due time of a site whose period has passed at `base` (its last
     /// visit's begin plus the period), and counts it there: at least `base`,
-    /// at most 5% of the period later. `chance` gives numbers from 0 to 1.
+    /// at most 5% of the period later. `chance` gives numbers from 0 to 1; others
+    /// count as 0.
     pub fn place(
         &mut self,
         base: Timestamp,
@@ -80,8 +82,8 @@ impl Spread {
         let most = period / DELAY_PART;
         let latest = base.plus(most);
         let mut any = || {
-            base.plus(most.mul_f64(chance().clamp(0.0, 1.0)))
-                .min(latest)
+            let chance = Some(chance()).filter(|chance| (0.0..=1.0).contains(chance));
+            base.plus(most.mul_f64(chance.unwrap_or(0.0))).min(latest)
         };
         let Some(lane) = self.lane(period) else {
             return any();
