@@ -1,13 +1,28 @@
 //! Handlers: what a job does on a site.
 
+mod address;
+mod civicrm;
+#[cfg(test)]
+mod civicrm_tests;
+mod civicrm_visits;
 mod client;
 #[cfg(test)]
 mod client_tests;
-mod inward;
+mod credentials;
+mod expect;
+mod fill;
+mod http;
 #[cfg(test)]
-mod testing;
+mod http_tests;
+mod inward;
+mod learned;
+#[cfg(test)]
+mod testing_peer;
 
+pub use civicrm::CivicrmClient;
+pub use civicrm_visits::CivicrmVisits;
 pub use client::{SiteAnswer, SiteClient, SiteRequest};
+pub use http::HttpVisits;
 
 use crate::flows::sites::{Visit, Visited};
 use futures_util::future::BoxFuture;
