@@ -73,3 +73,24 @@ impl HighwaterBuilder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(builder: HighwaterBuilder) -> ExitCode {
+        builder.run_with(["own", "--version"].map(OsString::from))
+    }
+
+    #[test]
+    fn a_wrong_event_is_wrong_usage_whatever_the_command() {
+        let listener = async |_| Ok(());
+        assert_eq!(ends(Highwater::builder()), ExitCode::SUCCESS);
+        let builder = Highwater::builder().on("civi_cxn.poll", listener);
+        assert_eq!(ends(builder.clone()), ExitCode::SUCCESS);
+        assert_eq!(
+            ends(builder.on("civi_cxn.pol", listener)),
+            ExitCode::from(2)
+        );
+    }
+}

@@ -143,6 +143,29 @@ impl SiteClient {
         result
     }
 
+    /// Sends a request, and again at once, up to `tries_more` times, where no
+    /// whole answer came (`Unreachable`, `Timeout`). Each try has the whole
+    /// time limit, so that all of them may take `1 + tries_more` times as long.
+    ///
+    /// # Errors
+    /// Those of the last try, as for [`Self::send`].
+    pub async fn send_again(
+        &self,
+        request: SiteRequest,
+        tries_more: u32,
+    ) -> Result<SiteAnswer, VisitError> {
+        for _ in 0..tries_more {
+            match self.send(request.clone()).await {
+                Err(VisitError {
+                    kind: FailureKind::Unreachable | FailureKind::Timeout,
+                    ..
+                }) => {}
+                ended => return ended,
+            }
+        }
+        self.send(request).await
+    }
+
     async fn exchange(
         &self,
         url: Url,

@@ -1,7 +1,7 @@
 //! The client against real sockets that misbehave.
 
 use super::client::{SiteAnswer, SiteClient, SiteRequest};
-use super::testing::{Act, Peer, reply};
+use super::testing_peer::{Act, Peer, reply};
 use crate::flows::sites::{FailureKind, VisitError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

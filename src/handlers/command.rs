@@ -5,10 +5,12 @@
 //! learned, and anything else there is ignored.
 
 use super::Handler;
+use super::fill::{as_it_is, fill};
+use super::learned::kept;
 use super::process::{self, Ended, RunError};
 use crate::config::{AppSettings, CommandHandler};
 use crate::flows::sites::{FailureKind, Visit, VisitError, Visited};
-use crate::net::one_line;
+use crate::net::{Secrets, one_line};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use std::io;
@@ -51,7 +53,7 @@ impl CommandVisits {
         };
         let args = templates
             .iter()
-            .map(|template| fill(template, visit, str::to_owned))
+            .map(|template| fill(template, visit, as_it_is))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|problem| handler(&problem))?;
         let mut input = self.input(visit)?.to_string();
@@ -64,7 +66,7 @@ impl CommandVisits {
             settings.max_output_bytes,
         );
         match ended.await {
-            Ok(ended) => self.judge(program, ended),
+            Ok(ended) => self.judge(program, ended, visit),
             Err(RunError::Start(error)) => Err(handler(&not_started(program, &error))),
             Err(RunError::Timeout(complaint)) => {
                 let limit = humantime::format_duration(settings.timeout);
@@ -111,9 +113,14 @@ impl CommandVisits {
         }))
     }
 
-    fn judge(&self, program: &str, ended: Ended) -> Result<Option<String>, VisitError> {
+    fn judge(
+        &self,
+        program: &str,
+        ended: Ended,
+        visit: &Visit,
+    ) -> Result<Option<String>, VisitError> {
         if ended.status.success() {
-            return Ok(self.learned(ended.output.as_deref()));
+            return Ok(self.learned(ended.output.as_deref(), visit));
         }
         let how = match (ended.status.code(), ended.status.signal()) {
             (Some(code), _) => format!("exit code {code}"),
@@ -126,10 +133,15 @@ impl CommandVisits {
         ))
     }
 
-    /// The document on standard output, written as short as it can be.
-    fn learned(&self, output: Option<&[u8]>) -> Option<String> {
+    /// The document on standard output, if that is one.
+    fn learned(&self, output: Option<&[u8]>, visit: &Visit) -> Option<String> {
         let document: Value = serde_json::from_slice(output?).ok()?;
-        Some(document.to_string()).filter(|text| text.len() <= self.max_result_bytes)
+        kept(
+            Some(&document),
+            &Secrets::default(),
+            self.max_result_bytes,
+            visit,
+        )
     }
 }
 
@@ -165,42 +177,6 @@ fn said(complaint: &[u8]) -> String {
     let mut lines = text.lines().map(|line| one_line(line, MAX_WORDS));
     let first = lines.find(|line| !line.is_empty());
     first.map_or_else(String::new, |line| format!(": {line}"))
-}
-
-/// Fills `{site_id}`, `{app_id}` and `{label:NAME}` into a template.
-fn fill(template: &str, visit: &Visit, escape: fn(&str) -> String) -> Result<String, String> {
-    let labels: Map<String, Value> = serde_json::from_str(&visit.site.labels).unwrap_or_default();
-    let mut filled = String::new();
-    let mut rest = template;
-    while let Some((before, behind)) = rest.split_once('{') {
-        let Some((name, after)) = behind.split_once('}') else {
-            break;
-        };
-        filled.push_str(before);
-        let value = match name {
-            "site_id" => visit.site.site_id.clone(),
-            "app_id" => visit.job.app.as_str().to_owned(),
-            _ => match name.strip_prefix("label:") {
-                Some(label) => match labels.get(label) {
-                    Some(Value::String(text)) => text.clone(),
-                    Some(other) => other.to_string(),
-                    None => {
-                        return Err(format!(
-                            "site {} has no label \"{label}\", which \"{template}\" names",
-                            visit.site.site_id
-                        ));
-                    }
-                },
-                None => {
-                    return Err(format!("\"{{{name}}}\" in \"{template}\" is not known"));
-                }
-            },
-        };
-        filled.push_str(&escape(&value));
-        rest = after;
-    }
-    filled.push_str(rest);
-    Ok(filled)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Builds the handler of a job, with its events around it.
 
 use super::Handler;
+use super::civicrm_visits::CivicrmVisits;
 use super::client::SiteClient;
 use super::command::CommandVisits;
-use super::event::{AppInfo, PollEvent};
+use super::event::{Common, PollEvent};
+use super::http::HttpVisits;
 use super::listeners::{Listener, Listeners, Step};
 use crate::config::{AppSettings, HandlerSettings, JobSettings, SitesSettings};
 use crate::flows::sites::{FailureKind, Visit, VisitError, Visited};
@@ -32,8 +34,24 @@ pub fn connect(
     let of = |step| listeners.of(&job.key, step);
     let (before, poll, after) = (of(Step::PrePoll), of(Step::Poll), of(Step::PostPoll));
     let (work, limit): (Option<Box<dyn Handler>>, Duration) = match &job.handler {
-        HandlerSettings::Http(_) | HandlerSettings::Civicrm(_) => {
-            return Err("not built yet".to_owned());
+        HandlerSettings::Http(settings) => {
+            let visits = HttpVisits::new(
+                client.clone(),
+                settings.clone(),
+                job.tries_more,
+                sites.max_result_bytes,
+            )?;
+            (Some(Box::new(visits)), settings.timeout)
+        }
+        HandlerSettings::Civicrm(settings) => {
+            let visits = CivicrmVisits::new(
+                client.clone(),
+                settings.clone(),
+                app,
+                job.tries_more,
+                sites.max_result_bytes,
+            );
+            (Some(Box::new(visits)), settings.timeout)
         }
         HandlerSettings::Command(settings) => {
             let visits = CommandVisits::new(settings.clone(), app, sites.max_result_bytes);
@@ -51,21 +69,23 @@ pub fn connect(
         HandlerSettings::Code(settings) => (None, settings.timeout),
     };
     Ok(Arc::new(Connected {
-        app: Arc::new(AppInfo::new(&job.key.app, app)),
-        client: client.clone(),
+        common: Arc::new(Common::new(
+            &job.key.app,
+            app,
+            client.clone(),
+            sites.max_result_bytes,
+        )),
         work,
         before,
         poll,
         after,
         limit,
-        max_result_bytes: sites.max_result_bytes,
     }))
 }
 
 /// A handler with its events.
 struct Connected {
-    app: Arc<AppInfo>,
-    client: SiteClient,
+    common: Arc<Common>,
     /// What is done on a site before the listeners of `poll`; nothing where
     /// the job's work is code.
     work: Option<Box<dyn Handler>>,
@@ -74,7 +94,6 @@ struct Connected {
     after: Vec<Listener>,
     /// How long the listeners of a step may take together.
     limit: Duration,
-    max_result_bytes: usize,
 }
 
 impl Connected {
@@ -89,12 +108,7 @@ impl Connected {
     }
 
     async fn visit_with_events(&self, visit: &Visit) -> Visited {
-        let event = PollEvent::new(
-            self.app.clone(),
-            self.client.clone(),
-            visit,
-            self.max_result_bytes,
-        );
+        let event = PollEvent::new(self.common.clone(), visit);
         let visited = self.told_before_and_done(&event, visit).await;
         let ended = event.ended(&visited);
         for listener in &self.after {

@@ -1,7 +1,9 @@
 use super::*;
-use crate::config::{CodeHandler, CommandHandler};
+use crate::config::{
+    CivicrmHandler, CivicrmVersion, CodeHandler, CommandHandler, Credential, HttpHandler,
+};
 use crate::handlers::sample::{job, visit};
-use crate::handlers::testing::{Act, Peer};
+use crate::handlers::testing_peer::{Act, Peer, json as json_answer};
 use crate::handlers::{PollError, PollEvent, SiteRequest};
 use serde_json::json;
 use std::sync::{Mutex, PoisonError};
@@ -284,14 +286,12 @@ async fn a_panic_of_a_configured_handler_is_a_failure_too() {
         }
     }
     let handler = Connected {
-        app: Arc::new(AppInfo::new(&job().app, None)),
-        client: SiteClient::new(false),
+        common: Arc::new(Common::new(&job().app, None, SiteClient::new(false), 1)),
         work: Some(Box::new(Careless)),
         before: Vec::new(),
         poll: Vec::new(),
         after: Vec::new(),
         limit: Duration::from_secs(1),
-        max_result_bytes: 1,
     };
     let visited = handler.visit(&visit()).await;
     assert_eq!(
@@ -372,4 +372,80 @@ async fn a_listener_asks_the_site_and_the_client_says_why_it_did_not_answer() {
     let client = SiteClient::new(true);
     let denying = connect(&job, None, &SitesSettings::default(), &listeners, &client).unwrap();
     assert_eq!(failure(&denying.visit(&visit).await).0, FailureKind::Denied);
+}
+
+#[tokio::test]
+async fn a_listener_calls_civicrm_with_the_keys_of_the_app() {
+    let peer = Peer::start(vec![json_answer(r#"{"values": [{"name": "php"}]}"#)]).await;
+    let mut listeners = Listeners::default();
+    listeners
+        .on(POLL, |event: PollEvent| async move {
+            let civicrm = event.civicrm().await?;
+            let url = &event.site().url;
+            let answer = civicrm.call4(url, "System", "check", &json!({})).await?;
+            event.set_result(answer["values"].clone())
+        })
+        .unwrap();
+    let app = AppSettings {
+        id: job().app,
+        title: "Inventory".to_owned(),
+        url: None,
+        api_key: Some(Credential::Shared("s3cr3t-key".into())),
+        site_key: None,
+    };
+    let settings = JobSettings::new(job(), code());
+    let (sites, client) = (SitesSettings::default(), SiteClient::new(false));
+    let handler = connect(&settings, Some(&app), &sites, &listeners, &client).unwrap();
+    let mut visit = visit();
+    visit.site.url.clone_from(&peer.url);
+    let visited = handler.visit(&visit).await;
+    assert_eq!(
+        visited,
+        Visited::well(Some(r#"[{"name":"php"}]"#.to_owned()))
+    );
+    assert!(peer.asked()[0].contains("s3cr3t-key"));
+}
+
+#[tokio::test]
+async fn the_network_handlers_are_built_with_their_settings() {
+    let peer = Peer::start(vec![json_answer(r#"{"values": [1]}"#)]).await;
+    let mut visit = visit();
+    visit.site.url.clone_from(&peer.url);
+    let http = HttpHandler {
+        path: "/status".to_owned(),
+        result: Some("/values".to_owned()),
+        ..HttpHandler::default()
+    };
+    let civicrm = CivicrmHandler {
+        version: CivicrmVersion::V4,
+        path: "/api4".to_owned(),
+        entity: "System".to_owned(),
+        action: "check".to_owned(),
+        params: json!({}),
+        timeout: Duration::from_secs(30),
+        max_response_bytes: 1024,
+        keep_result: true,
+    };
+    let none = Listeners::default();
+    for handler in [
+        HandlerSettings::Http(http),
+        HandlerSettings::Civicrm(civicrm),
+    ] {
+        let visited = connected(handler, &none).visit(&visit).await;
+        assert_eq!(visited, Visited::well(Some("[1]".to_owned())));
+    }
+    let asked = peer.asked();
+    assert!(asked[0].starts_with("GET /status "), "{asked:?}");
+    assert!(
+        asked[1].starts_with("POST /api4/System/check "),
+        "{asked:?}"
+    );
+    let http = HttpHandler {
+        method: "GET IT".to_owned(),
+        ..HttpHandler::default()
+    };
+    let settings = JobSettings::new(job(), HandlerSettings::Http(http));
+    let (sites, client) = (SitesSettings::default(), SiteClient::new(false));
+    let problem = connect(&settings, None, &sites, &none, &client).map(|_| ());
+    assert!(problem.unwrap_err().contains("GET IT"));
 }

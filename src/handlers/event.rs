@@ -1,9 +1,11 @@
 //! What a listener is told of a visit, and what it may do with it.
 
+use super::civicrm::CivicrmClient;
 use super::client::SiteClient;
+use super::credentials::secret_of;
 use super::listeners::PollError;
-use crate::config::AppSettings;
-use crate::flows::sites::{AppName, JobKey, SiteInfo, Visit, Visited};
+use crate::config::{AppSettings, Credential};
+use crate::flows::sites::{AppName, JobKey, SiteInfo, Visit, VisitError, Visited};
 use crate::time::Timestamp;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -21,13 +23,33 @@ pub struct AppInfo {
     pub url: Option<Url>,
 }
 
-impl AppInfo {
-    /// An app that is configured, or of which only the id is known.
-    pub(super) fn new(id: &AppName, settings: Option<&AppSettings>) -> Self {
+/// What the events of all visits of a job have in common.
+pub(super) struct Common {
+    app: AppInfo,
+    client: SiteClient,
+    api_key: Option<Credential>,
+    site_key: Option<Credential>,
+    max_result_bytes: usize,
+}
+
+impl Common {
+    /// Of a job of an app that is configured, or of which only the id is known.
+    pub(super) fn new(
+        id: &AppName,
+        app: Option<&AppSettings>,
+        client: SiteClient,
+        max_result_bytes: usize,
+    ) -> Self {
         Self {
-            id: id.clone(),
-            title: settings.map_or_else(|| id.to_string(), |app| app.title.clone()),
-            url: settings.and_then(|app| app.url.clone()),
+            app: AppInfo {
+                id: id.clone(),
+                title: app.map_or_else(|| id.to_string(), |app| app.title.clone()),
+                url: app.and_then(|app| app.url.clone()),
+            },
+            client,
+            api_key: app.and_then(|app| app.api_key.clone()),
+            site_key: app.and_then(|app| app.site_key.clone()),
+            max_result_bytes,
         }
     }
 }
@@ -41,29 +63,20 @@ pub struct PollEvent {
 }
 
 struct Told {
-    app: Arc<AppInfo>,
-    client: SiteClient,
+    common: Arc<Common>,
     visit: Visit,
     labels: Map<String, Value>,
-    max_result_bytes: usize,
     /// What is learned, a JSON document.
     learned: Mutex<Option<String>>,
 }
 
 impl PollEvent {
-    pub(super) fn new(
-        app: Arc<AppInfo>,
-        client: SiteClient,
-        visit: &Visit,
-        max_result_bytes: usize,
-    ) -> Self {
+    pub(super) fn new(common: Arc<Common>, visit: &Visit) -> Self {
         Self {
             told: Arc::new(Told {
-                app,
-                client,
+                common,
                 labels: serde_json::from_str(&visit.site.labels).unwrap_or_default(),
                 visit: visit.clone(),
-                max_result_bytes,
                 learned: Mutex::new(None),
             }),
             outcome: None,
@@ -80,7 +93,7 @@ impl PollEvent {
 
     /// The application.
     pub fn app(&self) -> &AppInfo {
-        &self.told.app
+        &self.told.common.app
     }
 
     /// The job.
@@ -123,7 +136,23 @@ impl PollEvent {
     /// keep their kind when they are passed on by `?`; whether a status is a
     /// failure is for the listener to say.
     pub fn client(&self) -> &SiteClient {
-        &self.told.client
+        &self.told.common.client
+    }
+
+    /// Calls of CiviCRM's API, with the app's keys: `event.civicrm().await?
+    /// .call4(&event.site().url, "System", "check", &json!({})).await?`. Without
+    /// keys where the app has none.
+    ///
+    /// # Errors
+    /// `Handler`: a key that lies in a file for each site cannot be read.
+    pub async fn civicrm(&self) -> Result<CivicrmClient, VisitError> {
+        let common = &self.told.common;
+        let key = async |credential: &Option<Credential>| match credential {
+            Some(credential) => secret_of(credential, &self.site().site_id).await.map(Some),
+            None => Ok(None),
+        };
+        let (api_key, site_key) = (key(&common.api_key).await?, key(&common.site_key).await?);
+        Ok(CivicrmClient::new(common.client.clone(), api_key, site_key))
     }
 
     /// What came of the visit; only listeners of `post-poll` are told.
@@ -150,7 +179,7 @@ impl PollEvent {
             return Err("a result is set too late: the visit is over".into());
         }
         let text = document.to_string();
-        let most = self.told.max_result_bytes;
+        let most = self.told.common.max_result_bytes;
         if text.len() > most {
             return Err(format!(
                 "the result of {} bytes is longer than sites.max_result_bytes ({most})",

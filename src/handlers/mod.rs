@@ -1,23 +1,38 @@
 //! Handlers: what a job does on a site.
 
+mod address;
+mod civicrm;
+#[cfg(test)]
+mod civicrm_tests;
+mod civicrm_visits;
 mod client;
 #[cfg(test)]
 mod client_tests;
 mod command;
 mod connect;
+mod credentials;
 mod event;
+mod expect;
+mod fill;
+mod http;
+#[cfg(test)]
+mod http_tests;
 mod inward;
+mod learned;
 mod listeners;
 mod process;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
-mod testing;
+mod testing_peer;
 
+pub use civicrm::CivicrmClient;
+pub use civicrm_visits::CivicrmVisits;
 pub use client::{SiteAnswer, SiteClient, SiteRequest};
 pub use command::CommandVisits;
 pub use connect::connect;
 pub use event::{AppInfo, PollEvent};
+pub use http::HttpVisits;
 pub use listeners::{EventProblem, Listeners, PollError, Step};
 
 use crate::flows::sites::{Visit, Visited};

@@ -1,6 +1,7 @@
 //! A peer for tests: answers each connection as it is told, and keeps what it
 //! was asked.
 
+use crate::flows::sites::{AppName, JobKey, SiteInfo, Visit};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,11 +59,11 @@ async fn answer(mut stream: TcpStream, act: Act, heard: Arc<Mutex<Vec<String>>>)
         .push(String::from_utf8_lossy(&request).into_owned());
     match act {
         Act::Send(bytes) => {
-            let _ = stream.write_all(&bytes).await;
-            let _ = stream.shutdown().await;
+            drop(stream.write_all(&bytes).await);
+            drop(stream.shutdown().await);
         }
         Act::Hang(bytes) => {
-            let _ = stream.write_all(&bytes).await;
+            drop(stream.write_all(&bytes).await);
             std::future::pending::<()>().await;
         }
     }
@@ -95,4 +96,20 @@ pub(super) fn reply(head: &str, body: impl AsRef<[u8]>) -> Act {
 /// `200 OK` with JSON.
 pub(super) fn json(body: &str) -> Act {
     reply("200 OK\r\nContent-Type: application/json", body)
+}
+
+/// A first visit of a site at an address.
+pub(super) fn visit_of(url: &str) -> Visit {
+    Visit {
+        job: JobKey::new(AppName::parse("org.example").unwrap(), "sync").unwrap(),
+        site: SiteInfo {
+            site_id: "site:7".to_owned(),
+            url: url.to_owned(),
+            labels: r#"{"region": "north & west", "size": 3}"#.to_owned(),
+            batch_code: 42,
+        },
+        last_run_at: None,
+        level: 0,
+        count: 0,
+    }
 }
