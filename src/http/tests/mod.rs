@@ -8,6 +8,7 @@ mod health;
 mod openapi;
 mod pages;
 mod resources;
+mod sites;
 mod states;
 
 use super::server::app;
