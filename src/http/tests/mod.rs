@@ -5,9 +5,11 @@ mod control;
 mod control_record;
 mod controlled;
 mod health;
+mod jobs;
 mod openapi;
 mod pages;
 mod resources;
+mod sites;
 mod states;
 
 use super::server::app;
