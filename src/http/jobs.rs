@@ -50,7 +50,7 @@ impl JobState {
             Self::Broken => "broken",
             Self::Waiting => "not started yet",
             Self::Elsewhere => "held elsewhere",
-            Self::ByHand => "by highwater poll",
+            Self::ByHand => "by hand",
             Self::NotConfigured => "not configured",
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn next_visit(situation: &SiteSituation<'_>, now: Timestamp) -> NextV
     let mut next = match status.filter(|status| status.last_run_at.is_some()) {
         None => NextVisit {
             at: Some(now),
-            why: "never visited: due at once".to_owned(),
+            why: "due at once".to_owned(),
         },
         Some(status) => NextVisit {
             at: Some(status.next_due_at.unwrap_or(now)),
@@ -62,7 +62,7 @@ pub(super) fn next_visit(situation: &SiteSituation<'_>, now: Timestamp) -> NextV
             .push_str("; its host asked to be left alone until then");
     }
     if !job.server {
-        next.why.push_str("; visited by `highwater poll` alone");
+        next.why.push_str(", by highwater poll alone");
     }
     next
 }

@@ -31,8 +31,8 @@ fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)
 }
 
-/// A row of `poll_status` of job `sync`; `rest` is last_run_at, next_due_at,
-/// last_outcome and given_up_at.
+/// A row of `poll_status` of job `sync`; `rest` is when it was visited, when it is
+/// due, the outcome, and when it was given up.
 fn status(site: &str, level: u32, enabled: bool, rest: [Option<&str>; 4]) -> String {
     let [run, due, outcome, given_up] =
         rest.map(|text| text.map_or("NULL".to_owned(), |text| format!("'{text}'")));

@@ -66,7 +66,7 @@ pub(super) fn card(job: &JobReport, now: Timestamp) -> Markup {
     html! {
         article.card {
             header {
-                h3 { a href=(job_href(&job.app, &job.name)) { (cut(&job.app, 80)) "/" (cut(&job.name, 80)) } }
+                h3 { a href=(job_href(&job.app, &job.name)) { (cut(&job.app, 80)) "/" wbr; (cut(&job.name, 80)) } }
                 (state_badge(job.state))
             }
             @match &job.retry {

@@ -1,7 +1,7 @@
 //! `/sites/{site_id}`: one site, how it stands with each job and why, its
 //! visits, and what was learned.
 
-use super::format::{Tone, ago, ago_or_dash, badge, counted, cut, short_span, thousands};
+use super::format::{Tone, ago, ago_or_dash, badge, counted, cut, short_span};
 use super::job_card::{job_href, sites_href, standing_badge};
 use super::layout::{Page, problem_page};
 use crate::config::{JobSettings, Settings};
@@ -116,7 +116,7 @@ fn what(site: &SiteRow, now: Timestamp) -> Markup {
     html! {
         p.words { @if link { a href=(site.url) rel="noreferrer noopener" { (site.url) } } @else { code { (site.url) } " " (badge(Tone::Warn, "⊘", "no address")) } }
         dl.figures {
-            div { dt { "Batch code" } dd { (thousands(site.batch_code)) } }
+            div { dt { "Batch code" } dd { (site.batch_code) } }
             div { dt { "Added" } dd { (ago(site.created_at, now)) } }
             @for (name, value) in labels(&site.labels) { div { dt { (cut(&name, 64)) } dd.words { (cut(&value, 200)) } } }
         }

@@ -276,6 +276,7 @@ fn rows(items: &[SiteItem], filter: &SiteFilter, job: Option<&str>, now: Timesta
 /// A head that sorts, where that goes together with the filters.
 fn column(filter: &SiteFilter, sort: SiteSort, head: &str) -> Markup {
     let current = filter.sort == sort;
+    let numeric = matches!(sort, SiteSort::Level | SiteSort::BatchCode);
     let sorted = SiteFilter {
         sort,
         descending: current && !filter.descending,
@@ -288,7 +289,7 @@ fn column(filter: &SiteFilter, sort: SiteSort, head: &str) -> Markup {
         (true, true) => (Some("descending"), " ↓"),
     };
     html! {
-        th scope="col" aria-sort=[order] {
+        th.num[numeric] scope="col" aria-sort=[order] {
             @if sorted.check().is_ok() { a.sort href=(href(&sorted, "")) { (head) span aria-hidden="true" { (arrow) } } }
             @else { (head) }
         }
@@ -318,7 +319,7 @@ fn row(item: &SiteItem, job: Option<&str>, now: Timestamp) -> Markup {
         }
         td data-label="Last visit" { (ago_or_dash(status.and_then(|status| status.last_run_at), now)) }
         td data-label="Next due" { (next(item, now)) }
-        td.num data-label="Code" { (thousands(site.batch_code)) }
+        td.num data-label="Code" { (site.batch_code) }
         td data-label="Added" { (ago_or_dash(Some(site.created_at), now)) }
     } }
 }

@@ -263,7 +263,7 @@ async fn the_pages_of_jobs_and_status_show_them() {
             "2 hour (x12); 1 day (x30)",
             "Visits of the last 24 hours, ten minutes a bar",
             "2 shards, 1 held by this server and 1 by others.",
-            "by highwater poll",
+            "by hand",
             "/sites?app=org%2Eexample%2Eapp&amp;job=sync&amp;state=given%5Fup",
         ],
     );
@@ -284,7 +284,7 @@ async fn the_pages_of_jobs_and_status_show_them() {
         &status,
         &[
             "All ledgers answer, and all sites are visited when they are due",
-            "org.example.app/sync",
+            "org.example.app/<wbr>sync",
             "Sites due",
         ],
     );

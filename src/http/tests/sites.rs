@@ -112,7 +112,7 @@ async fn a_site_says_how_it_stands_when_it_is_visited_next_and_why() {
             "1 earlier version",
             "&quot;version&quot;: &quot;5.69&quot;",
             "north",
-            "1,000",
+            "<dd>1000</dd>",
         ],
     );
     has(
@@ -132,13 +132,22 @@ async fn a_site_says_how_it_stands_when_it_is_visited_next_and_why() {
     has(
         &page("delta").await,
         &[
-            "never visited: due at once",
-            "never visited: due at once; visited by `highwater poll` alone",
+            "never visited</span> due at once<",
+            "due at once, by highwater poll alone",
         ],
     );
     has(
         &page("echo").await,
         &["disabled: it is not visited until it is enabled"],
+    );
+    run(
+        &fixture,
+        "UPDATE poll_status SET level = 1, count = 0 WHERE site_id = 'bravo'",
+    );
+    let words = "failed 12 times at level 1: 1 day after the last visit, from now on";
+    has(
+        &page("bravo").await,
+        &["level 2 of 2, 0 of 30 failures", words],
     );
     let missing = fixture.get("/sites/zulu").await;
     assert_eq!(missing.status, 404);
