@@ -50,7 +50,7 @@ impl JobState {
             Self::Broken => "broken",
             Self::Waiting => "not started yet",
             Self::Elsewhere => "held elsewhere",
-            Self::ByHand => "by highwater poll",
+            Self::ByHand => "by hand",
             Self::NotConfigured => "not configured",
         }
     }
@@ -73,7 +73,7 @@ pub(crate) struct JobReport {
     /// Shards into which servers split it; null when it is not configured.
     pub batches: Option<u16>,
     /// Sites of the app by how they stand with the job: `well`, `failing`,
-    /// `never_visited`, `given_up`, `disabled`; each is counted once.
+    /// `never`, `given_up`, `disabled`; each is counted once.
     pub sites: BTreeMap<String, i64>,
     /// Sites that are well or failing, by level of the retry policy, lowest first.
     pub levels: Vec<LevelReport>,
@@ -332,7 +332,7 @@ fn counts(summary: &JobSummary) -> BTreeMap<String, i64> {
     [
         ("well", summary.well),
         ("failing", summary.failing),
-        ("never_visited", summary.never_visited),
+        ("never", summary.never_visited),
         ("given_up", summary.given_up),
         ("disabled", summary.disabled),
     ]

@@ -11,6 +11,7 @@ mod host;
 mod job_figures;
 mod jobs;
 mod metrics;
+mod next_visit;
 mod openapi;
 mod overview;
 mod pages;

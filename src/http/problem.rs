@@ -266,6 +266,15 @@ impl Problem {
         )
     }
 
+    pub(super) fn site_not_found(site_id: &str) -> Box<Self> {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "site-not-found",
+            "There is no such site",
+            format!("site \"{site_id}\" is not kept"),
+        )
+    }
+
     pub(super) fn job_not_found(app: &str, name: &str) -> Box<Self> {
         Self::new(
             StatusCode::NOT_FOUND,

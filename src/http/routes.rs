@@ -157,6 +157,8 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     }),
     get("/jobs", Access::Page, |r| r.to(pages::jobs)),
     get("/jobs/{app}/{name}", Access::Page, |r| r.to(pages::job)),
+    get("/sites", Access::Page, |r| r.to(pages::sites)),
+    get("/sites/{site_id}", Access::Page, |r| r.to(pages::site)),
     get("/services", Access::Page, |r| r.to(pages::services)),
     get("/login", Access::Open, |r| r.to(pages::login_form)),
     post("/login", Access::Open, |r| r.to(pages::login)),

@@ -2,10 +2,12 @@
 //! over time, leases of their shards.
 
 use super::connection::on_backend;
+use super::schema::host_pauses;
 use super::{Store, StoreError};
 use crate::flows::sites::JobKey;
 use crate::time::Timestamp;
 use diesel::QueryableByName;
+use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
@@ -253,6 +255,29 @@ impl Store {
         );
         Ok(on_backend!(lent, conn => {
             diesel::sql_query(&query).bind::<BigInt, _>(MOST_LEASES).load(conn).await
+        })?)
+    }
+
+    /// Until when the longest pause of these hosts lasts; `None` when none of
+    /// them asked to be left alone, or that is over.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn paused_until(
+        &self,
+        hosts: &[String],
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut lent = self.reader().await?;
+        Ok(on_backend!(lent, conn => {
+            host_pauses::table
+                .filter(host_pauses::host.eq_any(hosts))
+                .filter(host_pauses::until_at.gt(now))
+                .select(host_pauses::until_at)
+                .order(host_pauses::until_at.desc())
+                .first::<Timestamp>(conn)
+                .await
+                .optional()
         })?)
     }
 }

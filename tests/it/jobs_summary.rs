@@ -7,13 +7,13 @@ use highwater::flows::sites::{AppName, JobKey};
 use highwater::store::{OutcomeBucket, Outcomes, Store, outcomes_within};
 use highwater::time::Timestamp;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 on_both_databases!(
     each_site_is_counted_once_by_how_it_stands,
     outcomes_are_of_one_job_and_one_day,
     leases_that_expired_are_nobodys,
-    a_hundred_thousand_sites_are_counted_quickly,
+    the_longest_pause_of_a_host_counts_until_it_is_over,
 );
 
 async fn open(database: &Database) -> Store {
@@ -31,8 +31,8 @@ fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)
 }
 
-/// A row of `poll_status` of job `sync`; `rest` is last_run_at, next_due_at,
-/// last_outcome and given_up_at.
+/// A row of `poll_status` of job `sync`; `rest` is when it was visited, when it is
+/// due, the outcome, and when it was given up.
 fn status(site: &str, level: u32, enabled: bool, rest: [Option<&str>; 4]) -> String {
     let [run, due, outcome, given_up] =
         rest.map(|text| text.map_or("NULL".to_owned(), |text| format!("'{text}'")));
@@ -151,41 +151,16 @@ async fn leases_that_expired_are_nobodys(database: &Database) {
     assert!(store.job_leases().await.unwrap().is_empty());
 }
 
-/// Prints how long it took; what is asserted leaves room for a busy machine.
-async fn a_hundred_thousand_sites_are_counted_quickly(database: &Database) {
-    const SITES: i64 = 100_000;
+async fn the_longest_pause_of_a_host_counts_until_it_is_over(database: &Database) {
     let store = open(database).await;
-    let now = Timestamp::now();
-    let numbers = if database.is_sqlite() {
-        format!(
-            "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < {SITES} - 1)"
-        )
-    } else {
-        format!("WITH numbers AS (SELECT n FROM generate_series(0, {SITES} - 1) AS n)")
-    };
-    let (past, log) = (now.minus(minutes(5)).to_sql_text(), "0".repeat(300));
-    let kind = if database.is_sqlite() { "" } else { "TIMESTAMP " };
-    database
-        .run(&format!(
-            "INSERT INTO sites (site_id, app_id, url, batch_code, labels) {numbers} \
-             SELECT 'site' || n, 'org.example.app', 'https://site' || n || '.example/path', n % 10001, \
-             '{{\"region\":\"north\"}}' FROM numbers; \
-             INSERT INTO poll_status (site_id, job_name, level, count, app_id, batch_code, enabled, \
-             last_run_at, next_due_at, last_outcome, poll_log) {numbers} \
-             SELECT 'site' || n, 'sync', n % 3, 0, 'org.example.app', n % 10001, true, \
-             {kind}'{past}', {kind}'{past}', 'success', '{log}' FROM numbers;"
-        ))
-        .await
-        .unwrap();
-    let mut took = Vec::new();
-    for _ in 0..5 {
-        let begun = Instant::now();
-        let jobs = store.summarize_jobs(&[job("sync")], now).await.unwrap();
-        took.push(begun.elapsed());
-        let sync = &jobs[&("org.example.app".to_owned(), "sync".to_owned())];
-        assert_eq!((sync.enabled, sync.well, sync.due), (SITES, SITES, SITES));
+    let now = Timestamp::from_millis(1_795_245_931_007);
+    for (host, after) in [("a.example", 1), ("a.example:443", 3), ("b.example", 9)] {
+        let until = now.plus(minutes(after)).to_sql_text();
+        let sql = format!("INSERT INTO host_pauses (host, until_at) VALUES ('{host}', '{until}')");
+        database.run(&sql).await.unwrap();
     }
-    println!("counted {SITES} sites in {took:?}");
-    let best = took.into_iter().min().unwrap();
-    assert!(best < Duration::from_secs(2), "{best:?}");
+    let hosts = ["a.example", "a.example:443"].map(str::to_owned);
+    let until = |at| store.paused_until(&hosts, at);
+    assert_eq!(until(now).await.unwrap(), Some(now.plus(minutes(3))));
+    assert_eq!(until(now.plus(minutes(3))).await.unwrap(), None);
 }

@@ -30,7 +30,7 @@ pub(crate) struct JobList {
 
 /// One job with its outcomes over time.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct JobDetail {
+pub(crate) struct JobWithOutcomes {
     /// The job.
     #[serde(flatten)]
     pub job: JobReport,
@@ -66,14 +66,14 @@ pub(in crate::http) async fn list_jobs(http: web::Data<Http>) -> web::Json<JobLi
         ("name" = String, Path, description = "Name of the job"),
     ),
     responses(
-        (status = 200, description = "The job", body = JobDetail),
+        (status = 200, description = "The job", body = JobWithOutcomes),
         (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(in crate::http) async fn show_job(
     http: web::Data<Http>,
     path: web::Path<(String, String)>,
-) -> Answer<web::Json<JobDetail>> {
+) -> Answer<web::Json<JobWithOutcomes>> {
     let (app, name) = path.into_inner();
     Ok(web::Json(job_detail(&http, &app, &name).await?))
 }
@@ -102,7 +102,11 @@ pub(in crate::http) fn gather_from(http: &Http, figures: &JobFigures) -> Jobs {
 }
 
 /// One job; the page shows the same.
-pub(in crate::http) async fn job_detail(http: &Http, app: &str, name: &str) -> Answer<JobDetail> {
+pub(in crate::http) async fn job_detail(
+    http: &Http,
+    app: &str,
+    name: &str,
+) -> Answer<JobWithOutcomes> {
     let missing = || Problem::job_not_found(app, name);
     let key = AppName::parse(app)
         .and_then(|app| JobKey::new(app, name))
@@ -116,7 +120,7 @@ pub(in crate::http) async fn job_detail(http: &Http, app: &str, name: &str) -> A
         return Err(missing().into());
     };
     let outcomes = figures.outcomes.get(&(job.app.clone(), job.name.clone()));
-    Ok(JobDetail {
+    Ok(JobWithOutcomes {
         job,
         outcomes: outcomes.cloned().unwrap_or_default(),
         read_at: jobs.read_at,

@@ -55,7 +55,7 @@ impl Exposition {
         self.family(
             sites,
             "gauge",
-            "Sites by job and how they stand with it: well, failing, never_visited, given_up, disabled.",
+            "Sites by job and how they stand with it: well, failing, never, given_up, disabled.",
         );
         for (name, job) in &named {
             for (state, count) in &job.sites {

@@ -6,7 +6,7 @@ use super::format::{cut, thousands};
 use super::job_card::{self, shard_row, sites_href};
 use super::jobs::old_figures;
 use super::layout::{Page, problem_page};
-use crate::http::api::jobs::{JobDetail, job_detail};
+use crate::http::api::jobs::{JobWithOutcomes, job_detail};
 use crate::http::jobs::{JobReport, LevelReport};
 use crate::http::problem::Answer;
 use crate::http::state::Http;
@@ -36,7 +36,7 @@ async fn page(http: &Http, app: &str, name: &str) -> Answer<Page> {
     Ok(Page::new(title, "/jobs", show(&detail, Timestamp::now())))
 }
 
-fn show(detail: &JobDetail, now: Timestamp) -> Markup {
+fn show(detail: &JobWithOutcomes, now: Timestamp) -> Markup {
     let job = &detail.job;
     html! {
         p.crumb { a href="/jobs" { "Jobs" } " / " a href=(sites_href(&[("app", &job.app)])) { (job.app) } }
@@ -64,7 +64,6 @@ fn show(detail: &JobDetail, now: Timestamp) -> Markup {
 }
 
 fn levels(job: &JobReport) -> Markup {
-    let key = format!("{}/{}", job.app, job.name);
     html! {
         @if !job.levels.is_empty() {
             h2 { "Levels" }
@@ -72,7 +71,7 @@ fn levels(job: &JobReport) -> Markup {
             div.scroll { table {
                 thead { tr { th scope="col" { "Level" } th scope="col" { "Retry" } th.num scope="col" { "Sites" } } }
                 tbody { @for level in &job.levels { tr {
-                    th scope="row" { a href=(sites_href(&[("job", &key), ("level", &level.level.to_string())])) { (shown(level)) } }
+                    th scope="row" { a href=(sites_href(&[("app", &job.app), ("job", &job.name), ("level", &level.level.to_string())])) { (shown(level)) } }
                     td { @match &level.retry {
                         Some(retry) => (retry),
                         None => span.none { "as the last level" },

@@ -13,7 +13,7 @@ const STANDINGS: [(&str, &str); 5] = [
     ("well", "well"),
     ("failing", "failing"),
     ("given_up", "given up"),
-    ("never_visited", "never visited"),
+    ("never", "never visited"),
     ("disabled", "disabled"),
 ];
 
@@ -66,7 +66,7 @@ pub(super) fn card(job: &JobReport, now: Timestamp) -> Markup {
     html! {
         article.card {
             header {
-                h3 { a href=(job_href(&job.app, &job.name)) { (cut(&job.app, 80)) "/" (cut(&job.name, 80)) } }
+                h3 { a href=(job_href(&job.app, &job.name)) { (cut(&job.app, 80)) "/" wbr; (cut(&job.name, 80)) } }
                 (state_badge(job.state))
             }
             @match &job.retry {
@@ -145,7 +145,6 @@ pub(super) fn shares(job: &JobReport) -> Markup {
     if total <= 0 {
         return html! { p.empty { "No sites." } };
     }
-    let key = format!("{}/{}", job.app, job.name);
     let mut at = 0.0;
     let mut pieces = Vec::new();
     for (word, _) in STANDINGS {
@@ -165,12 +164,24 @@ pub(super) fn shares(job: &JobReport) -> Markup {
         }
         ul.counts {
             @for (word, count, _, _) in &pieces {
-                li { a href=(sites_href(&[("job", &key), ("state", word)])) {
+                li { a href=(sites_of(job, word)) {
                     (standing_badge(word)) " " span.num { (thousands(*count)) }
                 } }
             }
         }
     }
+}
+
+/// The list of a job's sites that stand so. No list is of those that fail
+/// alone: those that failed most are first.
+fn sites_of(job: &JobReport, standing: &str) -> String {
+    let mut filters = vec![("app", job.app.as_str()), ("job", job.name.as_str())];
+    match standing {
+        "failing" => filters.extend([("sort", "level"), ("descending", "true")]),
+        "well" => {}
+        state => filters.push(("state", state)),
+    }
+    sites_href(&filters)
 }
 
 /// Who holds how many shards, in a sentence.

@@ -64,6 +64,11 @@ pub(super) fn worse(of_ledgers: Verdict, jobs: &Jobs, ledgers: usize) -> Verdict
     match verdict(jobs) {
         Some(of_jobs) if rank(of_jobs.0) > rank(of_ledgers.0) => of_jobs,
         Some(of_jobs) if ledgers == 0 && rank(of_ledgers.0) == 0 => of_jobs,
+        Some((Tone::Good, ..)) if of_ledgers.0 == Tone::Good => {
+            let (tone, shape, words) = of_ledgers;
+            let words = format!("{words}, and all sites are visited when they are due");
+            (tone, shape, words)
+        }
         _ => of_ledgers,
     }
 }

@@ -13,6 +13,8 @@ mod layout;
 mod login;
 mod resources;
 mod services;
+mod site;
+mod sites;
 mod states;
 mod status;
 
@@ -22,4 +24,6 @@ pub(super) use job::job;
 pub(super) use jobs::jobs;
 pub(super) use login::{login, login_form, to_login};
 pub(super) use services::services;
+pub(super) use site::site;
+pub(super) use sites::sites;
 pub(super) use status::status;

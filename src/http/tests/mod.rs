@@ -5,10 +5,12 @@ mod control;
 mod control_record;
 mod controlled;
 mod health;
+mod jobs;
 mod openapi;
 mod pages;
 mod resources;
 mod sites;
+mod sites_pages;
 mod states;
 
 use super::server::app;

@@ -1,0 +1,129 @@
+//! When a site is visited next by a job, and why then: one sentence.
+
+use crate::config::JobSettings;
+use crate::flows::sites::{Level, RetryPolicy};
+use crate::store::StatusRow;
+use crate::time::Timestamp;
+
+/// What is known of a site and a job.
+pub(super) struct SiteSituation<'a> {
+    /// Whether the site is enabled.
+    pub(super) enabled: bool,
+    /// The job; `None` when it is not configured.
+    pub(super) job: Option<&'a JobSettings>,
+    /// How it stands; `None` when the job never met it.
+    pub(super) status: Option<&'a StatusRow>,
+    /// Until when its host asked to be left alone.
+    pub(super) paused_until: Option<Timestamp>,
+}
+
+/// When a site is visited next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NextVisit {
+    /// From when on; `None` when it is not visited any more.
+    pub(super) at: Option<Timestamp>,
+    /// Why, in a sentence.
+    pub(super) why: String,
+}
+
+/// When and why.
+pub(super) fn next_visit(situation: &SiteSituation<'_>, now: Timestamp) -> NextVisit {
+    let never = |why: &str| NextVisit {
+        at: None,
+        why: why.to_owned(),
+    };
+    if !situation.enabled {
+        return never("disabled: it is not visited until it is enabled");
+    }
+    let Some(job) = situation.job else {
+        return never("the job is not in the configuration: it visits nothing");
+    };
+    let status = situation.status;
+    if status.is_some_and(|status| status.given_up_at.is_some()) {
+        return never(
+            "given up, having failed through all levels of the retry policy: revive it to have it visited again",
+        );
+    }
+    let mut next = match status.filter(|status| status.last_run_at.is_some()) {
+        None => NextVisit {
+            at: Some(now),
+            why: "due at once".to_owned(),
+        },
+        Some(status) => NextVisit {
+            at: Some(status.next_due_at.unwrap_or(now)),
+            why: after_a_visit(status, &job.retry),
+        },
+    };
+    if let (Some(at), Some(until)) = (next.at, situation.paused_until)
+        && until > at.max(now)
+    {
+        next.at = Some(until);
+        next.why
+            .push_str("; its host asked to be left alone until then");
+    }
+    if !job.server {
+        next.why.push_str(", by highwater poll alone");
+    }
+    next
+}
+
+fn after_a_visit(status: &StatusRow, policy: &RetryPolicy) -> String {
+    let standing = level(status, policy);
+    let period = period(policy.level(standing));
+    if status.last_outcome.as_deref() == Some("success") {
+        return format!("success: {period} after the last visit");
+    }
+    match (status.count, standing) {
+        // The failures that led here were counted at the level before.
+        (0, 0) => format!("failed: {period} after the last visit"),
+        (0, _) => {
+            let failures = policy.level(standing - 1).count;
+            let times = if failures == 1 {
+                "once"
+            } else {
+                &format!("{failures} times")
+            };
+            format!(
+                "failed {times} at level {standing}: {period} after the last visit, from now on"
+            )
+        }
+        (1, _) => format!("failed once at this level: {period} after the last visit"),
+        (count, _) => format!("failed {count} times at this level: {period} after the last visit"),
+    }
+}
+
+/// The level at which it stands, from 0: the last one where the policy has
+/// lost levels.
+fn level(status: &StatusRow, policy: &RetryPolicy) -> usize {
+    let level = usize::try_from(status.level).unwrap_or(0);
+    level.min(policy.levels().len() - 1)
+}
+
+/// `2 hour`.
+fn period(level: Level) -> String {
+    let text = super::jobs::level_text(&level).unwrap_or_default();
+    let end = text.find(" (").unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
+/// How it stands under the policy: `level 1 of 2, 3 of 24 failures`.
+pub(super) fn standing(status: &StatusRow, job: Option<&JobSettings>) -> String {
+    let Some(job) = job else {
+        return format!(
+            "level {}, {} in a row failed",
+            i64::from(status.level) + 1,
+            status.count
+        );
+    };
+    let levels = job.retry.levels().len();
+    if status.given_up_at.is_some() {
+        return format!("past the last of {levels} levels");
+    }
+    let standing = level(status, &job.retry);
+    format!(
+        "level {} of {levels}, {} of {} failures",
+        standing + 1,
+        status.count,
+        job.retry.level(standing).count
+    )
+}

@@ -1,0 +1,254 @@
+//! `/sites/{site_id}`: one site, how it stands with each job and why, its
+//! visits, and what was learned.
+
+use super::format::{Tone, ago, ago_or_dash, badge, counted, cut, short_span};
+use super::job_card::{job_href, sites_href, standing_badge};
+use super::layout::{Page, problem_page};
+use crate::config::{JobSettings, Settings};
+use crate::flows::sites::{LoggedVisit, check_site_id, check_site_url, read_poll_log};
+use crate::http::next_visit::{SiteSituation, next_visit, standing};
+use crate::http::problem::{Answer, Problem};
+use crate::http::state::Http;
+use crate::store::{JobDetail, LearnedRow, SiteDetail, SiteRow, StatusRow};
+use crate::time::Timestamp;
+use actix_web::{HttpRequest, HttpResponse, web};
+use maud::{Markup, html};
+
+/// Most visits shown of a job.
+const MOST_VISITS: usize = 20;
+/// Most earlier results shown of a job.
+const MOST_EARLIER: usize = 10;
+/// Most characters shown of the latest result, and of an earlier one.
+const LONGEST_LATEST: usize = 8000;
+const LONGEST_EARLIER: usize = 2000;
+
+/// The page.
+pub(in crate::http) async fn site(
+    http: web::Data<Http>,
+    request: HttpRequest,
+    path: web::Path<String>,
+) -> HttpResponse {
+    match page(&http, &path.into_inner()).await {
+        Ok(page) => page.respond(&http, &request),
+        Err(refusal) => problem_page(&http, &request, &refusal),
+    }
+}
+
+async fn page(http: &Http, site_id: &str) -> Answer<Page> {
+    let missing = || Problem::site_not_found(site_id);
+    check_site_id(site_id).map_err(|_| missing())?;
+    let now = Timestamp::now();
+    let wanted = site_id.to_owned();
+    let found = http
+        .database(move |store| async move {
+            let Some(detail) = store.site(&wanted).await? else {
+                return Ok(None);
+            };
+            let paused = store.paused_until(&hosts(&detail.site.url), now).await?;
+            Ok(Some((detail, paused)))
+        })
+        .await?;
+    let Some((detail, paused_until)) = found else {
+        return Err(missing().into());
+    };
+    let title = format!("Site {}", cut(site_id, 24));
+    let live = show(&detail, &http.settings(), paused_until, now);
+    Ok(Page::new(title, "/sites", live))
+}
+
+/// By which names a site's host may have asked to be left alone.
+fn hosts(url: &str) -> Vec<String> {
+    let Ok(url) = check_site_url(url) else {
+        return Vec::new();
+    };
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let port = url.port_or_known_default();
+    let with_port = port.map(|port| format!("{host}:{port}"));
+    with_port.into_iter().chain([host]).collect()
+}
+
+fn show(
+    detail: &SiteDetail,
+    settings: &Settings,
+    paused_until: Option<Timestamp>,
+    now: Timestamp,
+) -> Markup {
+    let site = &detail.site;
+    let of_app = |job: &&JobSettings| job.key.app.as_str() == site.app_id;
+    let configured: Vec<&JobSettings> = settings.jobs.iter().filter(of_app).collect();
+    let met = |job: &JobSettings| {
+        detail
+            .jobs
+            .iter()
+            .any(|met| *met.status.job_name == *job.key.name)
+    };
+    html! {
+        p.crumb { a href="/sites" { "Sites" } " / " a href=(sites_href(&[("app", &site.app_id)])) { (cut(&site.app_id, 80)) } }
+        h1.batch {
+            @if site.enabled { (badge(Tone::Good, "●", "enabled")) } @else { (standing_badge("disabled")) }
+            " " span.whole-id { (site.site_id) }
+        }
+        (what(site, now))
+        @if let Some(until) = paused_until {
+            section.notice.warn {
+                h2 { span aria-hidden="true" { "◐ " } "Its host asked to be left alone" }
+                p { "It is visited no sooner than " (ago(until, now)) ", whatever its jobs say." }
+            }
+        }
+        @for job in &detail.jobs {
+            @let found = configured.iter().find(|known| *known.key.name == *job.status.job_name);
+            (with_job(site, job, found.copied(), paused_until, now))
+        }
+        @for job in configured.iter().filter(|job| !met(job)) {
+            @let situation = SiteSituation { enabled: site.enabled, job: Some(job), status: None, paused_until };
+            h2 { a href=(job_href(&site.app_id, &job.key.name)) { (job.key.name) } }
+            section.why { p { (standing_badge(if site.enabled { "never" } else { "disabled" })) " " (next_visit(&situation, now).why) } }
+        }
+        @if detail.jobs.is_empty() && configured.is_empty() {
+            p.empty { "No job of app " (site.app_id) " is configured: nothing visits this site." }
+        }
+    }
+}
+
+/// What it is, whatever its jobs say.
+fn what(site: &SiteRow, now: Timestamp) -> Markup {
+    let link = check_site_url(&site.url).is_ok();
+    html! {
+        p.words { @if link { a href=(site.url) rel="noreferrer noopener" { (site.url) } } @else { code { (site.url) } " " (badge(Tone::Warn, "⊘", "no address")) } }
+        dl.figures {
+            div { dt { "Batch code" } dd { (site.batch_code) } }
+            div { dt { "Added" } dd { (ago(site.created_at, now)) } }
+            @for (name, value) in labels(&site.labels) { div { dt { (cut(&name, 64)) } dd.words { (cut(&value, 200)) } } }
+        }
+    }
+}
+
+/// Labels, a value that is no text as JSON; applications write them too.
+fn labels(json: &str) -> Vec<(String, String)> {
+    match serde_json::from_str(json) {
+        Ok(serde_json::Value::Object(labels)) => labels
+            .into_iter()
+            .take(50)
+            .map(|(name, value)| match value {
+                serde_json::Value::String(text) => (name, text),
+                other => (name, other.to_string()),
+            })
+            .collect(),
+        _ => vec![("labels".to_owned(), json.to_owned())],
+    }
+}
+
+fn with_job(
+    site: &SiteRow,
+    detail: &JobDetail,
+    job: Option<&JobSettings>,
+    paused_until: Option<Timestamp>,
+    now: Timestamp,
+) -> Markup {
+    let status = &detail.status;
+    let next = next_visit(
+        &SiteSituation {
+            enabled: site.enabled,
+            job,
+            status: Some(status),
+            paused_until,
+        },
+        now,
+    );
+    html! {
+        h2 { a href=(job_href(&site.app_id, &status.job_name)) { (cut(&status.job_name, 80)) } }
+        section.why {
+            p { (standing_badge(word(site, status))) " " (standing(status, job)) }
+            p { "Next visit: "
+                @match next.at {
+                    Some(at) if at > now => { (ago(at, now)) " (" (next.why) ")" },
+                    Some(at) if status.last_run_at.is_some() => { "due since " (ago(at, now)) " (" (next.why) ")" },
+                    Some(_) => { (next.why) },
+                    None => { "none (" (next.why) ")" },
+                }
+            }
+        }
+        @if let Some(error) = &status.last_error {
+            section.notice.warn { h2 { "What went wrong last" } p.words { (cut(error, 1000)) } }
+        }
+        dl.figures {
+            div { dt { "Last visit" } dd { (ago_or_dash(status.last_run_at, now)) } }
+            div { dt { "Outcome" } dd { (status.last_outcome.as_deref().unwrap_or("–")) } }
+            div { dt { "Took" } dd { @match status.last_duration_ms {
+                Some(millis) => (short_span(millis as f64 / 1000.0)),
+                None => span.none { "–" },
+            } } }
+            @if status.given_up_at.is_some() { div { dt { "Given up" } dd { (ago_or_dash(status.given_up_at, now)) } } }
+        }
+        (visits(&status.poll_log, now))
+        (results(&status.job_name, &detail.results, now))
+    }
+}
+
+/// How it stands, by the word of the counts.
+fn word(site: &SiteRow, status: &StatusRow) -> &'static str {
+    if !site.enabled {
+        "disabled"
+    } else if status.given_up_at.is_some() {
+        "given_up"
+    } else if status.last_run_at.is_none() {
+        "never"
+    } else if status.last_outcome.as_deref() == Some("success") {
+        "well"
+    } else {
+        "failing"
+    }
+}
+
+fn visits(log: &str, now: Timestamp) -> Markup {
+    let mut visits: Vec<LoggedVisit> = read_poll_log(log).collect();
+    visits.reverse();
+    visits.truncate(MOST_VISITS);
+    html! {
+        @if !visits.is_empty() {
+            h3 { "Visits" }
+            @if visits.len() > 1 { p.lead { "The last " (visits.len()) ", newest first." } }
+            div.scroll { table {
+                thead { tr { th scope="col" { "When" } th.exact scope="col" { "Time" } th scope="col" { "Outcome" } th.num scope="col" { "Took" } } }
+                tbody { @for visit in &visits { tr {
+                    td { (ago(visit.at, now)) }
+                    td.time.exact { (visit.at) }
+                    td { @match visit.outcome {
+                        Ok(()) => (badge(Tone::Good, "●", "success")),
+                        Err(kind) => (badge(Tone::Warn, "◐", kind.as_str())),
+                    } }
+                    td.num { (short_span(visit.duration.as_secs_f64())) }
+                } } }
+            } }
+        }
+    }
+}
+
+/// What was learned: the latest, and the versions before it.
+fn results(job: &str, results: &[LearnedRow], now: Timestamp) -> Markup {
+    let Some((latest, earlier)) = results.split_first() else {
+        return html! {};
+    };
+    html! {
+        h3 { "Result" }
+        p.lead { "Learned " (ago(latest.run_at, now)) ", and the same ever since." }
+        div.card { pre { (pretty(&latest.document, LONGEST_LATEST)) } }
+        @if !earlier.is_empty() {
+            details id={ "earlier-" (job) } {
+                summary { (counted(earlier.len(), "earlier version", "earlier versions")) }
+                @for version in earlier.iter().take(MOST_EARLIER) {
+                    p.note { "From " (ago(version.run_at, now)) }
+                    div.card { pre { (pretty(&version.document, LONGEST_EARLIER)) } }
+                }
+                @if earlier.len() > MOST_EARLIER { p.note { "and " (earlier.len() - MOST_EARLIER) " more" } }
+            }
+        }
+    }
+}
+
+/// A document with line breaks, cut where it is too long for a page.
+fn pretty(document: &str, most: usize) -> String {
+    let read = serde_json::from_str::<serde_json::Value>(document);
+    let text = read.and_then(|value| serde_json::to_string_pretty(&value));
+    cut(text.as_deref().unwrap_or(document), most)
+}
