@@ -1,7 +1,7 @@
 //! CiviCRM's API: a client for both versions.
 //!
-//! The wire format is that of `civicrm/ajax/api4` (APIv4 REST, keys as `AuthX`
-//! headers) and of `civicrm/ajax/rest` (APIv3 REST, keys as fields), as
+//! The wire format is that of `civicrm/ajax/api4` (version 4, keys as `AuthX`
+//! headers) and of `civicrm/ajax/rest` (version 3, keys as fields), as
 //! docs.civicrm.org/dev describes them: a POST of a form, whose header
 //! `X-Requested-With` tells it from a forged one.
 
