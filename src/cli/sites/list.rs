@@ -44,8 +44,9 @@ pub(in crate::cli) struct ListArgs {
     text: Option<String>,
     /// In which order: site_id, next_due_at, last_run_at, level, batch_code or
     /// created_at. Those of times and levels leave out sites without any.
-    #[arg(long, value_parser = sort, default_value = "site_id")]
-    sort: SiteSort,
+    /// [default: next_due_at for what is due or waits, else site_id]
+    #[arg(long, value_parser = sort)]
+    sort: Option<SiteSort>,
     /// The other way round.
     #[arg(long)]
     desc: bool,
@@ -87,7 +88,7 @@ impl ListArgs {
             state: self.state,
             level: self.level,
             text: self.text.clone(),
-            sort: self.sort,
+            sort: self.sort.unwrap_or_else(|| SiteSort::usual(self.state)),
             descending: self.desc,
             cursor: self.cursor.clone(),
             limit: self.limit,
