@@ -8,8 +8,8 @@ mod health;
 mod jobs;
 mod openapi;
 mod pages;
+mod pages_sites;
 mod resources;
-mod sites;
 mod states;
 
 use super::server::app;
