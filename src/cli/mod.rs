@@ -18,6 +18,7 @@ mod output;
 mod progress;
 mod serve;
 mod sim;
+mod sites;
 mod states;
 
 use clap::{Parser, Subcommand};
@@ -78,6 +79,10 @@ enum Command {
     /// Tracks, lists, shows and revives batches, directly in the database.
     #[command(subcommand)]
     Batches(batches::BatchesCommand),
+    /// Imports, lists, shows, adds, removes, enables, disables and revives
+    /// sites, directly in the database.
+    #[command(subcommand)]
+    Sites(sites::SitesCommand),
     Audit(audit::AuditArgs),
     Ctl(ctl::CtlArgs),
     /// Lists what services keep across restarts; drops what was set aside.
@@ -115,6 +120,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Migrate(args) => migrate::run(&args, config),
         Command::Config(command) => config::run(&command, config),
         Command::Batches(command) => batches::run(command, config),
+        Command::Sites(command) => sites::run(command, config),
         Command::Audit(args) => audit::run(&args, config),
         Command::Ctl(args) => ctl::run(&args, config),
         Command::States(command) => states::run(command, config),

@@ -49,6 +49,15 @@ const fn patch(path: &'static str, access: Access, handler: fn(Route) -> Route) 
     }
 }
 
+const fn delete(path: &'static str, access: Access, handler: fn(Route) -> Route) -> Endpoint {
+    Endpoint {
+        method: Method::DELETE,
+        path,
+        access,
+        handler,
+    }
+}
+
 /// All routes.
 pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/v1/batches", Access::Read, |r| {
@@ -63,6 +72,29 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     }),
     get("/v1/batches/{ledger}/{batch_id}", Access::Read, |r| {
         r.to(api::batches::show_batch)
+    }),
+    get("/v1/sites", Access::Read, |r| r.to(api::sites::list_sites)),
+    post("/v1/sites", Access::Intake, |r| {
+        r.to(api::sites::take_sites)
+    }),
+    // Before those of a site: no site is called so.
+    post("/v1/sites/revive", Access::Control, |r| {
+        r.to(api::sites::revive_sites)
+    }),
+    get("/v1/sites/{site_id}", Access::Read, |r| {
+        r.to(api::sites::show_site)
+    }),
+    delete("/v1/sites/{site_id}", Access::Control, |r| {
+        r.to(api::sites::remove_site)
+    }),
+    post("/v1/sites/{site_id}/enable", Access::Control, |r| {
+        r.to(api::sites::enable_site)
+    }),
+    post("/v1/sites/{site_id}/disable", Access::Control, |r| {
+        r.to(api::sites::disable_site)
+    }),
+    post("/v1/sites/{site_id}/revive", Access::Control, |r| {
+        r.to(api::sites::revive_site)
     }),
     get("/v1/ledgers", Access::Read, |r| {
         r.to(api::overview::list_ledgers)

@@ -32,6 +32,7 @@ mod resource_fetch;
 mod rude_ledgers;
 mod settle;
 mod sharing;
+mod sites_by_hand;
 mod sql_intake;
 mod states;
 mod states_kept;

@@ -3,7 +3,7 @@
 
 mod list;
 mod lookup;
-mod ndjson;
+pub(in crate::cli) mod ndjson;
 mod revive;
 mod show;
 mod track;

@@ -5,6 +5,7 @@ use crate::config::Loaded;
 use crate::flows::batches::{BatchKey, check_new_batch};
 use crate::store::NewBatch;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::io::{self, BufRead, Read};
 
 /// A line that holds more is no batch.
@@ -34,14 +35,7 @@ struct Line {
 /// # Errors
 /// Says what is wrong with it.
 pub(super) fn parse(line: &str, defaults: &Defaults, loaded: &Loaded) -> Result<NewBatch, String> {
-    let line: Line = serde_json::from_str(line).map_err(|error| {
-        // Each line is a document of its own: "at line 1" would mislead.
-        let text = error.to_string();
-        let what = text
-            .split_once(" at line ")
-            .map_or(text.as_str(), |(what, _)| what);
-        format!("column {}: {what}", error.column())
-    })?;
+    let line: Line = read_json(line)?;
     let ledger = line
         .ledger
         .or_else(|| defaults.ledger.clone())
@@ -60,6 +54,21 @@ pub(super) fn parse(line: &str, defaults: &Defaults, loaded: &Loaded) -> Result<
     };
     check(&batch, loaded)?;
     Ok(batch)
+}
+
+/// Reads one line as a document of its own.
+///
+/// # Errors
+/// Says what is wrong with it, and at which column.
+pub(in crate::cli) fn read_json<T: DeserializeOwned>(line: &str) -> Result<T, String> {
+    serde_json::from_str(line).map_err(|error| {
+        // Each line is a document of its own: "at line 1" would mislead.
+        let text = error.to_string();
+        let what = text
+            .split_once(" at line ")
+            .map_or(text.as_str(), |(what, _)| what);
+        format!("column {}: {what}", error.column())
+    })
 }
 
 /// Checks a batch where it enters: what a ledger can never know would be asked
@@ -81,7 +90,7 @@ pub(super) fn check(batch: &NewBatch, loaded: &Loaded) -> Result<(), String> {
 ///
 /// # Errors
 /// The input cannot be read.
-pub(super) fn for_each_line(
+pub(in crate::cli) fn for_each_line(
     mut input: impl BufRead,
     mut each: impl FnMut(usize, Result<String, String>) -> bool,
 ) -> io::Result<()> {

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 /// Most characters of a site's labels, as JSON.
 const LABELS: usize = 16_384;
+/// Stands where a site's id stands in a path of the API.
+const RESERVED: &str = "revive";
 /// Most mistakes named of one site.
 const MOST_MISTAKES: usize = 20;
 
@@ -55,6 +57,8 @@ impl SiteEntry {
         let mut wrong = |field: &str, message: String| mistakes.push((field.to_owned(), message));
         if let Err(problem) = check_site_id(&self.site_id) {
             wrong("site_id", problem.to_string());
+        } else if self.site_id == RESERVED {
+            wrong("site_id", format!("no site can be called \"{RESERVED}\""));
         }
         let app = match (&self.app_id, default) {
             (Some(text), _) => AppName::parse(text)

@@ -7,6 +7,7 @@ pub(super) mod intake;
 pub(super) mod jobs;
 pub(super) mod overview;
 pub(super) mod resources;
+pub(super) mod sites;
 pub(super) mod states;
 
 pub(super) use batches::{

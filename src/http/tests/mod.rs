@@ -10,6 +10,7 @@ mod openapi;
 mod pages;
 mod pages_sites;
 mod resources;
+mod sites;
 mod states;
 
 use super::server::app;

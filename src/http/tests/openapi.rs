@@ -40,6 +40,7 @@ async fn every_route_is_documented_and_every_document_routed() {
             .replace("{ledger}", "trace")
             .replace("{app}", "org.example.app")
             .replace("{name}", "scheduler")
+            .replace("{site_id}", "s1")
             .replace("{batch_id}", &id(1));
         let request = actix_web::test::TestRequest::default()
             .method(method.parse().unwrap())
@@ -84,7 +85,12 @@ async fn samples_have_the_documented_fields() {
     }
     let states = fixture.get("/v1/states").await.json();
     assert_eq!(states["aside"][0]["problem"], "odd");
+    let sites = json!({"sites": [{"site_id": "s1", "app_id": "a", "url": "http://s.example", "labels": {"x": 1}}]});
+    let taken = fixture.post("/v1/sites", &sites).await.json();
     let samples = [
+        ("SitesTaken", taken),
+        ("SiteList", fixture.get("/v1/sites").await.json()),
+        ("SiteDetail", fixture.get("/v1/sites/s1").await.json()),
         ("TrackedBody", tracked),
         ("Problem", due),
         (

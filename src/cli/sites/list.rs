@@ -1,0 +1,195 @@
+//! `highwater sites list`.
+
+use crate::cli::audit::one_line;
+use crate::cli::context;
+use crate::cli::failure::Failure;
+use crate::cli::output::{self, OutputArgs, note};
+use crate::config::Loaded;
+use crate::flows::sites::AppName;
+use crate::store::{
+    SiteCursor, SiteFilter, SiteItem, SitePage, SiteSort, SiteState, StatusRow, UnknownSiteWord,
+};
+use crate::time::Timestamp;
+use clap::Args;
+use serde::Serialize;
+use std::io::{self, IsTerminal};
+
+/// Lists sites, and how they stand with a job.
+///
+/// Without --job, --state (other than disabled), --level and an order of
+/// times or levels list each job of a site.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  highwater sites list
+  highwater sites list --app org.civicrm.myapp --job default --state due --sort next_due_at
+  highwater sites list --state given_up --output json | jq -r '.items[].site_id'
+  highwater sites list --text example.org --limit 20")]
+pub(in crate::cli) struct ListArgs {
+    /// Only of this app.
+    #[arg(long, value_name = "APP", value_parser = super::app)]
+    app: Option<AppName>,
+    /// How they stand with this job.
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
+    /// Only those that stand so: due, waiting, `given_up`, disabled or never
+    /// (visited; needs --job).
+    #[arg(long, value_parser = state)]
+    state: Option<SiteState>,
+    /// Only those at this level of their job's retry policy.
+    #[arg(long, value_name = "N")]
+    level: Option<u32>,
+    /// Only those whose id begins so, or whose address contains this.
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// In which order: `site_id`, `next_due_at`, `last_run_at`, level,
+    /// `batch_code` or `created_at`. Those of times and levels leave out sites without any.
+    /// [default: `next_due_at` for what is due or waits, else `site_id`]
+    #[arg(long, value_parser = sort)]
+    sort: Option<SiteSort>,
+    /// The other way round.
+    #[arg(long)]
+    desc: bool,
+    /// Sites on a page, at most 10000.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    #[arg(value_name = "N")]
+    limit: i64,
+    /// Goes on after an earlier page: its "next".
+    #[arg(long, value_name = "CURSOR", value_parser = cursor)]
+    cursor: Option<SiteCursor>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+fn state(word: &str) -> Result<SiteState, UnknownSiteWord> {
+    word.parse()
+}
+
+fn sort(word: &str) -> Result<SiteSort, UnknownSiteWord> {
+    word.parse()
+}
+
+fn cursor(text: &str) -> Result<SiteCursor, &'static str> {
+    SiteCursor::parse(text).ok_or("not a cursor of this list; take \"next\" of the page before")
+}
+
+/// The same shape as lists have over HTTP.
+#[derive(Serialize)]
+struct Page<'a> {
+    items: &'a [SiteItem],
+    next: Option<String>,
+}
+
+impl ListArgs {
+    fn filter(&self) -> SiteFilter {
+        SiteFilter {
+            app: self.app.as_ref().map(|app| app.as_str().to_owned()),
+            job: self.job.clone(),
+            state: self.state,
+            level: self.level,
+            text: self.text.clone(),
+            sort: self.sort.unwrap_or_else(|| SiteSort::usual(self.state)),
+            descending: self.desc,
+            cursor: self.cursor.clone(),
+            limit: self.limit,
+        }
+    }
+
+    /// Refuses what makes no sense, whatever the configuration.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let checked = self.filter().check();
+        checked.map_err(|(field, message)| Failure::Usage(format!("--{field}: {message}")))
+    }
+}
+
+pub(super) async fn run(args: &ListArgs, loaded: &Loaded) -> Result<(), Failure> {
+    let store = context::open(loaded).await?;
+    let now = Timestamp::now();
+    let page = store.list_sites(&args.filter(), now).await?;
+    let next = page.next.as_ref().map(SiteCursor::to_string);
+    if args.output.is_json() {
+        return output::print_json(&Page {
+            items: &page.items,
+            next,
+        });
+    }
+    if page.items.is_empty() {
+        note(&"no sites");
+    } else {
+        output::print(table(&page, now))?;
+    }
+    if let Some(next) = next {
+        note(&format_args!("more: --cursor {next}"));
+    }
+    Ok(())
+}
+
+fn table(page: &SitePage, now: Timestamp) -> String {
+    let visits = page.items.iter().any(|item| item.status.is_some());
+    let mut header = vec!["site", "app", "url", "batch code", "state"];
+    if visits {
+        header.extend([
+            "job",
+            "level",
+            "count",
+            "last run",
+            "next due",
+            "last error",
+        ]);
+    } else {
+        header.push("added");
+    }
+    let mut table = output::table(&header);
+    for item in &page.items {
+        let site = &item.site;
+        let mut row = vec![
+            one_line(&site.site_id),
+            one_line(&site.app_id),
+            one_line(&site.url),
+            site.batch_code.to_string(),
+            state_word(item, now).to_owned(),
+        ];
+        match &item.status {
+            Some(status) => row.extend([
+                one_line(&status.job_name),
+                status.level.to_string(),
+                status.count.to_string(),
+                when(status.last_run_at, now),
+                next_due(status, now),
+                last_error(status.last_error.as_deref()),
+            ]),
+            None if visits => row.extend(std::iter::repeat_n(String::new(), 6)),
+            None => row.push(output::relative(site.created_at, now)),
+        }
+        table.add_row(row);
+    }
+    output::lines(&mut table)
+}
+
+fn state_word(item: &SiteItem, now: Timestamp) -> &'static str {
+    item.state(now).map_or("enabled", SiteState::as_str)
+}
+
+/// A time, in words.
+pub(super) fn when(at: Option<Timestamp>, now: Timestamp) -> String {
+    at.map_or_else(String::new, |at| output::relative(at, now))
+}
+
+/// When a site is due, in words.
+pub(super) fn next_due(status: &StatusRow, now: Timestamp) -> String {
+    match status.next_due_at {
+        Some(at) if at > now => output::relative(at, now),
+        Some(_) => "due".to_owned(),
+        None => String::new(),
+    }
+}
+
+/// One line, and not a long one on a terminal.
+fn last_error(error: Option<&str>) -> String {
+    let line = one_line(error.unwrap_or_default());
+    if io::stdout().is_terminal() && line.chars().count() > 60 {
+        line.chars().take(59).chain(['…']).collect()
+    } else {
+        line
+    }
+}

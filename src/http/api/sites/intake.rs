@@ -1,0 +1,201 @@
+//! `POST /v1/sites`: sites that applications send in.
+
+use super::{MOST_SITES, sites_changed, taking};
+use crate::flows::sites::{AppName, SiteEntry};
+use crate::http::body::read_json;
+use crate::http::problem::{Answer, FieldError, MOST_ERRORS, Problem};
+use crate::http::state::Http;
+use crate::store::{Imported, NewSite};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// Apps without a job that are named.
+const MOST_APPS: usize = 20;
+
+/// Body of `POST /v1/sites`: either `sites`, or the fields of one site.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SitesBody {
+    /// The sites, 1 to 10,000.
+    #[schema(min_items = 1, max_items = 10_000)]
+    pub sites: Option<Vec<SiteEntry>>,
+    /// As in `sites`.
+    pub site_id: Option<String>,
+    /// As in `sites`.
+    pub app_id: Option<String>,
+    /// As in `sites`.
+    pub url: Option<String>,
+    /// As in `sites`.
+    #[schema(value_type = Option<u16>, minimum = 0, maximum = 10_000)]
+    pub batch_code: Option<i64>,
+    /// As in `sites`.
+    pub enabled: Option<bool>,
+    /// As in `sites`.
+    #[schema(value_type = Option<Object>)]
+    pub labels: Option<Map<String, Value>>,
+}
+
+/// Answer of `POST /v1/sites`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct SitesTaken {
+    /// Sites that are new.
+    pub added: usize,
+    /// Sites that were known, and have another address, other labels or
+    /// another flag now.
+    pub changed: usize,
+    /// Sites that were known and are as they were.
+    pub unchanged: usize,
+    /// Sites that are known with another app or another batch code, and stay
+    /// as they are.
+    pub refused: Vec<RefusedBody>,
+    /// Apps of these sites that have no job in the configuration, at most 20:
+    /// their sites are kept and not visited.
+    pub apps_without_jobs: Vec<String>,
+}
+
+/// A site that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct RefusedBody {
+    /// Its place among those sent, from 0.
+    pub index: usize,
+    /// Its id.
+    pub site_id: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Takes sites in. Idempotent: a known site gets the address and labels sent;
+/// its batch code, and whether it is enabled, stay unless they are sent.
+#[utoipa::path(post, path = "/v1/sites", tag = "sites", request_body = SitesBody, responses(
+    (status = 200, description = "Nothing changed: all are as they were, or refused", body = SitesTaken),
+    (status = 202, description = "Sites were added or changed; they are visited from now on", body = SitesTaken),
+    (status = 400, description = "Not the JSON expected", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "The intake token is needed", body = Problem, content_type = "application/problem+json"),
+    (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+    (status = 415, description = "The body is not application/json", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "A field has the wrong shape; nothing was stored", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The database is out of reach, or the server is stopping", body = Problem, content_type = "application/problem+json"),
+), security(("token" = [])))]
+pub(in crate::http) async fn take_sites(
+    http: web::Data<Http>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Answer<HttpResponse> {
+    taking(&http)?;
+    let settings = http.settings();
+    let body: SitesBody = read_json(&request, payload, settings.http.max_body_bytes).await?;
+    let sites = check(body)?;
+    let ids: Vec<String> = sites.iter().map(|site| site.site_id.clone()).collect();
+    let apps: BTreeSet<&AppName> = sites.iter().map(|site| &site.app_id).collect();
+    let visited = |app: &AppName| settings.jobs.iter().any(|job| job.key.app == *app);
+    let apps_without_jobs = apps
+        .into_iter()
+        .filter(|app| !visited(app))
+        .take(MOST_APPS)
+        .map(|app| app.as_str().to_owned())
+        .collect();
+    let imported = http
+        .database(|store| async move { store.import_sites(sites).await })
+        .await?;
+    let changed = imported.added + imported.changed > 0;
+    let mut response = if changed {
+        sites_changed(&http.state);
+        HttpResponse::Accepted()
+    } else {
+        HttpResponse::Ok()
+    };
+    Ok(response.json(answer(imported, &ids, apps_without_jobs)))
+}
+
+fn answer(imported: Imported, ids: &[String], apps_without_jobs: Vec<String>) -> SitesTaken {
+    let refused = imported.refused.into_iter().map(|refused| RefusedBody {
+        index: refused.index,
+        site_id: ids.get(refused.index).cloned().unwrap_or_default(),
+        reason: refused.reason,
+    });
+    SitesTaken {
+        added: imported.added,
+        changed: imported.changed,
+        unchanged: imported.unchanged,
+        refused: refused.collect(),
+        apps_without_jobs,
+    }
+}
+
+/// The sites of a body, all of the right shape.
+fn check(body: SitesBody) -> Answer<Vec<NewSite>> {
+    let one = |field: &str, message: &str| -> Answer<Vec<NewSite>> {
+        Err(Problem::invalid_fields(vec![FieldError::new(field, message)], 1).into())
+    };
+    let (entries, many) = match body {
+        SitesBody {
+            sites: Some(sites),
+            site_id: None,
+            app_id: None,
+            url: None,
+            batch_code: None,
+            enabled: None,
+            labels: None,
+        } => (sites, true),
+        SitesBody { sites: Some(_), .. } => {
+            return one("sites", "give either sites, or the fields of one site");
+        }
+        SitesBody {
+            site_id: Some(site_id),
+            app_id,
+            url: Some(url),
+            batch_code,
+            enabled,
+            labels,
+            ..
+        } => {
+            let entry = SiteEntry {
+                site_id,
+                app_id,
+                url,
+                batch_code,
+                enabled,
+                labels,
+            };
+            (vec![entry], false)
+        }
+        SitesBody {
+            site_id: Some(_), ..
+        } => return one("url", "missing: where is the site?"),
+        _ => return one("site_id", "give either sites, or site_id, app_id and url"),
+    };
+    if entries.is_empty() {
+        return one("sites", "empty; name at least one site");
+    }
+    if entries.len() > MOST_SITES {
+        let message = format!("{} sites; send at most {MOST_SITES} a call", entries.len());
+        return one("sites", &message);
+    }
+    let mut sites = Vec::with_capacity(entries.len());
+    let (mut errors, mut found) = (Vec::new(), 0);
+    for (index, entry) in entries.into_iter().enumerate() {
+        match entry.check(None) {
+            Ok(site) => sites.push(site),
+            Err(mistakes) => {
+                for (field, message) in mistakes {
+                    found += 1;
+                    if errors.len() < MOST_ERRORS {
+                        let path = if many {
+                            format!("sites[{index}].{field}")
+                        } else {
+                            field
+                        };
+                        errors.push(FieldError::new(path, message));
+                    }
+                }
+            }
+        }
+    }
+    if found == 0 {
+        Ok(sites)
+    } else {
+        Err(Problem::invalid_fields(errors, found).into())
+    }
+}
