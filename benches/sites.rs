@@ -6,6 +6,10 @@
 //! statement against `poll_status` with the same durability; where both are
 //! used on the same cores the limit is `1 / (1/c + 1/d)`.
 //!
+//! `cargo bench --bench sites -- steady` measures, instead, what it is like once
+//! due times have spread: per-second peak over mean and lateness, also after a
+//! restart.
+//!
 //! PostgreSQL is measured where `HIGHWATER_TEST_POSTGRES_URL` names a server
 //! (`./scripts/bench` starts one).
 
@@ -15,9 +19,12 @@ use diesel::SqliteConnection;
 use diesel::sql_types::Text;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use highwater::app::{self, Launch};
 use highwater::config::{self, LoadOptions, Loaded};
+use highwater::flows::sites::{AppName, BATCH_CODES, JobKey};
+use highwater::handlers::Listeners;
 use highwater::sim::{SitesHandle, SitesOptions, SitesSim};
-use highwater::store::Store;
+use highwater::store::{JobRange, NewSite, Store};
 use highwater::time::Timestamp;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +39,11 @@ const ROUNDS: usize = 3;
 const GROUP: usize = 2_000;
 /// Characters of an entry of the poll log; 280 characters hold 20 polls.
 const LOG_ENTRY: usize = 14;
+const APP: &str = "org.example.bench";
+/// Seconds between two visits of a site in the steady part, and for how many
+/// of these it settles: as many as spreading needs at 5% each.
+const STEADY_PERIOD: u64 = 20;
+const STEADY_SETTLE: u64 = 25;
 const PERIOD: Duration = Duration::from_secs(3600);
 
 fn main() {
@@ -48,6 +60,7 @@ fn main() {
         "limit (visits/s)",
         "visited (visits/s)",
         "share of the limit",
+        "resident (MB)",
     ]);
     let mut databases = vec![(
         "SQLite",
@@ -58,7 +71,18 @@ fn main() {
         Ok(url) => databases.push(("PostgreSQL", url, "bench_sites")),
         Err(_) => eprintln!("PostgreSQL is left out: HIGHWATER_TEST_POSTGRES_URL is not set"),
     }
+    let only_steady = std::env::args().any(|argument| argument == "steady");
     for (label, url, schema) in databases {
+        if only_steady {
+            let place = Place {
+                folder: folder.path(),
+                url: url.replace("NAME", "steady"),
+                schema,
+            };
+            steady(&runtime, &place, label);
+            clear(&runtime, &place.url, schema);
+            continue;
+        }
         let mut rounds = Vec::new();
         for round in 0..ROUNDS {
             let place = Place {
@@ -74,6 +98,9 @@ fn main() {
         table.add_row([label.to_owned()].into_iter().chain(cells));
         clear(&runtime, &url, schema);
     }
+    if only_steady {
+        return;
+    }
     println!(
         "{SITES} sites, {CONNECTIONS} connections, {GROUP} rows a transaction; the median of {ROUNDS} rounds"
     );
@@ -88,12 +115,20 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn load(&self) -> Loaded {
-        let text = format!(
+    /// A configuration with one job of this retry policy; none where it is empty.
+    fn load(&self, retry: &str) -> Loaded {
+        let mut text = format!(
             "[database]\nurl = \"{}\"\nschema = \"{}\"\n\
-             [http]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"warn\"\n",
+             [http]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"warn\"\n\
+             [sites]\nmax_in_flight = {CONNECTIONS}\n",
             self.url, self.schema
         );
+        if !retry.is_empty() {
+            text.push_str(&format!(
+                "[[jobs]]\napp = \"{APP}\"\nretry = \"{retry}\"\nper_host = {CONNECTIONS}\n\
+                 [jobs.handler.http]\n"
+            ));
+        }
         let options = LoadOptions::default();
         config::parse(&text, "bench.toml", self.folder, [], options).unwrap()
     }
@@ -102,7 +137,8 @@ impl Place<'_> {
 struct Round {
     client: f64,
     bulk: f64,
-    visited: Option<f64>,
+    visited: f64,
+    resident_mb: u64,
 }
 
 impl Round {
@@ -111,28 +147,25 @@ impl Round {
     }
 
     /// Share of the limit that the server reaches.
-    fn share(&self) -> Option<f64> {
-        self.visited.map(|visited| visited / self.limit())
+    fn share(&self) -> f64 {
+        self.visited / self.limit()
     }
 
     fn cells(&self) -> Vec<String> {
-        let not_measured = || "not measured".to_owned();
         vec![
             format!("{:.0}", self.client),
             format!("{:.0}", self.bulk),
             format!("{:.0}", self.limit()),
-            self.visited
-                .map_or_else(not_measured, |visited| format!("{visited:.0}")),
-            self.share()
-                .map_or_else(not_measured, |share| format!("{:.0}%", share * 100.0)),
+            format!("{:.0}", self.visited),
+            format!("{:.0}%", self.share() * 100.0),
+            self.resident_mb.to_string(),
         ]
     }
 }
 
-/// The round in the middle, by the share of the limit where that is measured.
+/// The round in the middle, by the share of the limit.
 fn median(rounds: &mut [Round]) -> &Round {
-    let key = |round: &Round| round.share().unwrap_or_else(|| round.limit());
-    rounds.sort_by(|a, b| key(a).total_cmp(&key(b)));
+    rounds.sort_by(|a, b| a.share().total_cmp(&b.share()));
     &rounds[rounds.len() / 2]
 }
 
@@ -142,19 +175,204 @@ fn run_once(runtime: &Runtime, place: &Place<'_>) -> Round {
     clear(runtime, &place.url, place.schema);
     let bulk = bare_bulk(runtime, place);
     clear(runtime, &place.url, place.schema);
+    let (visited, resident_mb) = server(runtime, place, &sites);
     Round {
         client,
         bulk,
-        visited: server(runtime, place, &sites),
+        visited,
+        resident_mb,
     }
 }
 
-/// Visits per second of the server itself: from the moment it is ready until
-/// each of the sites was visited once and its outcome is in `poll_status`, the
-/// sites being tracked in an empty database at `place` before it starts. None
-/// while there is no engine to measure.
-fn server(_runtime: &Runtime, _place: &Place<'_>, _sites: &SitesHandle) -> Option<f64> {
-    None
+/// Visits per second of the server itself, and its resident memory: from the
+/// moment it is ready until each of the sites was visited once and its outcome
+/// is in `poll_status`, the sites being in the database before it starts.
+fn server(runtime: &Runtime, place: &Place<'_>, sites: &SitesHandle) -> (f64, u64) {
+    track(runtime, place, sites);
+    let running = Running::start(place, "60 sec (x1000)");
+    let begun = Instant::now();
+    let watching = Store::open_as_is(&place.load("").settings.database).unwrap();
+    let range = all_sites();
+    let visited = Timestamp::now().plus(Duration::from_secs(30));
+    let took = runtime.block_on(async {
+        loop {
+            // The first in an index: watching costs next to nothing.
+            let first = watching
+                .next_site_due(&range, Timestamp::from_millis(0))
+                .await;
+            if first.unwrap().is_some_and(|first| first > visited) {
+                break begun.elapsed();
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(300),
+                "the sites are not visited"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let resident = resident_mb();
+    watching.close();
+    running.stop();
+    assert_eq!(sites.stats().overlaps.count, 0);
+    (f64::from(SITES) / took.as_secs_f64(), resident)
+}
+
+/// A server of this process.
+struct Running {
+    ready: app::Ready,
+    thread: std::thread::JoinHandle<Result<(), app::AppError>>,
+}
+
+impl Running {
+    fn start(place: &Place<'_>, retry: &str) -> Self {
+        let config = place.load(retry);
+        let (ready_sender, ready) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            app::run(Launch {
+                config,
+                reload: None,
+                on_ready: Some(Box::new(move |ready| ready_sender.send(ready).unwrap())),
+                listeners: Listeners::default(),
+            })
+        });
+        let ready = ready.recv().unwrap();
+        Self { ready, thread }
+    }
+
+    fn stop(self) {
+        self.ready.stop.stop();
+        self.thread.join().unwrap().unwrap();
+    }
+}
+
+fn all_sites() -> JobRange {
+    let app = AppName::parse(APP).unwrap();
+    JobRange {
+        job: JobKey::new(app, JobKey::DEFAULT).unwrap(),
+        codes: BATCH_CODES,
+    }
+}
+
+/// Puts the simulated sites into the database.
+fn track(runtime: &Runtime, place: &Place<'_>, sites: &SitesHandle) {
+    runtime.block_on(async {
+        let store = Store::open(&place.load("").settings.database)
+            .await
+            .unwrap();
+        let app = AppName::parse(APP).unwrap();
+        let all: Vec<NewSite> = (0..SITES)
+            .map(|n| NewSite {
+                site_id: sites.site_id(n),
+                app_id: app.clone(),
+                url: sites.site_url(n),
+                batch_code: None,
+                enabled: None,
+                labels: None,
+            })
+            .collect();
+        store.import_sites(all).await.unwrap();
+        store.close();
+    });
+}
+
+/// `steady`: the sites go round for a while at about half of full load; then
+/// per-second peak over mean and lateness, before and after a restart.
+fn steady(runtime: &Runtime, place: &Place<'_>, label: &str) {
+    let sites = SitesSim::start(SitesOptions::of(SITES)).unwrap();
+    clear(runtime, &place.url, place.schema);
+    track(runtime, place, &sites);
+    let retry = format!("{STEADY_PERIOD} sec (x1000)");
+    let watch = |what: &str, settle: u64| {
+        let wait = |periods: u64| {
+            std::thread::sleep(Duration::from_secs(STEADY_PERIOD * periods));
+        };
+        wait(settle);
+        let (from, before) = (Timestamp::now(), lateness());
+        wait(3);
+        let seconds = sites.visits_per_second(from, Timestamp::now());
+        // The first and the last one are not whole.
+        let whole = &seconds[1..seconds.len() - 1];
+        let mean = whole.iter().map(|n| f64::from(*n)).sum::<f64>() / whole.len() as f64;
+        let peak = f64::from(*whole.iter().max().unwrap());
+        let late = Lateness::between(&before, &lateness());
+        println!(
+            "{label}, {what}: {mean:.0} visits/s, peak over mean {:.2}, lateness p50 <= {} s, p99 <= {} s, {} MB resident",
+            peak / mean,
+            late.quantile(0.5),
+            late.quantile(0.99),
+            resident_mb()
+        );
+    };
+    let running = Running::start(place, &retry);
+    watch("settled", STEADY_SETTLE);
+    running.stop();
+    let running = Running::start(place, &retry);
+    watch("after a restart", 1);
+    running.stop();
+    let stats = sites.stats();
+    let gap = sites.min_gap_of_all().map(|(_, _, gap)| gap);
+    println!(
+        "{label}: {} visits, {} overlaps, the shortest gap between two visits of a site {gap:?}",
+        stats.visits, stats.overlaps.count
+    );
+}
+
+/// Visits by how late they were, cumulated: bound in seconds, count.
+struct Lateness(Vec<(f64, f64)>);
+
+impl Lateness {
+    fn between(before: &Self, after: &Self) -> Self {
+        let of = |bound: f64| {
+            let known = before.0.iter().find(|(at, _)| *at == bound);
+            known.map_or(0.0, |(_, count)| *count)
+        };
+        Self(
+            after
+                .0
+                .iter()
+                .map(|(bound, count)| (*bound, count - of(*bound)))
+                .collect(),
+        )
+    }
+
+    /// The bucket's bound, which is what the histogram can tell.
+    fn quantile(&self, share: f64) -> f64 {
+        let all = self.0.last().map_or(0.0, |(_, count)| *count);
+        let found = self.0.iter().find(|(_, count)| *count >= share * all);
+        found.map_or(f64::NAN, |(bound, _)| *bound)
+    }
+}
+
+/// The histogram of lateness, as the metrics show it.
+fn lateness() -> Lateness {
+    let mut buckets: Vec<(f64, f64)> = highwater::telemetry::render_metrics()
+        .lines()
+        .filter(|line| line.starts_with("highwater_site_lateness_seconds_bucket"))
+        .filter_map(|line| {
+            let bound = line.split("le=\"").nth(1)?.split('"').next()?;
+            let bound = if bound == "+Inf" {
+                f64::INFINITY
+            } else {
+                bound.parse().ok()?
+            };
+            Some((bound, line.rsplit(' ').next()?.parse().ok()?))
+        })
+        .collect();
+    buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    Lateness(buckets)
+}
+
+fn resident_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|kb| kb.parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1024
 }
 
 /// Visits per second of a bare client that visits all sites once and throws
@@ -267,7 +485,7 @@ struct Outcome {
 fn bare_bulk(runtime: &Runtime, place: &Place<'_>) -> f64 {
     runtime.block_on(async {
         // Brings the schema up to date.
-        Store::open(&place.load().settings.database)
+        Store::open(&place.load("").settings.database)
             .await
             .unwrap()
             .close();
