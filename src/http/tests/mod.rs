@@ -8,9 +8,9 @@ mod health;
 mod jobs;
 mod openapi;
 mod pages;
+mod pages_sites;
 mod resources;
 mod sites;
-mod sites_pages;
 mod states;
 
 use super::server::app;
