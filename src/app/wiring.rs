@@ -244,6 +244,11 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             let query = query.clone();
             Arc::new(move || query.states().iter().map(StateSource::status).collect())
         },
+        wake_sites: {
+            let wake = wake.clone();
+            // As above: what is missed is found by the next look.
+            Arc::new(move || drop(wake.post(Wake::Sites)))
+        },
         wake: Arc::new(move |ledger| {
             // A Scheduler that is away looks at everything when it is back.
             drop(wake.post(Wake::Ledger(ledger.to_owned())));

@@ -51,7 +51,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
     ),
     tags(
         (name = "batches", description = "What applications submitted to ledgers"),
-        (name = "sites", description = "The sites that are visited, and how they stand"),
+        (name = "sites", description = "What is visited, by which job, and when"),
         (name = "status", description = "What is going on"),
         (name = "control", description = "What an operator with the control token may do"),
         (name = "health", description = "For probes and monitoring"),
