@@ -32,15 +32,17 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const ABOUT: &str = "Keeps an application's database level with ledgers";
+const ABOUT: &str = "Keeps an application's database level with ledgers, and visits remote sites";
 
 const LONG_ABOUT: &str = "\
-Keeps an application's database level with ledgers.
+Keeps an application's database level with ledgers, and visits remote sites.
 
 Every batch that the application submitted to a ledger (Hyperledger Sawtooth, \
 Splinter) gets its true status in the database, soon after the ledger knows it. \
 An operator writes one TOML file and starts one server; the application writes \
-batches into a table, or sends them over HTTP, and reads their status.";
+batches into a table, or sends them over HTTP, and reads their status. Remote \
+sites of an application are visited each when its retry policy says so; how each \
+of them stands is kept in the database too.";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -49,6 +51,7 @@ Examples:
   highwater serve --config highwater.toml  run the server
   highwater batches list --status lost     what was given up
   highwater poll org.example.app           visit the sites of an app that are due
+  highwater sites import sites.csv         sites to be visited
   highwater ctl services                   what a running server does
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.

@@ -173,8 +173,12 @@ impl Overview {
                 )),
                 (LedgerState::NotConfigured, _) if ledger.outstanding > 0 => {
                     warnings.push(format!(
-                        "{} batches wait for ledger {}, which is not configured",
-                        ledger.outstanding, ledger.name
+                        "{} for ledger {}, which is not configured",
+                        match ledger.outstanding {
+                            1 => "1 batch waits".to_owned(),
+                            many => format!("{many} batches wait"),
+                        },
+                        ledger.name
                     ));
                 }
                 _ => {}
@@ -182,8 +186,16 @@ impl Overview {
         }
         if self.more_ledgers.ledgers > 0 {
             warnings.push(format!(
-                "{} more ledgers have batches and are not configured",
-                self.more_ledgers.ledgers
+                "{} batches and {} not configured",
+                match self.more_ledgers.ledgers {
+                    1 => "1 more ledger has".to_owned(),
+                    many => format!("{many} more ledgers have"),
+                },
+                if self.more_ledgers.ledgers == 1 {
+                    "is"
+                } else {
+                    "are"
+                }
             ));
         }
         // First how many, since a long list of warnings is cut.

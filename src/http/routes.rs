@@ -196,7 +196,10 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         config.service(resource);
     }
     config.default_service(web::to(|request: HttpRequest| async move {
-        Err::<&str, Refusal>(Problem::not_found(request.path()).into())
+        match pages::not_found(&request) {
+            Some(page) => Ok(page),
+            None => Err(Refusal::from(Problem::not_found(request.path()))),
+        }
     }));
 }
 

@@ -255,10 +255,10 @@ fn a_fresh_database_is_migrated_once() {
 }
 
 #[test]
-fn the_demo_settles_batches_ends_by_itself_and_leaves_nothing() {
+fn the_demo_settles_batches_visits_sites_ends_by_itself_and_leaves_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let output = program(temp.path())
-        .args(["demo", "--duration", "6s", "--port", "0"])
+        .args(["demo", "--duration", "12s", "--port", "0"])
         .env("TMPDIR", temp.path())
         .output()
         .unwrap();
@@ -269,6 +269,20 @@ fn the_demo_settles_batches_ends_by_itself_and_leaves_nothing() {
     let last = last.unwrap_or_default();
     assert!(
         !last.contains("settled 0") && !last.contains("tracked 0"),
+        "{}",
+        ended.out
+    );
+    // Sites are visited meanwhile, and what is told of them happens to them.
+    for words in [
+        "/sites\n",
+        "highwater ctl services --server http://127.0.0.1:",
+        "500 sites are put into the database",
+        "begin to fail",
+    ] {
+        assert!(ended.out.contains(words), "lacks {words}: {}", ended.out);
+    }
+    assert!(
+        last.contains("; sites: ") && !last.contains(" 0 well"),
         "{}",
         ended.out
     );

@@ -6,6 +6,7 @@ use crate::flows::batches::{BatchKey, check_new_batch};
 use crate::store::NewBatch;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 use std::io::{self, BufRead, Read};
 
 /// A line that holds more is no batch.
@@ -64,9 +65,13 @@ pub(in crate::cli) fn read_json<T: DeserializeOwned>(line: &str) -> Result<T, St
     serde_json::from_str(line).map_err(|error| {
         // Each line is a document of its own: "at line 1" would mislead.
         let text = error.to_string();
-        let what = text
-            .split_once(" at line ")
-            .map_or(text.as_str(), |(what, _)| what);
+        let what = match error.classify() {
+            Category::Syntax => "not JSON",
+            Category::Eof => "JSON that ends early",
+            _ => text
+                .split_once(" at line ")
+                .map_or(text.as_str(), |(what, _)| what),
+        };
         format!("column {}: {what}", error.column())
     })
 }

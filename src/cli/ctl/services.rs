@@ -219,7 +219,13 @@ fn show(service: &Service, raw: &Value, output: &CtlOutput) -> Result<(), Failur
         "critical",
         if service.critical { "yes" } else { "no" }.to_owned(),
     );
-    line("built", format!("{} times", service.generation));
+    line(
+        "built",
+        match service.generation {
+            1 => "once".to_owned(),
+            many => format!("{many} times"),
+        },
+    );
     line("thread", service.thread.clone());
     line("depends on", service.depends_on.join(", "));
     line("waits for", service.waits_for.clone().unwrap_or_default());

@@ -1,9 +1,11 @@
-//! What the demo plays on: a folder with a configuration, and two ledgers.
+//! What the demo plays on: a folder with a configuration, two ledgers, and
+//! sites.
 
+use super::sites;
 use crate::cli::failure::Failure;
 use crate::config::{self, LoadOptions, Loaded};
 use crate::ledgers::LedgerKind;
-use crate::sim::{LedgerSim, SimHandle, SimOptions, Span};
+use crate::sim::{LedgerSim, SimHandle, SimOptions, SitesHandle, SitesSim, Span};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -13,6 +15,10 @@ use toml_edit::{DocumentMut, value};
 
 /// Valid as it stands; the addresses are put in.
 const TEMPLATE: &str = include_str!("../../../config/demo.toml");
+/// Name of the configuration in the folder.
+const FILE: &str = "demo.toml";
+/// Name of the control token's file, as the configuration has it.
+const TOKEN_FILE: &str = "control.token";
 const DEFAULT_PORT: u16 = 8780;
 
 /// Name of the Sawtooth ledger.
@@ -20,7 +26,7 @@ pub(super) const TRACE: &str = "trace";
 /// Name of the Splinter ledger.
 pub(super) const SUPPLY_CHAIN: &str = "supply-chain";
 
-/// The folder, its configuration, and the ledgers, which run.
+/// The folder, its configuration, and the ledgers and sites, which run.
 pub(super) struct Stage {
     pub(super) folder: TempDir,
     pub(super) config: Loaded,
@@ -28,6 +34,7 @@ pub(super) struct Stage {
     pub(super) supply_chain: SimHandle,
     /// Services of the Splinter ledger.
     pub(super) services: Vec<String>,
+    pub(super) sites: SitesHandle,
 }
 
 impl Stage {
@@ -44,7 +51,8 @@ impl Stage {
             .map_err(|error| Failure::Failed(format!("cannot make a folder: {error}")))?;
         let trace = LedgerSim::start(ledger(LedgerKind::Sawtooth))?;
         let supply_chain = LedgerSim::start(ledger(LedgerKind::Splinter))?;
-        let path = folder.path().join("demo.toml");
+        let sites = SitesSim::start(sites::options())?;
+        let path = folder.path().join(FILE);
         let text = configuration(listen, &trace.url(), &supply_chain.url())?;
         std::fs::write(&path, text).map_err(|error| {
             Failure::Failed(format!("cannot write {}: {error}", path.display()))
@@ -60,15 +68,26 @@ impl Stage {
             trace,
             supply_chain,
             services: services(rate),
+            sites,
         })
     }
 
-    /// Ends the ledgers and keeps the folder.
+    /// The configuration's file.
+    pub(super) fn file(&self) -> PathBuf {
+        self.folder.path().join(FILE)
+    }
+
+    /// The file with the control token.
+    pub(super) fn token_file(&self) -> PathBuf {
+        self.folder.path().join(TOKEN_FILE)
+    }
+
+    /// Ends the ledgers and the sites, and keeps the folder.
     pub(super) fn keep(self) -> PathBuf {
         self.folder.keep()
     }
 
-    /// Ends the ledgers and removes the folder.
+    /// Ends the ledgers and the sites, and removes the folder.
     ///
     /// # Errors
     /// The folder cannot be removed.
@@ -160,6 +179,15 @@ mod tests {
             .map(|ledger| (ledger.name.as_str(), ledger.url.port()))
             .collect();
         assert_eq!(urls, [(SUPPLY_CHAIN, Some(2)), (TRACE, Some(1))]);
+        let names: Vec<_> = loaded
+            .settings
+            .jobs
+            .iter()
+            .map(|job| job.key.to_string())
+            .collect();
+        let told = format!("{}/{}", sites::APP, sites::JOB);
+        assert!(names.contains(&told), "{names:?}");
+        assert!(text.contains(&format!("control_token_file = \"{TOKEN_FILE}\"")));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What happens in the demo and when, and what the terminal tells of it.
 
 use super::feed::Feed;
+use super::sites::{self, SitesStory};
 use super::stage::{Stage, TRACE};
 use crate::app::Ready;
 use crate::cli::failure::Failure;
@@ -9,6 +10,7 @@ use crate::sim::Behaviour;
 use crate::store::Store;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -20,6 +22,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const FEED: Duration = Duration::from_millis(250);
 /// How often a line is told.
 const TELL: Duration = Duration::from_secs(4);
+/// How often the story of the sites is looked after.
+const LOOK: Duration = Duration::from_secs(1);
 /// The burst at the start, in seconds of the usual rate.
 const BURST: usize = 30;
 /// The first outage begins after so long, …
@@ -83,7 +87,25 @@ impl<'a> Story<'a> {
             "{burst} batches at once, then {} a second",
             self.rate
         ))?;
+        let sites = &self.stage.sites;
+        let mut sites_story = match sites::import(sites, &store).await {
+            Ok(added) => {
+                teller.say(format_args!(
+                    "{added} sites are put into the database, some of which fail; each is visited \
+                     every 15 seconds while it is well"
+                ))?;
+                SitesStory::new(sites)
+            }
+            Err(error) => {
+                teller.say(format_args!(
+                    "the database does not take the sites: {error}"
+                ))?;
+                None
+            }
+        };
         let (mut feeding, mut telling) = (interval(FEED), interval(TELL));
+        let mut looking = interval(LOOK);
+        looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         feeding.set_missed_tick_behavior(MissedTickBehavior::Delay);
         telling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         telling.reset();
@@ -100,6 +122,12 @@ impl<'a> Story<'a> {
                     break;
                 }
                 _ = telling.tick() => teller.tell_counts(&store).await?,
+                _ = looking.tick() => if let Some(story) = &mut sites_story {
+                    // A database that is away is told with the counts.
+                    if let Ok(Some(news)) = story.go_on(began.elapsed(), &store).await {
+                        teller.say(format_args!("{news}"))?;
+                    }
+                },
                 _ = feeding.tick() => {
                     let due = self.due(began.elapsed());
                     feed.submit(due.saturating_sub(fed));
@@ -146,14 +174,32 @@ impl<'a> Story<'a> {
     }
 
     fn introduce(&self, ready: &Ready) -> Result<(), Failure> {
+        let server = format!("http://{}", ready.http_addr);
         output::print(format_args!(
-            "\n    Status page:  http://{}/\n\n\
-             Ledgers: {} (Sawtooth) and {} (Splinter, {} services); Ctrl-C ends the demo.\n",
-            ready.http_addr,
+            "\n    Status page:  {server}/\n    \
+             Sites:        {server}/sites\n    \
+             Jobs:         {server}/jobs\n\n\
+             Ledgers: {} (Sawtooth) and {} (Splinter, {} services). In another terminal:\n\n    \
+             highwater sites list --state given_up --config {}\n    \
+             highwater ctl services --server {server} --token-file {}\n\n\
+             Ctrl-C ends the demo.\n",
             TRACE,
             super::stage::SUPPLY_CHAIN,
-            self.stage.services.len()
+            self.stage.services.len(),
+            quoted(&self.stage.file()),
+            quoted(&self.stage.token_file()),
         ))
+    }
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if path.chars().all(plain) {
+        path
+    } else {
+        format!("'{}'", path.replace('\'', "'\\''"))
     }
 }
 
@@ -200,7 +246,12 @@ impl Teller {
         for (status, count) in ledgers.iter().flat_map(|ledger| &ledger.counts) {
             *counts.entry(status).or_default() += count;
         }
-        self.say(format_args!("{}", sentence(&counts)))
+        let mut line = format!("batches: {}", sentence(&counts));
+        if let Ok(Some(sites)) = sites::count(store).await {
+            line.push_str("; ");
+            line.push_str(&sites);
+        }
+        self.say(format_args!("{line}"))
     }
 
     fn tell_outage(&self, out: bool) -> Result<(), Failure> {
@@ -222,7 +273,7 @@ fn sentence(counts: &BTreeMap<&str, i64>) -> String {
     let tracked: i64 = counts.values().sum();
     let outstanding = of("pending") + of("valid");
     let mut line = format!(
-        "tracked {tracked}, settled {}, outstanding {outstanding}",
+        "tracked {tracked}, outstanding {outstanding}, settled {}",
         tracked - outstanding
     );
     let also: Vec<String> = ["invalid", "lost", "refused"]
@@ -231,7 +282,7 @@ fn sentence(counts: &BTreeMap<&str, i64>) -> String {
         .map(|status| format!("{} {status}", of(status)))
         .collect();
     if !also.is_empty() {
-        line.push_str(&format!(" (of the settled, {})", also.join(", ")));
+        line.push_str(&format!(" ({})", also.join(", ")));
     }
     line
 }
@@ -250,15 +301,21 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_one_word_for_a_shell() {
+        assert_eq!(quoted(Path::new("/tmp/a-1/b.toml")), "/tmp/a-1/b.toml");
+        assert_eq!(quoted(Path::new("/it's here")), r"'/it'\''s here'");
+    }
+
+    #[test]
     fn counts_make_a_line() {
         let counts = BTreeMap::from([("committed", 7), ("invalid", 1), ("pending", 2)]);
         assert_eq!(
             sentence(&counts),
-            "tracked 10, settled 8, outstanding 2 (of the settled, 1 invalid)"
+            "tracked 10, outstanding 2, settled 8 (1 invalid)"
         );
         assert_eq!(
             sentence(&BTreeMap::from([("committed", 1)])),
-            "tracked 1, settled 1, outstanding 0"
+            "tracked 1, outstanding 0, settled 1"
         );
     }
 }

@@ -3,6 +3,7 @@
 //! A line is read by itself, so that a stray quote costs one line and not the
 //! rest of the file: fields hold no line ends.
 
+use crate::cli::output;
 use crate::flows::sites::{SiteEntry, check_label_name};
 use serde_json::{Map, Value};
 
@@ -54,9 +55,13 @@ impl Columns {
                     }
                     None => {
                         let shown: String = other.chars().take(60).collect();
+                        let why = if other.contains([';', '\t']) {
+                            "columns are separated by commas"
+                        } else {
+                            "the first line has to name the columns"
+                        };
                         return Err(format!(
-                            "unknown column \"{}\": the first line names the columns, which are \
-                             {KNOWN}",
+                            "\"{}\" is not a column: {why}, and there are {KNOWN}",
                             shown.escape_debug()
                         ));
                     }
@@ -85,10 +90,16 @@ impl Columns {
     pub(super) fn site(&self, line: &str) -> Result<SiteEntry, String> {
         let fields = fields(line)?;
         if fields.len() != self.0.len() {
+            let quotes = line.bytes().filter(|byte| *byte == b'"').count();
+            let why = if quotes % 2 == 1 {
+                " (a quote is not closed: a field holds no line end)"
+            } else {
+                ""
+            };
             return Err(format!(
-                "{} fields where the first line names {} columns",
-                fields.len(),
-                self.0.len()
+                "{} where the first line names {}{why}",
+                output::count(fields.len(), "field", "fields"),
+                output::count(self.0.len(), "column", "columns")
             ));
         }
         let mut site = SiteEntry::default();
@@ -183,12 +194,13 @@ mod tests {
     #[test]
     fn a_wrong_first_line_says_what_is_expected() {
         for (line, words) in [
-            ("site_id,ur,app_id", "unknown column \"ur\""),
+            ("site_id;url;app_id", "separated by commas"),
+            ("site_id,ur,app_id", "\"ur\" is not a column"),
             ("site_id,app_id", "no column url"),
             ("site_id,url", "no --app given"),
             ("site_id,url,app_id,url", "twice"),
             ("site_id,url,app_id,label.a b", "label's name"),
-            ("{\"site_id\":\"s\"}", "unknown column"),
+            ("{\"site_id\":\"s\"}", "is not a column"),
         ] {
             let error = Columns::read(line, false).unwrap_err();
             assert!(error.contains(words), "{line}: {error}");
@@ -200,6 +212,8 @@ mod tests {
         let columns = Columns::read("site_id,url,batch_code,enabled,labels", true).unwrap();
         for (line, words) in [
             ("s,http://s.example", "2 fields where"),
+            ("\"s,http://s.example,a", "1 field where"),
+            ("\"s,http://s.example,a", "a quote is not closed"),
             ("s,http://s.example,x,,", "batch_code: \"x\""),
             ("s,http://s.example,,perhaps,", "enabled: \"perhaps\""),
             ("s,http://s.example,,,[]", "JSON object"),

@@ -96,6 +96,13 @@ struct Bad {
     error: String,
 }
 
+impl Report {
+    /// Whether there was a site or a wrong line.
+    fn has_news(&self) -> bool {
+        self.added + self.changed + self.unchanged + self.refused > 0
+    }
+}
+
 impl ImportArgs {
     /// Refuses what makes no sense, whatever the configuration.
     pub(super) fn check(&self) -> Result<(), Failure> {
@@ -104,6 +111,15 @@ impl ImportArgs {
 
     fn reads_input(&self) -> bool {
         self.file.as_os_str() == "-"
+    }
+
+    /// Where the sites come from, in words.
+    fn source(&self) -> String {
+        if self.reads_input() {
+            "standard input".to_owned()
+        } else {
+            self.file.display().to_string()
+        }
     }
 
     fn form(&self) -> Result<Form, Failure> {
@@ -156,8 +172,21 @@ pub(super) async fn run(args: ImportArgs, loaded: &Loaded) -> Result<(), Failure
         ..Import::default()
     };
     let ended = import.read(input, &store).await;
-    import.told(&args, loaded)?;
+    // What broke off before anything was done is told by its error alone.
+    if ended.is_ok() || args.output.is_json() || import.report.has_news() {
+        import.told(&args, loaded)?;
+    }
     ended?;
+    if !import.report.has_news() {
+        let why = match (import.reader.form, &import.reader.columns) {
+            (Form::Csv, None) => ", and no line that names the columns",
+            _ => "",
+        };
+        note(&format_args!(
+            "warning: {} holds no sites{why}",
+            args.source()
+        ));
+    }
     if import.report.refused > 0 {
         return Err(Failure::Said);
     }

@@ -14,10 +14,18 @@ use clap::Args;
 use serde::Serialize;
 use std::io::{self, IsTerminal};
 
+// Help that has to name words with underscores, which comments would quote.
+const STATES: &str = "Only those that stand so: due, waiting, given_up, disabled or never \
+    (never visited; needs --job)";
+const ORDERS: &str = "In which order: site_id, next_due_at, last_run_at, level, batch_code or \
+    created_at. The orders by times of visits and by level leave out sites without any \
+    [default: next_due_at for what is due or waits, else site_id]";
+
 /// Lists sites, and how they stand with a job.
 ///
-/// Without --job, --state (other than disabled), --level and an order of
-/// times or levels list each job of a site.
+/// A site that several jobs visit is listed once for each of them when the list
+/// is chosen or sorted by how sites stand (--state, --level, --sort) and --job
+/// names none.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,9 +40,7 @@ pub(in crate::cli) struct ListArgs {
     /// How they stand with this job.
     #[arg(long, value_name = "NAME")]
     job: Option<String>,
-    /// Only those that stand so: due, waiting, `given_up`, disabled or never
-    /// (visited; needs --job).
-    #[arg(long, value_parser = state)]
+    #[arg(long, value_parser = state, help = STATES)]
     state: Option<SiteState>,
     /// Only those at this level of their job's retry policy.
     #[arg(long, value_name = "N")]
@@ -42,10 +48,7 @@ pub(in crate::cli) struct ListArgs {
     /// Only those whose id begins so, or whose address contains this.
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
-    /// In which order: `site_id`, `next_due_at`, `last_run_at`, level,
-    /// `batch_code` or `created_at`. Those of times and levels leave out sites without any.
-    /// [default: `next_due_at` for what is due or waits, else `site_id`]
-    #[arg(long, value_parser = sort)]
+    #[arg(long, value_parser = sort, help = ORDERS)]
     sort: Option<SiteSort>,
     /// The other way round.
     #[arg(long)]

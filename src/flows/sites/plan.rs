@@ -13,6 +13,7 @@ use super::rules::standing_of;
 use super::shard::Shard;
 use super::shard_plan::ShardPlan;
 use super::view::{JobView, ShardView, SitesView};
+use super::visit::FailureKind;
 use super::work::{SitesReport, SitesWork, host_of};
 use crate::config::{JobSettings, SitesSettings};
 use crate::leases::Holdings;
@@ -28,6 +29,9 @@ const LOW: usize = 1_000;
 const LOW_OF_SHARD: usize = 50;
 /// A site whose outcome the database refuses is left alone for so long.
 const HELD_OFF: Duration = Duration::from_secs(60);
+/// Failures in a row of a job's handler itself from which on they are shown as
+/// the job's: one alone may be what the handler says of one site.
+const HANDLER_FAILURES: u32 = 3;
 /// Most hosts whose pauses are remembered.
 const MOST_PAUSES: usize = 100_000;
 
@@ -55,6 +59,8 @@ struct JobPlan {
     /// Sites whose outcome could not be written.
     held_off: HashMap<i64, Timestamp>,
     last_error: Option<String>,
+    /// Visits in a row that the handler could not make, or did not want to.
+    handler_failures: u32,
 }
 
 impl SitesPlan {
@@ -261,8 +267,8 @@ impl SitesPlan {
             job.held_off.retain(|_, until| *until > now);
             job.held_off.insert(report.seq, now.plus(HELD_OFF));
             job.last_error = Some(format!("{}: {refusal}", report.site_id));
-        } else if let Some((kind, detail)) = &report.failure {
-            job.last_error = Some(format!("{}: {kind}: {detail}", report.site_id));
+        } else {
+            job.judge(report);
         }
         if let Some(at) = due_at {
             let of_code = |shard: &&mut ShardPlan| shard.shard.codes().contains(&report.batch_code);
@@ -352,6 +358,26 @@ impl JobPlan {
             queue: HostQueue::new(job.per_host),
             held_off: HashMap::new(),
             last_error: None,
+            handler_failures: 0,
+        }
+    }
+
+    /// Whether the job runs as it should, after one more visit. That a site
+    /// fails is the site's matter; that the handler itself fails time and again
+    /// is the job's.
+    fn judge(&mut self, report: &SitesReport) {
+        match &report.failure {
+            Some((kind @ FailureKind::Handler, detail)) => {
+                self.handler_failures = self.handler_failures.saturating_add(1);
+                if self.handler_failures >= HANDLER_FAILURES {
+                    self.last_error = Some(format!("{}: {kind}: {detail}", report.site_id));
+                }
+            }
+            Some(_) => self.handler_failures = 0,
+            None => {
+                self.handler_failures = 0;
+                self.last_error = None;
+            }
         }
     }
 

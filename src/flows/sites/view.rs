@@ -26,8 +26,9 @@ pub struct JobView {
     pub shards: Vec<ShardView>,
     /// Hosts that asked to be left alone, and are.
     pub paused_hosts: usize,
-    /// Why the job does not run as it should: a read that failed, a handler
-    /// that cannot be built; `None` when it does.
+    /// Why the job does not run as it should: a handler that fails itself time
+    /// and again, an outcome that the database refuses; `None` when it does, as
+    /// with the first visit that goes well.
     pub last_error: Option<String>,
 }
 

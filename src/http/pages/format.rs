@@ -90,6 +90,8 @@ pub(super) fn span(duration: Duration) -> String {
 pub(super) fn short_span(seconds: f64) -> String {
     if seconds >= 1.0 {
         format!("{seconds:.2} s")
+    } else if seconds >= 0.01 {
+        format!("{:.0} ms", seconds * 1e3)
     } else if seconds >= 0.001 {
         format!("{:.1} ms", seconds * 1e3)
     } else {
@@ -188,6 +190,8 @@ mod tests {
             assert_eq!(span(Duration::from_secs(seconds)), text);
         }
         assert_eq!(short_span(0.000_012), "12 µs");
+        assert_eq!(short_span(0.001_5), "1.5 ms");
+        assert_eq!(short_span(0.06), "60 ms");
     }
 
     #[test]

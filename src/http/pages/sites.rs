@@ -4,6 +4,7 @@ use super::format::{ago_or_dash, cut, encode, short_id, thousands};
 use super::job_card::{sites_href, standing_badge};
 use super::layout::{Page, problem_page};
 use crate::config::Settings;
+use crate::flows::sites::JobKey;
 use crate::http::api::read_query;
 use crate::http::problem::{Answer, FieldError, Problem};
 use crate::http::state::Http;
@@ -55,7 +56,7 @@ async fn page(http: &Http, request: &HttpRequest) -> Answer<Page> {
     let filter = read_filter(read_query(request)?)?;
     let settings = http.settings();
     let mut listed = filter.clone();
-    listed.job = filter.job.clone().or_else(|| only_job(&settings, &filter));
+    listed.job = filter.job.clone().or_else(|| usual_job(&settings, &filter));
     if listed.check().is_err() || narrows(&filter) {
         listed.job.clone_from(&filter.job);
     }
@@ -78,17 +79,16 @@ async fn page(http: &Http, request: &HttpRequest) -> Answer<Page> {
 }
 
 /// The name of the job that sites are shown with where none is asked for: the
-/// only one there is.
-fn only_job(settings: &Settings, filter: &SiteFilter) -> Option<String> {
-    let jobs = settings.jobs.iter().filter(|job| {
-        let app = filter.app.as_deref();
-        app.is_none_or(|app| app == job.key.app.as_str())
-    });
-    let names: BTreeSet<&str> = jobs.map(|job| &*job.key.name).collect();
-    match names.len() {
-        1 => names.first().map(|name| (*name).to_owned()),
-        _ => None,
-    }
+/// only one there is, or the first of an app whose sites these all are.
+fn usual_job(settings: &Settings, filter: &SiteFilter) -> Option<String> {
+    let app = filter.app.as_deref();
+    let jobs = || {
+        let of_app = |key: &&JobKey| app.is_none_or(|app| app == key.app.as_str());
+        settings.jobs.iter().map(|job| &job.key).filter(of_app)
+    };
+    let first = jobs().next()?;
+    let alike = jobs().all(|job| job.name == first.name) || jobs().all(|job| job.app == first.app);
+    alike.then(|| first.name.to_string())
 }
 
 /// Whether naming a job would leave sites out.
@@ -261,7 +261,7 @@ fn rows(items: &[SiteItem], filter: &SiteFilter, job: Option<&str>, now: Timesta
     }
     html! {
         @if let Some(job) = job.filter(|_| filter.job.is_none()) {
-            p.lead { "As they stand with job " (job) "." }
+            p.lead { "As they stand with job " strong { (job) } "; choose another above." }
         }
         div.scroll { table.cards {
             thead { tr { @for (sort, head) in COLUMNS {

@@ -72,15 +72,15 @@ fn headline(
             (job_status::reasons(jobs, now))
             (job_status::totals(jobs, now))
             @if jobs.jobs.is_empty() || polled().next().is_some() { dl.totals {
-                div { dt { "Outstanding" } dd { (thousands(outstanding)) } }
-                div { dt { "Due" } dd { (thousands(due)) } }
-                div { dt { "Oldest due" } dd {
+                div { dt { "Batches outstanding" } dd { (thousands(outstanding)) } }
+                div { dt { "Batches due" } dd { (thousands(due)) } }
+                div { dt { "Oldest batch due" } dd {
                     @match oldest {
                         Some(at) => time datetime=(at) title=(at) { (span(now.since(at))) },
                         None => span.none { "–" },
                     }
                 } }
-                div { dt { "Settled" } dd { (thousands(settled)) } }
+                div { dt { "Batches settled" } dd { (thousands(settled)) } }
             } }
         }
     }
@@ -395,7 +395,7 @@ fn waiting(overview: &Overview, now: Timestamp) -> Markup {
             div.scroll { table.cards {
                 thead { tr {
                     th scope="col" { "Service" } th scope="col" { "Ledger" }
-                    th.num scope="col" { "Outstanding" } th.num scope="col" { "Due at once" }
+                    th.num scope="col" { "Outstanding" }
                     th scope="col" { "Next poll" } th scope="col" { "Remark" }
                 } }
                 tbody { @for service in &overview.services { tr {
@@ -407,10 +407,9 @@ fn waiting(overview: &Overview, now: Timestamp) -> Markup {
                     }
                     td data-label="Ledger" { (service.summary.ledger) }
                     td.num data-label="Outstanding" { (thousands(service.summary.outstanding)) }
-                    td.num data-label="Due at once" { (thousands(service.summary.due_at_once)) }
                     td data-label="Next poll" {
                         @if !service.configured { "not polled" }
-                        @else if service.summary.due_at_once > 0 { "due now" }
+                        @else if service.summary.due_at_once > 0 || service.summary.next_poll_at.is_some_and(|at| at <= now) { "due now" }
                         @else { (ago_or_dash(service.summary.next_poll_at, now)) }
                     }
                     td data-label="Remark" {

@@ -11,7 +11,6 @@ mod pages;
 mod pages_sites;
 mod resources;
 mod sites;
-mod sites_pages;
 mod states;
 
 use super::server::app;

@@ -227,3 +227,26 @@ async fn browsers_log_in_with_the_read_token() {
         .insert_header(("Cookie", cookie));
     assert_eq!(fixture.call(request).await.status, 200);
 }
+
+#[actix_web::test]
+async fn an_address_that_leads_nowhere_is_told_as_a_page_to_a_browser_and_as_json_to_a_program() {
+    let fixture = Fixture::new().await;
+    let ask = |path: &str, accept: &'static str| {
+        TestRequest::get()
+            .uri(path)
+            .insert_header(("Accept", accept))
+    };
+    let browser = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8";
+    let page = fixture.call(ask("/nowhere%3Cb%3E", browser)).await;
+    assert_eq!(page.status, 404);
+    has(
+        &page.text(),
+        &["<!DOCTYPE html>", "/nowhere", "href=\"/sites\""],
+    );
+    assert!(!page.text().contains("<b>"));
+    for (path, accept) in [("/nowhere", "*/*"), ("/v1/nowhere", browser)] {
+        let answer = fixture.call(ask(path, accept)).await;
+        assert_eq!(answer.status, 404);
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+    }
+}

@@ -107,7 +107,7 @@ async fn a_site_says_how_it_stands_when_it_is_visited_next_and_why() {
         &[
             "level 1 of 2, 0 of 12 failures",
             "success: 2 hour after the last visit",
-            "412.0 ms",
+            "412 ms",
             "&quot;version&quot;: &quot;5.70&quot;",
             "1 earlier version",
             "&quot;version&quot;: &quot;5.69&quot;",

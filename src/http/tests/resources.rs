@@ -22,7 +22,7 @@ async fn resources_are_shown_as_json_page_and_metrics() {
         "Database connections",
         "8 of 8 in use",
         "1,234",
-        "250.0 ms",
+        "250 ms",
         "500 µs",
         "weight 2",
     ] {

@@ -61,7 +61,8 @@ impl fmt::Display for SiteBehaviour {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SiteAnswer {
-    /// 200 with `{"ok":true,"site":n}`.
+    /// 200 with `{"ok":true,"site":n}`; below `/{n}/info` also with `info`, an
+    /// object with the site's name and version.
     Ok,
     /// 500.
     Fail,

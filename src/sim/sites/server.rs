@@ -22,6 +22,8 @@ use tokio::sync::watch;
 const MAX_BODY: usize = 1 << 20;
 /// Idle connections are dropped after this, as most web servers do.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Path below a site where it tells about itself.
+const ABOUT: &str = "info";
 /// Tries to find a port that is free on every host address.
 const TRIES: usize = 10;
 
@@ -245,7 +247,8 @@ async fn handle(
     payload: web::Payload,
     shared: web::Data<SitesShared>,
 ) -> HttpResponse {
-    let visit = site_and_path(req.path()).and_then(|(site, path)| shared.begin(site, path));
+    let asked = site_and_path(req.path());
+    let visit = asked.and_then(|(site, path)| shared.begin(site, path));
     let Some((mut visit, behaviour)) = visit else {
         if req.path() == "/sim/stats" {
             return HttpResponse::Ok().json(SitesStats::of(&shared));
@@ -268,7 +271,8 @@ async fn handle(
         tokio::time::sleep(delay).await;
     }
     visit.answer = Some(answer);
-    respond(answer, visit.ticket.site, shared.options.retry_after)
+    let about = asked.is_some_and(|(_, path)| path == ABOUT);
+    respond(answer, visit.ticket.site, about, &shared.options)
 }
 
 /// The number of the site, and the path below it.
@@ -278,14 +282,23 @@ fn site_and_path(path: &str) -> Option<(u32, &str)> {
     Some((number.parse().ok()?, below))
 }
 
-fn respond(answer: SiteAnswer, site: u32, retry_after: u64) -> HttpResponse {
+fn respond(answer: SiteAnswer, site: u32, about: bool, options: &SitesOptions) -> HttpResponse {
     let json = |status| shared::json(status, "application/json");
     match answer {
+        SiteAnswer::Ok if about => {
+            let patch = hash::draw(u128::from(site), options.seed) % 5;
+            let info = serde_json::json!({
+                "name": format!("Site {site}"),
+                "version": format!("5.80.{patch}"),
+            });
+            json(StatusCode::OK)
+                .body(serde_json::json!({ "ok": true, "site": site, "info": info }).to_string())
+        }
         SiteAnswer::Ok => json(StatusCode::OK).body(format!("{{\"ok\":true,\"site\":{site}}}")),
         SiteAnswer::Fail => json(StatusCode::INTERNAL_SERVER_ERROR)
             .body(format!("{{\"error\":\"out of order\",\"site\":{site}}}")),
         SiteAnswer::TooMany => json(StatusCode::TOO_MANY_REQUESTS)
-            .insert_header((header::RETRY_AFTER, retry_after.to_string()))
+            .insert_header((header::RETRY_AFTER, options.retry_after.to_string()))
             .body(format!(
                 "{{\"error\":\"too many requests\",\"site\":{site}}}"
             )),
