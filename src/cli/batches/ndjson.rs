@@ -65,12 +65,13 @@ pub(in crate::cli) fn read_json<T: DeserializeOwned>(line: &str) -> Result<T, St
     serde_json::from_str(line).map_err(|error| {
         // Each line is a document of its own: "at line 1" would mislead.
         let text = error.to_string();
+        let what = text
+            .split_once(" at line ")
+            .map_or(text.as_str(), |(what, _)| what);
         let what = match error.classify() {
-            Category::Syntax => "not JSON",
-            Category::Eof => "JSON that ends early",
-            _ => text
-                .split_once(" at line ")
-                .map_or(text.as_str(), |(what, _)| what),
+            Category::Syntax => format!("not JSON: {what}"),
+            Category::Eof => "JSON that ends early".to_owned(),
+            Category::Data | Category::Io => what.to_owned(),
         };
         format!("column {}: {what}", error.column())
     })
@@ -200,7 +201,7 @@ mod tests {
         let loaded = loaded();
         let id = "a".repeat(128);
         for (line, words) in [
-            ("nonsense".to_owned(), "column 2: expected"),
+            ("nonsense".to_owned(), "column 2: not JSON"),
             ("{\"ledger\":\"trace\"}".to_owned(), "batch_id"),
             (format!("{{\"batch_id\":\"{id}\"}}"), "no \"ledger\""),
             (

@@ -56,12 +56,12 @@ impl Columns {
                     None => {
                         let shown: String = other.chars().take(60).collect();
                         let why = if other.contains([';', '\t']) {
-                            "columns are separated by commas"
+                            "commas separate the columns"
                         } else {
                             "the first line has to name the columns"
                         };
                         return Err(format!(
-                            "\"{}\" is not a column: {why}, and there are {KNOWN}",
+                            "\"{}\" is not a column: {why}, which are {KNOWN}",
                             shown.escape_debug()
                         ));
                     }
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_wrong_first_line_says_what_is_expected() {
         for (line, words) in [
-            ("site_id;url;app_id", "separated by commas"),
+            ("site_id;url;app_id", "commas separate"),
             ("site_id,ur,app_id", "\"ur\" is not a column"),
             ("site_id,app_id", "no column url"),
             ("site_id,url", "no --app given"),

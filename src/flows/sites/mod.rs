@@ -8,6 +8,7 @@
 mod crontab_tests;
 mod fetch;
 mod intake;
+mod job_health;
 mod load;
 mod names;
 mod plan;

@@ -6,6 +6,7 @@
 //! until their host has room. The site that is due longest comes next, and jobs
 //! take turns.
 
+use super::job_health::JobHealth;
 use super::load::{SitesBrought, SitesPage, SitesRead, SitesWant};
 use super::names::JobKey;
 use super::queue::{HostQueue, Pushed, Waiting};
@@ -13,7 +14,6 @@ use super::rules::standing_of;
 use super::shard::Shard;
 use super::shard_plan::ShardPlan;
 use super::view::{JobView, ShardView, SitesView};
-use super::visit::FailureKind;
 use super::work::{SitesReport, SitesWork, host_of};
 use crate::config::{JobSettings, SitesSettings};
 use crate::leases::Holdings;
@@ -29,9 +29,6 @@ const LOW: usize = 1_000;
 const LOW_OF_SHARD: usize = 50;
 /// A site whose outcome the database refuses is left alone for so long.
 const HELD_OFF: Duration = Duration::from_secs(60);
-/// Failures in a row of a job's handler itself from which on they are shown as
-/// the job's: one alone may be what the handler says of one site.
-const HANDLER_FAILURES: u32 = 3;
 /// Most hosts whose pauses are remembered.
 const MOST_PAUSES: usize = 100_000;
 
@@ -58,9 +55,7 @@ struct JobPlan {
     queue: HostQueue,
     /// Sites whose outcome could not be written.
     held_off: HashMap<i64, Timestamp>,
-    last_error: Option<String>,
-    /// Visits in a row that the handler could not make, or did not want to.
-    handler_failures: u32,
+    health: JobHealth,
 }
 
 impl SitesPlan {
@@ -266,9 +261,13 @@ impl SitesPlan {
         if let Some(refusal) = &report.refused {
             job.held_off.retain(|_, until| *until > now);
             job.held_off.insert(report.seq, now.plus(HELD_OFF));
-            job.last_error = Some(format!("{}: {refusal}", report.site_id));
+            job.health.refused(&report.site_id, refusal);
         } else {
-            job.judge(report);
+            let failure = report.failure.as_ref();
+            job.health.visited(
+                &report.site_id,
+                failure.map(|(kind, detail)| (*kind, detail.as_str())),
+            );
         }
         if let Some(at) = due_at {
             let of_code = |shard: &&mut ShardPlan| shard.shard.codes().contains(&report.batch_code);
@@ -299,7 +298,7 @@ impl SitesPlan {
             waiting: job.queue.waiting(),
             shards: job.shards.iter().map(view_of).collect(),
             paused_hosts: paused,
-            last_error: job.last_error.clone(),
+            last_error: job.health.problem().map(str::to_owned),
         });
         SitesView {
             jobs: jobs.collect(),
@@ -357,27 +356,7 @@ impl JobPlan {
                 .collect(),
             queue: HostQueue::new(job.per_host),
             held_off: HashMap::new(),
-            last_error: None,
-            handler_failures: 0,
-        }
-    }
-
-    /// Whether the job runs as it should, after one more visit. That a site
-    /// fails is the site's matter; that the handler itself fails time and again
-    /// is the job's.
-    fn judge(&mut self, report: &SitesReport) {
-        match &report.failure {
-            Some((kind @ FailureKind::Handler, detail)) => {
-                self.handler_failures = self.handler_failures.saturating_add(1);
-                if self.handler_failures >= HANDLER_FAILURES {
-                    self.last_error = Some(format!("{}: {kind}: {detail}", report.site_id));
-                }
-            }
-            Some(_) => self.handler_failures = 0,
-            None => {
-                self.handler_failures = 0;
-                self.last_error = None;
-            }
+            health: JobHealth::default(),
         }
     }
 

@@ -101,7 +101,9 @@ pub(super) fn short_span(seconds: f64) -> String {
 
 /// A time relative to now, exact in its title.
 pub(super) fn ago(at: Timestamp, now: Timestamp) -> Markup {
-    let words = if at > now {
+    let words = if at > now && at.since(now) < Duration::from_secs(1) {
+        "now".to_owned()
+    } else if at > now {
         format!("in {}", span(at.since(now)))
     } else if now.since(at) < Duration::from_secs(1) {
         "just now".to_owned()

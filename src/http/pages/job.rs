@@ -42,7 +42,7 @@ fn show(detail: &JobWithOutcomes, now: Timestamp) -> Markup {
         p.crumb { a href="/jobs" { "Jobs" } " / " a href=(sites_href(&[("app", &job.app)])) { (job.app) } }
         h1.batch { (job_card::state_badge(job.state)) " " span.whole-id { (job.app) "/" (job.name) } }
         @match &job.retry {
-            Some(retry) => p.lead { "Visited again by the retry policy " code { (retry) } "." },
+            Some(retry) => p.lead { "Sites are visited by the retry policy " code { (retry) } "." },
             None => p.lead { "Not in the configuration: its rows stay, and its sites are not visited." },
         }
         (old_figures(detail.problem.as_deref(), detail.read_at, now))

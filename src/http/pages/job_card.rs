@@ -194,6 +194,8 @@ fn held(shards: &[ShardReport]) -> String {
     let total = counted(shards.len(), "shard", "shards");
     match (mine, others) {
         (0, 0) => format!("{total}, held by nobody."),
+        (mine, 0) if mine == shards.len() => format!("{total}, held by this server."),
+        (0, others) if others == shards.len() => format!("{total}, held by other servers."),
         (mine, 0) => format!("{total}, {} held by this server.", thousands(mine)),
         (0, others) => format!("{total}, {} held by other servers.", thousands(others)),
         (mine, others) => format!(

@@ -15,10 +15,11 @@ pub(in crate::http) fn not_found(request: &HttpRequest) -> Option<HttpResponse> 
         return None;
     }
     let problem = Problem::not_found(request.path());
+    let path: String = request.path().chars().take(200).collect();
     let main = html! {
         section.headline {
             h1 { (problem.title) }
-            p.words { (problem.detail) }
+            p.words { code { (path) } " does not exist." }
             p { a href="/" { "Status" } " · " a href="/batches" { "Batches" } " · " a href="/sites" { "Sites" } }
         }
     };
