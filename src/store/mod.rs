@@ -8,14 +8,14 @@ mod batches_write;
 mod changes;
 mod connection;
 mod error;
-mod lease_ranges;
 mod jobs_read;
+mod lease_ranges;
 mod leases;
 mod migrate;
 mod postgres;
 mod schema;
-mod sites_due;
 mod sites;
+mod sites_due;
 mod sites_filter;
 mod sites_import;
 mod sites_list;
@@ -31,13 +31,13 @@ pub use batches_read::{
 pub use batches_write::{NewBatch, Tracked};
 pub use changes::{Applied, Change, ChangeGroup, Statement};
 pub use error::StoreError;
-pub use lease_ranges::range_lease;
-pub use leases::{LeaseRow, LeaseStake, RUNNER_PREFIX};
-pub use sites_due::{DueSite, JobRange, SiteChange};
 pub use jobs_read::{
     JobLease, JobSummary, OUTCOME_BUCKET, OUTCOMES_SHOWN, OutcomeBucket, Outcomes, outcomes_within,
 };
+pub use lease_ranges::range_lease;
+pub use leases::{LeaseRow, LeaseStake, RUNNER_PREFIX};
 pub use sites::Revival;
+pub use sites_due::{DueSite, JobRange, SiteChange};
 pub use sites_filter::{
     SiteCursor, SiteFilter, SiteItem, SitePage, SiteSort, SiteState, UnknownSiteWord,
 };
