@@ -3,6 +3,7 @@
 
 mod drain;
 mod error;
+mod holder;
 mod live;
 mod lock;
 mod notify;
@@ -13,6 +14,7 @@ mod states;
 mod wiring;
 
 pub use error::AppError;
+pub use holder::holder_name;
 pub use resources::Resources;
 pub use wiring::{Ready, StopHandle};
 

@@ -2,6 +2,7 @@
 //! whom, settings, states, leases and HTTP.
 
 use super::drain::{AFTER_FETCHES, drain};
+use super::holder::holder_name;
 use super::live::Live;
 use super::lock::DatabaseLock;
 use super::notify::Notifier;
@@ -244,6 +245,11 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             let query = query.clone();
             Arc::new(move || query.states().iter().map(StateSource::status).collect())
         },
+        wake_sites: {
+            let wake = wake.clone();
+            // As above: what is missed is found by the next look.
+            Arc::new(move || drop(wake.post(Wake::Sites)))
+        },
         wake: Arc::new(move |ledger| {
             // A Scheduler that is away looks at everything when it is back.
             drop(wake.post(Wake::Ledger(ledger.to_owned())));
@@ -409,25 +415,4 @@ async fn open_store(
         .await
         .unwrap_or_else(|error| Err(crate::store::StoreError::Internal(error.to_string())));
     opened.map_err(|source| AppError::Store { location, source })
-}
-
-/// A name for this server that no other has: host, process, and chance.
-fn holder_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host: String = host
-        .trim()
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
-        .take(64)
-        .collect();
-    let host = if host.is_empty() {
-        "server".to_owned()
-    } else {
-        host
-    };
-    format!(
-        "{host}-{}-{:08x}",
-        std::process::id(),
-        rand::random::<u32>()
-    )
 }

@@ -15,6 +15,7 @@ mod demo;
 mod failure;
 mod migrate;
 mod output;
+mod poll;
 mod program;
 mod progress;
 mod serve;
@@ -47,6 +48,7 @@ Examples:
   highwater check                          every mistake in highwater.toml
   highwater serve --config highwater.toml  run the server
   highwater batches list --status lost     what was given up
+  highwater poll org.example.app           visit the sites of an app that are due
   highwater ctl services                   what a running server does
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
@@ -87,6 +89,7 @@ enum Command {
     /// sites, directly in the database.
     #[command(subcommand)]
     Sites(sites::SitesCommand),
+    Poll(poll::PollArgs),
     Audit(audit::AuditArgs),
     Ctl(ctl::CtlArgs),
     /// Lists what services keep across restarts; drops what was set aside.
@@ -125,6 +128,7 @@ fn dispatch(cli: Cli, listeners: Listeners) -> Result<(), Failure> {
         Command::Config(command) => config::run(&command, config),
         Command::Batches(command) => batches::run(command, config),
         Command::Sites(command) => sites::run(command, config),
+        Command::Poll(args) => poll::run(&args, config, &listeners),
         Command::Audit(args) => audit::run(&args, config),
         Command::Ctl(args) => ctl::run(&args, config),
         Command::States(command) => states::run(command, config),

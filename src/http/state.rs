@@ -62,6 +62,8 @@ pub struct HttpState {
     pub resources: Arc<dyn Fn() -> Vec<ResourceStatus> + Send + Sync>,
     /// Tells the Scheduler that batches of a ledger are due now.
     pub wake: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Tells that sites were added, enabled, revived or changed.
+    pub wake_sites: Arc<dyn Fn() + Send + Sync>,
     /// Renders the metrics in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// How the last reload went.

@@ -190,6 +190,8 @@ impl Store {
             .set((
                 poll_status::level.eq(0),
                 poll_status::count.eq(0),
+                // As if it had never been visited, so that it is due at once.
+                poll_status::last_run_at.eq(none),
                 poll_status::given_up_at.eq(none),
                 poll_status::next_due_at.eq(Some(now)),
             ))

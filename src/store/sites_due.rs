@@ -106,6 +106,12 @@ struct Count {
 }
 
 #[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = Text)]
+    site_id: String,
+}
+
+#[derive(QueryableByName)]
 struct At {
     #[diesel(sql_type = SqlTimestamp)]
     at: Timestamp,
@@ -282,6 +288,33 @@ impl Store {
                 .await
         })?;
         Ok(u64::try_from(found.count).unwrap_or(0))
+    }
+
+    /// Ids of sites of a range that were never seen by their job, behind the
+    /// first so many, in the order they were added.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn new_site_ids(
+        &self,
+        range: &JobRange,
+        skip: i64,
+        limit: i64,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut lent = self.reader().await?;
+        let sqlite = lent.is_sqlite();
+        let rows: Vec<Id> = on_backend!(lent, conn => {
+            let fresh = new_sites(0);
+            let sql = format!(
+                "SELECT site_id FROM ({fresh}) AS fresh WHERE n >= $5 ORDER BY n LIMIT $6"
+            );
+            of_range!(sqlite, sql, range)
+                .bind::<BigInt, _>(skip)
+                .bind::<BigInt, _>(limit)
+                .load(conn)
+                .await
+        })?;
+        Ok(rows.into_iter().map(|row| row.site_id).collect())
     }
 
     /// Makes the sites that a job has never seen, of those behind this row of

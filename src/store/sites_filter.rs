@@ -29,6 +29,17 @@ pub enum SiteSort {
     CreatedAt,
 }
 
+impl SiteSort {
+    /// The order of a list that names none: what is due or waits is listed by
+    /// when, which an index serves; anything else by id.
+    pub const fn usual(state: Option<SiteState>) -> Self {
+        match state {
+            Some(SiteState::Due | SiteState::Waiting) => Self::NextDueAt,
+            _ => Self::SiteId,
+        }
+    }
+}
+
 /// How sites stand that are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -372,10 +372,8 @@ mod tests {
     fn drawn_codes_reach_both_ends() {
         let codes: std::collections::BTreeSet<u16> =
             (0..400_000).map(|_| draw_batch_code()).collect();
-        assert_eq!(
-            (codes.iter().next(), codes.iter().next_back()),
-            (Some(&0), Some(&10_000))
-        );
+        let ends = (codes.iter().next(), codes.iter().next_back());
+        assert_eq!(ends, (Some(&0), Some(&10_000)));
     }
 
     proptest! {

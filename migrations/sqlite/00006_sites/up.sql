@@ -18,6 +18,7 @@ CREATE TABLE sites (
 );
 
 CREATE INDEX sites_by_app ON sites (app_id, seq);
+CREATE INDEX sites_by_app_and_id ON sites (app_id, site_id);
 
 -- Public contract, to be read: how a site stands with a job (docs/sites.md).
 CREATE TABLE poll_status (

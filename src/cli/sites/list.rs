@@ -32,7 +32,7 @@ pub(in crate::cli) struct ListArgs {
     /// How they stand with this job.
     #[arg(long, value_name = "NAME")]
     job: Option<String>,
-    /// Only those that stand so: due, waiting, given_up, disabled or never
+    /// Only those that stand so: due, waiting, `given_up`, disabled or never
     /// (visited; needs --job).
     #[arg(long, value_parser = state)]
     state: Option<SiteState>,
@@ -42,10 +42,11 @@ pub(in crate::cli) struct ListArgs {
     /// Only those whose id begins so, or whose address contains this.
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
-    /// In which order: site_id, next_due_at, last_run_at, level, batch_code or
-    /// created_at. Those of times and levels leave out sites without any.
-    #[arg(long, value_parser = sort, default_value = "site_id")]
-    sort: SiteSort,
+    /// In which order: `site_id`, `next_due_at`, `last_run_at`, level,
+    /// `batch_code` or `created_at`. Those of times and levels leave out sites without any.
+    /// [default: `next_due_at` for what is due or waits, else `site_id`]
+    #[arg(long, value_parser = sort)]
+    sort: Option<SiteSort>,
     /// The other way round.
     #[arg(long)]
     desc: bool,
@@ -87,7 +88,7 @@ impl ListArgs {
             state: self.state,
             level: self.level,
             text: self.text.clone(),
-            sort: self.sort,
+            sort: self.sort.unwrap_or_else(|| SiteSort::usual(self.state)),
             descending: self.desc,
             cursor: self.cursor.clone(),
             limit: self.limit,

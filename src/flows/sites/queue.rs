@@ -14,6 +14,8 @@ const WAITING_PER_VISIT: usize = 32;
 #[derive(Debug)]
 pub(super) struct HostQueue {
     per_host: usize,
+    /// Most sites of a host that wait, for each visit it may have under way.
+    waiting_per_visit: usize,
     hosts: HashMap<Arc<str>, Host>,
     /// Hosts that have a site waiting and room for a visit, by their first
     /// site's due time.
@@ -57,10 +59,20 @@ impl HostQueue {
     pub(super) fn new(per_host: usize) -> Self {
         Self {
             per_host: per_host.max(1),
+            waiting_per_visit: WAITING_PER_VISIT,
             hosts: HashMap::new(),
             ready: BTreeSet::new(),
             waiting: HashSet::new(),
             out: HashSet::new(),
+        }
+    }
+
+    /// The same, with no bound on what waits of one host: for who reads no more
+    /// than can wait.
+    pub(super) fn unbounded(per_host: usize) -> Self {
+        Self {
+            waiting_per_visit: usize::MAX,
+            ..Self::new(per_host)
         }
     }
 
@@ -99,7 +111,7 @@ impl HostQueue {
         if self.knows(seq) {
             return Pushed::Known;
         }
-        let most = self.per_host.saturating_mul(WAITING_PER_VISIT);
+        let most = self.per_host.saturating_mul(self.waiting_per_visit);
         let of_host = self.hosts.entry(host.clone()).or_default();
         if of_host.waiting.len() >= most {
             return Pushed::Full;

@@ -312,7 +312,7 @@ fn row(item: &SiteItem, job: Option<&str>, now: Timestamp) -> Markup {
         td data-label="State" { (standing_of(item, job.is_some(), now)) }
         td.num data-label="Level" {
             @match status.filter(|status| status.last_run_at.is_some() && status.given_up_at.is_none()) {
-                Some(status) => { (i64::from(status.level) + 1)
+                Some(status) => span { (i64::from(status.level) + 1)
                     @if status.count > 0 { " " span.note { (thousands(status.count)) " failed" } } },
                 None => span.none { "–" },
             }

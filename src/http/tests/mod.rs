@@ -8,6 +8,7 @@ mod health;
 mod jobs;
 mod openapi;
 mod pages;
+mod pages_sites;
 mod resources;
 mod sites;
 mod sites_pages;

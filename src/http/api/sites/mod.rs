@@ -19,8 +19,8 @@ use actix_web::http::StatusCode;
 const MOST_SITES: usize = 10_000;
 
 /// Tells that sites may be due now which were not before.
-fn sites_changed(_state: &HttpState) {
-    // What is due is found by the next look at the database.
+fn sites_changed(state: &HttpState) {
+    (state.wake_sites)();
 }
 
 /// Refuses while the server is stopping.

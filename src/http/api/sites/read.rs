@@ -32,8 +32,9 @@ pub(crate) struct SitesQuery {
     pub level: Option<String>,
     /// Only those whose id begins so, or whose address contains this.
     pub text: Option<String>,
-    /// `site_id` (the default), `next_due_at`, `last_run_at`, `level`,
-    /// `batch_code` or `created_at`. Those of times and levels leave out sites
+    /// `site_id`, `next_due_at`, `last_run_at`, `level`, `batch_code` or
+    /// `created_at`. The default is `next_due_at` for what is due or waits,
+    /// else `site_id`. Those of times and levels leave out sites
     /// without any, and list each job of a site.
     pub sort: Option<String>,
     /// `asc` (the default) or `desc`.
@@ -125,7 +126,7 @@ fn parse(query: SitesQuery) -> Answer<SiteFilter> {
             .ok()
     });
     let sort = match query.sort.as_deref().map(str::parse::<SiteSort>) {
-        None => SiteSort::default(),
+        None => SiteSort::usual(state),
         Some(Ok(sort)) => sort,
         Some(Err(error)) => {
             wrong("sort", error.to_string());

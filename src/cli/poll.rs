@@ -1,0 +1,398 @@
+//! `highwater poll`: visits the sites of a job that are due, and ends; for cron.
+
+use super::context;
+use super::failure::Failure;
+use super::output::{self, OutputArgs};
+use crate::app::holder_name;
+use crate::config::{JobSettings, Loaded};
+use crate::flows::sites::{
+    AppName, JobKey, RetryPolicy, Run, Shard, Standing, Summary, Told, would_visit,
+};
+use crate::handlers::{self, Handler, Listeners, SiteClient};
+use crate::leases::sites_lease;
+use crate::store::{DueSite, JobRange, LeaseRow, LeaseStake, RUNNER_PREFIX, Store};
+use crate::time::Timestamp;
+use clap::Args;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Visits the sites of a job that are due, once, and ends.
+///
+/// One runner at a time has a job's batch, over all processes and machines of
+/// a database: where another poll or a server has it, or one that overlaps it,
+/// this one says so, does nothing and exits 0. What the job does comes from
+/// the configuration; what is given here wins over it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  highwater poll org.civicrm.myapp
+  highwater poll org.civicrm.myapp --name sync_activities --batch 0/4 \\
+    --retry '2 hour (x12); 1 day (x30)'
+  highwater poll org.civicrm.myapp --dry-run         what would be visited, and why
+  highwater poll org.civicrm.myapp -v --retry '1 sec (x100)'
+
+In a crontab, every five minutes:
+  */5 * * * * highwater poll org.civicrm.myapp --config /etc/highwater/highwater.toml
+
+Exit codes: 0 done, or declined; 1 failed; 2 wrong usage or configuration. A
+site that fails is no failure of the run.")]
+pub(super) struct PollArgs {
+    /// Id of the app, with or without `app:`.
+    #[arg(value_name = "APP", value_parser = AppName::parse)]
+    app: AppName,
+    /// Name of the job.
+    #[arg(long, value_name = "NAME", default_value = JobKey::DEFAULT)]
+    name: String,
+    /// Which part of the sites: batch i of n, by their batch codes.
+    #[arg(long, value_name = "I/N", default_value_t = Shard::ALL, allow_hyphen_values = true)]
+    batch: Shard,
+    /// Retry policy, as '20min (x6); 1hour (x24)' [default: the job's].
+    #[arg(long, value_name = "EXPR", allow_hyphen_values = true)]
+    retry: Option<RetryPolicy>,
+    /// Prints a line for each visit.
+    #[arg(long, short)]
+    verbose: bool,
+    /// Says what would be visited and why, and does nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// New sites of a dry run read at a time.
+const NEW_AT_A_TIME: i64 = 1_000;
+
+/// What a run is made of, once the configuration was read.
+struct Planned {
+    configured: Arc<JobSettings>,
+    job: Arc<JobSettings>,
+    range: JobRange,
+    lease: String,
+    handler: Arc<dyn Handler>,
+}
+
+pub(super) fn run(
+    args: &PollArgs,
+    config: Option<&Path>,
+    listeners: &Listeners,
+) -> Result<(), Failure> {
+    let loaded = context::load(config)?;
+    let planned = plan(args, &loaded, listeners)?;
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .with_target(false)
+        .try_init()
+        // Set up already: by the program that this is part of.
+        .unwrap_or_default();
+    context::block_on(async {
+        let database = &loaded.settings.database;
+        let done = poll(args, &loaded, planned).await;
+        done.map_err(|failure| failure.of_database(database))
+    })
+}
+
+/// Finds the job, and builds its handler.
+fn plan(args: &PollArgs, loaded: &Loaded, listeners: &Listeners) -> Result<Planned, Failure> {
+    let settings = &loaded.settings;
+    let key = JobKey::new(args.app.clone(), &args.name)
+        .map_err(|problem| Failure::Usage(format!("--name: {problem}")))?;
+    let Some(configured) = settings.jobs.iter().find(|job| job.key == key) else {
+        let mut known: Vec<String> = settings
+            .jobs
+            .iter()
+            .map(|job| job.key.to_string())
+            .collect();
+        known.sort();
+        let known = if known.is_empty() {
+            "none is configured; add one with [[jobs]]".to_owned()
+        } else {
+            format!("configured: {}", known.join(", "))
+        };
+        return Err(Failure::Usage(format!(
+            "no job {key} in the configuration ({known})"
+        )));
+    };
+    let app = settings.apps.iter().find(|app| app.id == key.app);
+    let client = SiteClient::new(settings.sites.deny_private_networks);
+    let handler = handlers::connect(configured, app, &settings.sites, listeners, &client)
+        .map_err(Failure::Usage)?;
+    let mut job = configured.clone();
+    if let Some(retry) = &args.retry {
+        job.retry = retry.clone();
+    }
+    Ok(Planned {
+        configured: Arc::new(configured.clone()),
+        job: Arc::new(job),
+        lease: sites_lease(&key, args.batch),
+        range: JobRange {
+            job: key,
+            codes: args.batch.codes(),
+        },
+        handler,
+    })
+}
+
+async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), Failure> {
+    let store = context::open(loaded).await?;
+    if args.dry_run {
+        return dry_run(args, &store, &planned).await;
+    }
+    let holder = format!("{RUNNER_PREFIX}{}", holder_name());
+    // As a server takes it: a little less, so that a takeover is in time.
+    let ttl = loaded
+        .settings
+        .server
+        .lease
+        .max(Duration::from_secs(1))
+        .mul_f64(0.9);
+    let names = [planned.lease.clone()];
+    let stakes = store.hold_leases(&holder, &names, ttl, false).await?;
+    let Some(stake) = stakes.into_iter().next() else {
+        let holders = store.leases_in_the_way(&holder, &planned.lease).await?;
+        return output::print(declined(args, &planned, &holders));
+    };
+    let (stop, stopped) = watch::channel(None);
+    let beating = tokio::spawn(keep_lease(
+        store.clone(),
+        holder.clone(),
+        stake.clone(),
+        ttl,
+        stop.clone(),
+    ));
+    let told = tokio::spawn(stop_on_signal(stop));
+    let run = Run {
+        store: store.clone(),
+        holder: holder.clone(),
+        stake,
+        range: planned.range.clone(),
+        job: planned.job.clone(),
+        configured: planned.configured.clone(),
+        handler: planned.handler.clone(),
+        settings: loaded.settings.sites.clone(),
+        keep: loaded.settings.retention.polls_per_site,
+        stop: stopped,
+    };
+    let verbose = args.verbose && !args.output.is_json();
+    let mut broken = None;
+    let ended = run
+        .go(Timestamp::now(), |told| {
+            if verbose && let Err(error) = output::print(line(&told)) {
+                broken = Some(error);
+            }
+        })
+        .await;
+    beating.abort();
+    told.abort();
+    // It expires by itself where it cannot be given back.
+    drop(store.release_leases(&holder, &names).await);
+    let summary = ended?;
+    if let Some(error) = broken {
+        return Err(error);
+    }
+    if args.output.is_json() {
+        output::print_json(&summary)?;
+    } else {
+        output::print(sentence(args, &planned, &summary))?;
+    }
+    if summary.unwritten > 0 {
+        return Err(Failure::Said);
+    }
+    Ok(())
+}
+
+/// Prolongs the lease until it is lost, which ends the run.
+async fn keep_lease(
+    store: Store,
+    holder: String,
+    stake: LeaseStake,
+    ttl: Duration,
+    stop: watch::Sender<Option<String>>,
+) {
+    let mut renewed = tokio::time::Instant::now();
+    let names = [stake.name.clone()];
+    loop {
+        tokio::time::sleep(ttl / 4).await;
+        let begun = tokio::time::Instant::now();
+        match store.hold_leases(&holder, &names, ttl, false).await {
+            Ok(stakes) if stakes.contains(&stake) => renewed = begun,
+            Ok(_) => {
+                stop.send_replace(Some("its lease was taken over".to_owned()));
+                return;
+            }
+            Err(error) if renewed.elapsed() >= ttl => {
+                stop.send_replace(Some(format!("its lease could not be renewed: {error}")));
+                return;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Lets the run end after what is under way, on SIGTERM and SIGINT.
+async fn stop_on_signal(stop: watch::Sender<Option<String>>) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return;
+    };
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    stop.send_replace(Some(format!("told to stop by {name}")));
+    // A second one quits.
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    std::process::exit(1);
+}
+
+async fn dry_run(args: &PollArgs, store: &Store, planned: &Planned) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let mut broken = None;
+    let mut print = |text: String| {
+        if broken.is_none()
+            && let Err(error) = output::print(text)
+        {
+            broken = Some(error);
+        }
+    };
+    let holders = store.leases_in_the_way("", &planned.lease).await?;
+    if !holders.is_empty() {
+        print(declined(args, planned, &holders));
+    }
+    let mut new = 0;
+    loop {
+        let page = store
+            .new_site_ids(&planned.range, new, NEW_AT_A_TIME)
+            .await?;
+        if page.is_empty() {
+            break;
+        }
+        new += i64::try_from(page.len()).unwrap_or(i64::MAX);
+        for site in page {
+            print(format!("{site}  never seen by this job"));
+        }
+    }
+    let due = would_visit(store, &planned.range, &planned.job, now, |site| {
+        print(format!(
+            "{}  {}",
+            site.site_id,
+            why(site, &planned.job.retry, now)
+        ));
+    })
+    .await?;
+    print(format!(
+        "{} of {}, batch {}: {} would be visited, of which {new} for the first time; nothing was done",
+        planned.job.key.name,
+        planned.job.key.app,
+        args.batch,
+        sites(due + usize::try_from(new).unwrap_or(usize::MAX)),
+    ));
+    broken.map_or(Ok(()), Err)
+}
+
+/// Why a site is due.
+fn why(site: &DueSite, policy: &RetryPolicy, now: Timestamp) -> String {
+    let Some(last) = site.last_run_at else {
+        return "never visited".to_owned();
+    };
+    let standing = Standing {
+        level: u32::try_from(site.level).unwrap_or(0),
+        last_run_at: Some(last),
+        ..Standing::default()
+    };
+    let due = standing.due_at(policy, now).unwrap_or(now);
+    let level = policy.level(usize::try_from(site.level).unwrap_or(0));
+    format!(
+        "last visited {last}, due since {due}: level {} ({}), {} of {} failures",
+        site.level,
+        humantime::format_duration(level.period),
+        site.count,
+        level.count
+    )
+}
+
+/// Says who has the sites.
+fn declined(args: &PollArgs, planned: &Planned, holders: &[LeaseRow]) -> String {
+    let holders: Vec<String> = holders
+        .iter()
+        .map(|row| {
+            let who = row.holder.strip_prefix(RUNNER_PREFIX).map_or_else(
+                || format!("server {}", row.holder),
+                |runner| format!("another poll ({runner})"),
+            );
+            let codes = row.name.rsplit(':').next().unwrap_or_default();
+            let since = row
+                .acquired_at
+                .map_or_else(String::new, |at| format!(" since {at}"));
+            format!("{who} has batch codes {codes}{since}")
+        })
+        .collect();
+    let who = if holders.is_empty() {
+        "somebody else had it a moment ago".to_owned()
+    } else {
+        holders.join("; ")
+    };
+    format!(
+        "declined: batch {} of job {} is being handled: {who}",
+        args.batch, planned.job.key
+    )
+}
+
+fn line(told: &Told<'_>) -> String {
+    let (outcome, change) = (told.outcome, told.change);
+    let took = outcome.took.as_millis();
+    let site = &outcome.work.site.site_id;
+    match &outcome.visited.result {
+        Ok(_) => format!("{site}  success  {took} ms"),
+        Err(error) => {
+            let next = if change.given_up_at.is_some() {
+                "given up".to_owned()
+            } else {
+                format!("level {}, {} failures", change.level, change.count)
+            };
+            format!("{site}  failure  {took} ms  {error}  ({next})")
+        }
+    }
+}
+
+fn sentence(args: &PollArgs, planned: &Planned, summary: &Summary) -> String {
+    let mut text = format!(
+        "{} of {}, batch {}: {} visited, {} well, {} failed",
+        planned.job.key.name,
+        planned.job.key.app,
+        args.batch,
+        sites(summary.successes + summary.failures),
+        summary.successes,
+        summary.failures,
+    );
+    for (count, what) in [
+        (summary.given_up, "given up"),
+        (summary.new, "new"),
+        (summary.left_alone, "left alone, as their host asked"),
+        (summary.unwritten, "not written, the lease being lost"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    if let Some(why) = &summary.cut_short {
+        text.push_str(&format!("; ended early: {why}"));
+    }
+    text
+}
+
+fn sites(count: usize) -> String {
+    if count == 1 {
+        "1 site".to_owned()
+    } else {
+        format!("{count} sites")
+    }
+}
