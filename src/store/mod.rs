@@ -14,12 +14,14 @@ mod leases;
 mod migrate;
 mod postgres;
 mod schema;
-mod sites_due;
 mod sites;
+mod sites_changes;
+mod sites_due;
 mod sites_filter;
 mod sites_import;
 mod sites_list;
 mod sites_read;
+mod sites_schedule;
 mod slots;
 mod states;
 
@@ -33,11 +35,12 @@ pub use changes::{Applied, Change, ChangeGroup, Statement};
 pub use error::StoreError;
 pub use lease_ranges::range_lease;
 pub use leases::{LeaseRow, LeaseStake, RUNNER_PREFIX};
-pub use sites_due::{DueSite, JobRange, SiteChange};
 pub use jobs_read::{
     JobLease, JobSummary, OUTCOME_BUCKET, OUTCOMES_SHOWN, OutcomeBucket, Outcomes, outcomes_within,
 };
 pub use sites::Revival;
+pub use sites_changes::SiteChange;
+pub use sites_due::{DueSite, JobRange};
 pub use sites_filter::{
     SiteCursor, SiteFilter, SiteItem, SitePage, SiteSort, SiteState, UnknownSiteWord,
 };
