@@ -9,8 +9,11 @@ mod crontab_tests;
 mod fetch;
 mod load;
 mod intake;
+mod job_plan;
 mod names;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod policy;
 #[cfg(test)]
 mod policy_tests;
