@@ -161,7 +161,8 @@ impl Store {
             );
             let others = format!(
                 "SELECT name, holder, epoch, CAST(CASE WHEN holder = '' OR expires_at <= {now} OR ({evict}) \
-                 THEN -1 ELSE 1 END AS BIGINT) AS remaining_ms, acquired_at FROM leases WHERE name LIKE 'sites:%'",
+                 THEN -1 ELSE 1 END AS BIGINT) AS remaining_ms, acquired_at FROM leases \
+                 WHERE name LIKE 'sites:%' ORDER BY name",
                 now = now(sqlite),
                 evict = if evict { format!("{NO_RUNNER} AND holder <> $1") } else { "$1 = ''".to_owned() },
             );

@@ -15,11 +15,13 @@ mod migrate;
 mod postgres;
 mod schema;
 mod sites;
+mod sites_changes;
 mod sites_due;
 mod sites_filter;
 mod sites_import;
 mod sites_list;
 mod sites_read;
+mod sites_schedule;
 mod slots;
 mod states;
 
@@ -37,7 +39,8 @@ pub use jobs_read::{
 pub use lease_ranges::range_lease;
 pub use leases::{LeaseRow, LeaseStake, RUNNER_PREFIX};
 pub use sites::Revival;
-pub use sites_due::{DueSite, JobRange, SiteChange};
+pub use sites_changes::SiteChange;
+pub use sites_due::{DueSite, JobRange};
 pub use sites_filter::{
     SiteCursor, SiteFilter, SiteItem, SitePage, SiteSort, SiteState, UnknownSiteWord,
 };

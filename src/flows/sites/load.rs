@@ -20,8 +20,8 @@ pub struct SitesWant {
     pub job: Arc<JobSettings>,
     /// The shard.
     pub shard: Shard,
-    /// Epoch of the lease under which it is wanted.
-    pub epoch: i64,
+    /// Number of the want, by which its answer is known.
+    pub number: u64,
     /// What it is.
     pub read: SitesRead,
 }
@@ -134,7 +134,8 @@ async fn prepare(
     after: i64,
     now: Timestamp,
 ) -> Result<SitesBrought, StoreError> {
-    let period = want.job.retry.level(0).period;
+    let periods = want.job.retry.levels().iter().map(|level| level.period);
+    let (first_period, shortest) = (want.job.retry.level(0).period, periods.min());
     let last = store.last_site().await?;
     let mut pauses = Vec::new();
     if first {
@@ -144,7 +145,7 @@ async fn prepare(
         // What waits already is spaced before the new ones come behind it.
         let overdue = store.overdue_sites(range, now).await?;
         if overdue > 1 {
-            let step = spacing(overdue, period);
+            let step = spacing(overdue, shortest.unwrap_or(first_period));
             store.space_overdue_sites(range, now, step).await?;
         }
         tracing::debug!(
@@ -156,7 +157,7 @@ async fn prepare(
     let mut added = 0;
     let fresh = store.new_sites(range, after).await?;
     if fresh > 0 {
-        let step = spacing(fresh, period);
+        let step = spacing(fresh, first_period);
         added = store.initialise_sites(range, after, now, step).await?;
         tracing::info!(job.name = %range.job, job.shard = %want.shard, sites.added = added, "new sites");
     }

@@ -9,9 +9,12 @@ mod crontab_tests;
 mod fetch;
 mod intake;
 mod job_health;
+mod job_plan;
 mod load;
 mod names;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod policy;
 #[cfg(test)]
 mod policy_tests;

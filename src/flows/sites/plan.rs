@@ -6,29 +6,17 @@
 //! until their host has room. The site that is due longest comes next, and jobs
 //! take turns.
 
-use super::job_health::JobHealth;
-use super::load::{SitesBrought, SitesPage, SitesRead, SitesWant};
+use super::job_plan::{JobPlan, Pauses};
+use super::load::{SitesPage, SitesWant};
 use super::names::JobKey;
-use super::queue::{HostQueue, Pushed, Waiting};
-use super::rules::standing_of;
-use super::shard::Shard;
-use super::shard_plan::ShardPlan;
-use super::view::{JobView, ShardView, SitesView};
-use super::work::{SitesReport, SitesWork, host_of};
+use super::view::SitesView;
+use super::work::{SitesReport, SitesWork};
 use crate::config::{JobSettings, SitesSettings};
 use crate::leases::Holdings;
-use crate::store::DueSite;
 use crate::time::Timestamp;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Sites at hand, over all shards of a job, below which more are read.
-const LOW: usize = 1_000;
-/// The same for one shard, at least.
-const LOW_OF_SHARD: usize = 50;
-/// A site whose outcome the database refuses is left alone for so long.
-const HELD_OFF: Duration = Duration::from_secs(60);
 /// Most hosts whose pauses are remembered.
 const MOST_PAUSES: usize = 100_000;
 
@@ -41,21 +29,13 @@ pub struct SitesPlan {
     /// added again, it still knows which sites are being visited.
     retired: Vec<JobPlan>,
     /// Hosts that asked to be left alone.
-    pauses: HashMap<Arc<str>, Timestamp>,
+    pauses: Pauses,
     /// The clock as it was seen last.
     seen: Timestamp,
     /// The job that is looked at first for the next visit.
     turn: usize,
-}
-
-#[derive(Debug)]
-struct JobPlan {
-    settings: Arc<JobSettings>,
-    shards: Vec<ShardPlan>,
-    queue: HostQueue,
-    /// Sites whose outcome could not be written.
-    held_off: HashMap<i64, Timestamp>,
-    health: JobHealth,
+    /// Wants so far.
+    numbers: u64,
 }
 
 impl SitesPlan {
@@ -65,9 +45,10 @@ impl SitesPlan {
             settings: settings.clone(),
             jobs: Vec::new(),
             retired: Vec::new(),
-            pauses: HashMap::new(),
+            pauses: Pauses::new(),
             seen: now,
             turn: 0,
+            numbers: 0,
         };
         plan.configure(settings, jobs, now);
         plan
@@ -90,11 +71,8 @@ impl SitesPlan {
             }
         }
         for mut removed in known {
-            for shard in &mut removed.shards {
-                shard.hold(None, None);
-            }
-            removed.queue.drop_shards(|_| true);
-            if removed.queue.out() > 0 {
+            removed.let_go();
+            if removed.out() > 0 {
                 self.retired.push(removed);
             }
         }
@@ -103,17 +81,7 @@ impl SitesPlan {
     /// Takes note of which shards this server holds.
     pub fn hold(&mut self, holdings: &Holdings) {
         for job in &mut self.jobs {
-            let mut lost = Vec::new();
-            for (number, shard) in job.shards.iter_mut().enumerate() {
-                let stake = holdings.held.get(&shard.lease).cloned();
-                let other = holdings.others.get(&shard.lease).cloned();
-                if shard.hold(stake, other) {
-                    lost.push(number);
-                }
-            }
-            if !lost.is_empty() {
-                job.queue.drop_shards(|shard| lost.contains(&shard));
-            }
+            job.hold(holdings);
         }
     }
 
@@ -121,14 +89,14 @@ impl SitesPlan {
     /// still under way.
     pub fn adopt(&mut self, job: &JobKey, host: &Arc<str>, seq: i64, fetched: bool) {
         if let Some(job) = self.job_mut(job) {
-            job.queue.adopt(host, seq, !fetched);
+            job.adopt(host, seq, !fetched);
         }
     }
 
     /// Sites were added, enabled, revived or changed.
     pub fn wake(&mut self, now: Timestamp) {
-        for shard in self.jobs.iter_mut().flat_map(|job| &mut job.shards) {
-            shard.wake(now);
+        for job in &mut self.jobs {
+            job.wake(now);
         }
     }
 
@@ -136,16 +104,14 @@ impl SitesPlan {
     /// [`Self::loaded`] or [`Self::load_failed`].
     pub fn wants(&mut self, now: Timestamp) -> Vec<SitesWant> {
         if now < self.seen {
-            for shard in self.jobs.iter_mut().flat_map(|job| &mut job.shards) {
-                shard.clock_set_back(now);
-            }
+            // The clock was set back: what was due may not be, and what was put
+            // off may wait for longer than it has to.
+            self.jobs.iter_mut().for_each(JobPlan::begin_afresh);
         }
         self.seen = now;
         let mut wants = Vec::new();
         for job in &mut self.jobs {
-            let (low, limit) = (job.is_low(), job.page());
-            let shards = job.shards.iter_mut();
-            wants.extend(shards.filter_map(|shard| shard.want(&job.settings, now, low, limit)));
+            job.wants(now, &mut self.numbers, &mut wants);
         }
         wants
     }
@@ -153,56 +119,20 @@ impl SitesPlan {
     /// Something was read.
     pub fn loaded(&mut self, page: SitesPage, now: Timestamp) {
         let again = self.settings.sweep_interval;
-        let Self { jobs, pauses, .. } = self;
-        let key = &page.want.job.key;
-        let Some(job) = jobs.iter_mut().find(|job| job.settings.key == *key) else {
+        let key = page.want.job.key.clone();
+        let mut jobs = self.jobs.iter_mut().chain(&mut self.retired);
+        let Some(job) = jobs.find(|job| job.settings.key == key) else {
             return;
         };
-        let Some((number, shard)) = job
-            .shards
-            .iter_mut()
-            .enumerate()
-            .find(|(_, shard)| shard.shard == page.want.shard)
-        else {
-            return;
-        };
-        if !shard.answered(page.want.epoch) {
-            return;
-        }
-        match page.brought {
-            SitesBrought::Prepared {
-                pauses: read, seen, ..
-            } => {
-                let full = matches!(page.want.read, SitesRead::Prepare { after: 0, .. });
-                shard.prepared(full, seen, now, again);
-                for (host, until) in read {
-                    pause(pauses, &host.into(), until, now);
-                }
-            }
-            SitesBrought::Rows {
-                rows,
-                done,
-                next_due,
-            } => {
-                job.take_rows(number, rows, pauses, now);
-                if done && let Some(shard) = job.shards.get_mut(number) {
-                    shard.sweep_ended(next_due, now);
-                }
-            }
-            SitesBrought::PutOff => {}
+        for (host, until) in job.loaded(page, &self.pauses, now, again) {
+            self.leave_alone(&host.into(), until, now);
         }
     }
 
     /// Something could not be done: it is tried again after `delay`.
     pub fn load_failed(&mut self, want: &SitesWant, now: Timestamp, delay: Duration) {
         if let Some(job) = self.job_mut(&want.job.key) {
-            let shard = job
-                .shards
-                .iter_mut()
-                .find(|shard| shard.shard == want.shard);
-            if let Some(shard) = shard {
-                shard.failed(want.epoch, now.plus(delay));
-            }
+            job.load_failed(want, now.plus(delay));
         }
     }
 
@@ -221,85 +151,44 @@ impl SitesPlan {
 
     /// Whether there is a next visit.
     pub fn has_work(&self) -> bool {
-        self.jobs.iter().any(|job| job.queue.has_ready())
+        self.jobs.iter().any(|job| job.has_ready())
     }
 
     /// A visit is off the network: its host has room again.
     pub fn fetched(&mut self, job: &JobKey, host: &Arc<str>) {
         if let Some(job) = self.job_mut(job) {
-            job.queue.freed(host);
+            job.freed(host);
         }
     }
 
     /// A visit is over, whatever came of it: its site may be visited again once
     /// it is due. One that was not settled is due still.
     pub fn returned(&mut self, job: &JobKey, seq: i64, settled: bool, now: Timestamp) {
-        let Some(job) = self.job_mut(job) else {
-            return;
-        };
-        job.queue.returned(seq);
-        for shard in &mut job.shards {
-            shard.came_back.insert(seq);
-            if !settled {
-                shard.due_at(now);
-            }
+        if let Some(job) = self.job_mut(job) {
+            job.returned(seq, settled, now);
         }
-        self.retired.retain(|job| job.queue.out() > 0);
+        self.retired.retain(|job| job.out() > 0);
     }
 
     /// What came of a visit, and when its site is due again.
     pub fn report(&mut self, report: &SitesReport, due_at: Option<Timestamp>, now: Timestamp) {
         if let Some(until) = report.pause {
-            pause(&mut self.pauses, &report.host, until, now);
-            for job in &mut self.jobs {
-                job.leave_alone(&report.host, until);
-            }
+            self.leave_alone(&report.host, until, now);
         }
-        let Some(job) = self.job_mut(&report.job) else {
-            return;
-        };
-        if let Some(refusal) = &report.refused {
-            job.held_off.retain(|_, until| *until > now);
-            job.held_off.insert(report.seq, now.plus(HELD_OFF));
-            job.health.refused(&report.site_id, refusal);
-        } else {
-            let failure = report.failure.as_ref();
-            job.health.visited(
-                &report.site_id,
-                failure.map(|(kind, detail)| (*kind, detail.as_str())),
-            );
-        }
-        if let Some(at) = due_at {
-            let of_code = |shard: &&mut ShardPlan| shard.shard.codes().contains(&report.batch_code);
-            if let Some(shard) = job.shards.iter_mut().find(of_code) {
-                shard.due_at(at);
-            }
+        if let Some(job) = self.job_mut(&report.job) {
+            job.report(report, due_at, now);
         }
     }
 
     /// When the plan wants to be asked again, if nothing else happens.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        let of_job = |job: &JobPlan| {
-            let low = job.is_low();
-            job.shards
-                .iter()
-                .filter_map(|shard| shard.wake_at(low))
-                .min()
-        };
-        self.jobs.iter().filter_map(of_job).min()
+        self.jobs.iter().filter_map(JobPlan::wake_at).min()
     }
 
     /// What the flow shows of itself.
     pub fn view(&self, now: Timestamp) -> SitesView {
         let paused = self.pauses.values().filter(|until| **until > now).count();
-        let jobs = self.jobs.iter().map(|job| JobView {
-            key: job.settings.key.clone(),
-            in_flight: job.queue.out(),
-            waiting: job.queue.waiting(),
-            shards: job.shards.iter().map(view_of).collect(),
-            paused_hosts: paused,
-            last_error: job.health.problem().map(str::to_owned),
-        });
+        let jobs = self.jobs.iter().map(|job| job.view(paused));
         SitesView {
             jobs: jobs.collect(),
         }
@@ -321,151 +210,21 @@ impl SitesPlan {
             .chain(&mut self.retired)
             .find(|job| job.settings.key == *key)
     }
-}
 
-fn view_of(shard: &ShardPlan) -> ShardView {
-    ShardView {
-        shard: shard.shard,
-        held: shard.stake.is_some(),
-        holder: shard.other.clone(),
-    }
-}
-
-/// Remembers that a host wants to be left alone.
-fn pause(
-    pauses: &mut HashMap<Arc<str>, Timestamp>,
-    host: &Arc<str>,
-    until: Timestamp,
-    now: Timestamp,
-) {
-    if pauses.len() >= MOST_PAUSES {
-        pauses.retain(|_, until| *until > now);
-    }
-    if until > now && pauses.len() < MOST_PAUSES {
-        let known = pauses.entry(host.clone()).or_insert(until);
-        *known = (*known).max(until);
-    }
-}
-
-impl JobPlan {
-    fn new(job: &JobSettings) -> Self {
-        Self {
-            settings: Arc::new(job.clone()),
-            shards: Shard::all(job.batches)
-                .map(|shard| ShardPlan::new(job, shard))
-                .collect(),
-            queue: HostQueue::new(job.per_host),
-            held_off: HashMap::new(),
-            health: JobHealth::default(),
-        }
-    }
-
-    fn configure(&mut self, job: &JobSettings, now: Timestamp) {
-        if *self.settings == *job {
+    /// A host wants to be left alone: what waits for it is put off.
+    fn leave_alone(&mut self, host: &Arc<str>, until: Timestamp, now: Timestamp) {
+        if until <= now {
             return;
         }
-        let former = std::mem::replace(&mut self.settings, Arc::new(job.clone()));
-        self.queue.configure(job.per_host);
-        if former.batches != job.batches || former.retry != job.retry {
-            // Leases are told of again by `hold`.
-            self.shards = Shard::all(job.batches)
-                .map(|shard| ShardPlan::new(job, shard))
-                .collect();
-            self.queue.drop_shards(|_| true);
+        if self.pauses.len() >= MOST_PAUSES {
+            self.pauses.retain(|_, until| *until > now);
         }
-        for shard in &mut self.shards {
-            shard.wake(now);
+        if self.pauses.len() < MOST_PAUSES || self.pauses.contains_key(host) {
+            let known = self.pauses.entry(host.clone()).or_insert(until);
+            *known = (*known).max(until);
         }
-    }
-
-    fn held(&self) -> usize {
-        self.shards
-            .iter()
-            .filter(|shard| shard.stake.is_some())
-            .count()
-    }
-
-    /// Whether few sites are at hand.
-    fn is_low(&self) -> bool {
-        self.queue.waiting() < LOW.max(self.held().saturating_mul(LOW_OF_SHARD))
-    }
-
-    /// Rows of one page of a shard.
-    fn page(&self) -> i64 {
-        let rows = (2 * LOW / self.held().max(1)).max(LOW_OF_SHARD);
-        i64::try_from(rows).unwrap_or(i64::MAX)
-    }
-
-    /// Takes rows in that are due by the policy and whose host may be visited;
-    /// the others are put off to when that is so.
-    fn take_rows(
-        &mut self,
-        number: usize,
-        rows: Vec<DueSite>,
-        pauses: &HashMap<Arc<str>, Timestamp>,
-        now: Timestamp,
-    ) {
-        let Some(shard) = self.shards.get_mut(number) else {
-            return;
-        };
-        let (read, mut taken, mut left_out) = (rows.len(), 0, false);
-        let end = rows
-            .last()
-            .map(|row| (row.next_due_at.unwrap_or_default(), row.seq));
-        for site in rows {
-            if shard.came_back.contains(&site.seq) {
-                // Read before its outcome was written.
-                left_out = true;
-                continue;
-            }
-            if self.queue.knows(site.seq) {
-                continue;
-            }
-            let held_off = self.held_off.get(&site.seq).copied();
-            let due = standing_of(&site).due_at(&self.settings.retry, now);
-            let host = host_of(&site.url);
-            let paused = pauses.get(&host).copied();
-            let at = [held_off, due, paused].into_iter().flatten().max();
-            if let Some(at) = at.filter(|at| *at > now) {
-                shard.put_off.push((site.seq, at));
-                continue;
-            }
-            let waiting = Waiting {
-                site,
-                shard: number,
-            };
-            match self.queue.push(&host, waiting) {
-                Pushed::Taken => taken += 1,
-                Pushed::Known => {}
-                Pushed::Full => left_out = true,
-            }
-        }
-        shard.swept(read, taken, left_out, end);
-    }
-
-    fn next_work(&mut self) -> Option<SitesWork> {
-        let (host, waiting) = self.queue.pop()?;
-        let shard = self.shards.get(waiting.shard);
-        let Some(stake) = shard.and_then(|shard| shard.stake.clone()) else {
-            // Cannot be: what a lost shard had at hand was let go.
-            self.queue.freed(&host);
-            self.queue.returned(waiting.site.seq);
-            return None;
-        };
-        Some(SitesWork {
-            job: self.settings.clone(),
-            stake,
-            host,
-            site: waiting.site,
-        })
-    }
-
-    /// Puts what waits for a host off.
-    fn leave_alone(&mut self, host: &Arc<str>, until: Timestamp) {
-        for waiting in self.queue.drain_host(host) {
-            if let Some(shard) = self.shards.get_mut(waiting.shard) {
-                shard.put_off.push((waiting.site.seq, until));
-            }
+        for job in &mut self.jobs {
+            job.leave_alone(host, until);
         }
     }
 }

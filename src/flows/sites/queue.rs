@@ -22,8 +22,8 @@ pub(super) struct HostQueue {
     ready: BTreeSet<(Timestamp, i64, Arc<str>)>,
     /// Rows that wait.
     waiting: HashSet<i64>,
-    /// Rows that are handed out.
-    out: HashSet<i64>,
+    /// Rows that are handed out, with their batch code where it is known.
+    out: HashMap<i64, Option<u16>>,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl HostQueue {
             hosts: HashMap::new(),
             ready: BTreeSet::new(),
             waiting: HashSet::new(),
-            out: HashSet::new(),
+            out: HashMap::new(),
         }
     }
 
@@ -102,7 +102,7 @@ impl HostQueue {
 
     /// Whether a site waits, or its visit is under way.
     pub(super) fn knows(&self, seq: i64) -> bool {
-        self.waiting.contains(&seq) || self.out.contains(&seq)
+        self.waiting.contains(&seq) || self.out.contains_key(&seq)
     }
 
     /// Takes a site in.
@@ -130,7 +130,8 @@ impl HostQueue {
         let waiting = of_host.waiting.pop_front()?;
         of_host.busy += 1;
         self.waiting.remove(&waiting.site.seq);
-        self.out.insert(waiting.site.seq);
+        let code = u16::try_from(waiting.site.batch_code).ok();
+        self.out.insert(waiting.site.seq, code);
         self.settle(&host);
         Some((host, waiting))
     }
@@ -138,7 +139,7 @@ impl HostQueue {
     /// Takes note of a visit that somebody else handed out; `busy` while it is
     /// on the network.
     pub(super) fn adopt(&mut self, host: &Arc<str>, seq: i64, busy: bool) {
-        self.out.insert(seq);
+        self.out.insert(seq, None);
         if busy {
             self.hosts.entry(host.clone()).or_default().busy += 1;
         }
@@ -152,9 +153,15 @@ impl HostQueue {
         }
     }
 
-    /// A visit is over: its site may be taken in again.
-    pub(super) fn returned(&mut self, seq: i64) {
-        self.out.remove(&seq);
+    /// A visit is over: its site may be taken in again. Answers its batch code,
+    /// where it is known.
+    pub(super) fn returned(&mut self, seq: i64) -> Option<u16> {
+        self.out.remove(&seq).flatten()
+    }
+
+    /// Rows that are handed out.
+    pub(super) fn rows_out(&self) -> impl Iterator<Item = i64> {
+        self.out.keys().copied()
     }
 
     /// Lets go of a host's sites, which it wants left alone.

@@ -7,7 +7,7 @@ use crate::config::JobSettings;
 use crate::leases::sites_lease;
 use crate::store::LeaseStake;
 use crate::time::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ const FULL_LOOK: Duration = Duration::from_secs(60);
 const PUT_OFF: usize = 5_000;
 /// Longest pause after a sweep that brought little.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Between two looks for new sites, however often somebody says that there are.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// A time that has passed.
 const AT_ONCE: Timestamp = Timestamp::from_millis(0);
 /// The start of a sweep.
@@ -32,21 +34,27 @@ pub(super) struct ShardPlan {
     pub(super) stake: Option<LeaseStake>,
     /// Who has it, when somebody else has.
     pub(super) other: Option<String>,
-    /// Whether it is yet to be prepared for the first time under this lease.
+    /// Whether it is yet to be prepared for the first time under this lease, or
+    /// as if it were.
     first: bool,
     prepare_at: Timestamp,
+    /// When it was prepared last.
+    prepared_at: Timestamp,
+    /// New sites may have come since the last look was begun.
+    woken: bool,
     full_look_at: Timestamp,
     /// Row of `sites` behind which new ones are looked for.
     seen: i64,
-    reading: bool,
+    /// Number of the want that is not answered yet.
+    reading: Option<u64>,
     /// Rows that came back while a page was read, which may show them as due.
-    pub(super) came_back: BTreeSet<i64>,
+    came_back: HashSet<i64>,
     cursor: (Timestamp, i64),
     /// Whether a sweep is under way.
     sweeping: bool,
     /// When something is due, as far as is known.
     due_at: Option<Timestamp>,
-    /// The same, told since the page was asked for that is being read.
+    /// The same, told since the sweep was begun.
     told: Option<Timestamp>,
     /// No sweep begins before then.
     not_before: Timestamp,
@@ -57,6 +65,8 @@ pub(super) struct ShardPlan {
     left_out: bool,
     /// Sites to be put off.
     pub(super) put_off: Vec<(i64, Timestamp)>,
+    /// Not before then.
+    put_off_at: Timestamp,
 }
 
 impl ShardPlan {
@@ -64,7 +74,7 @@ impl ShardPlan {
         Self::of(sites_lease(&job.key, shard), shard)
     }
 
-    const fn of(lease: String, shard: Shard) -> Self {
+    fn of(lease: String, shard: Shard) -> Self {
         Self {
             shard,
             lease,
@@ -72,10 +82,12 @@ impl ShardPlan {
             other: None,
             first: true,
             prepare_at: AT_ONCE,
+            prepared_at: AT_ONCE,
+            woken: false,
             full_look_at: AT_ONCE,
             seen: 0,
-            reading: false,
-            came_back: BTreeSet::new(),
+            reading: None,
+            came_back: HashSet::new(),
             cursor: START,
             sweeping: false,
             due_at: None,
@@ -85,6 +97,7 @@ impl ShardPlan {
             taken: 0,
             left_out: false,
             put_off: Vec::new(),
+            put_off_at: AT_ONCE,
         }
     }
 
@@ -100,8 +113,8 @@ impl ShardPlan {
         true
     }
 
-    /// Everything is read anew.
-    fn begin_afresh(&mut self) {
+    /// Everything is read anew, as at a takeover.
+    pub(super) fn begin_afresh(&mut self) {
         let lease = std::mem::take(&mut self.lease);
         let (stake, other) = (self.stake.take(), self.other.take());
         *self = Self {
@@ -113,9 +126,30 @@ impl ShardPlan {
 
     /// New sites may be there.
     pub(super) fn wake(&mut self, now: Timestamp) {
-        self.prepare_at = self.prepare_at.min(now);
+        self.woken = true;
         self.full_look_at = self.full_look_at.min(now);
+        let at = now.max(self.prepared_at.plus(LOOK_PAUSE));
+        self.prepare_at = self.prepare_at.min(at);
         self.due_at(now);
+    }
+
+    /// Due times are to be corrected once more: some may have been written by
+    /// another policy or by another clock.
+    pub(super) fn correct_again(&mut self) {
+        self.first = true;
+        self.prepare_at = AT_ONCE;
+    }
+
+    /// A visit is over. A page that is being read may show it as due still.
+    pub(super) fn came_back(&mut self, seq: i64) {
+        if self.reading.is_some() {
+            self.came_back.insert(seq);
+        }
+    }
+
+    /// Whether its visit ended while the page was read.
+    pub(super) fn is_stale(&self, seq: i64) -> bool {
+        self.came_back.contains(&seq)
     }
 
     /// A site of this shard will be due then.
@@ -132,23 +166,27 @@ impl ShardPlan {
         now: Timestamp,
         low: bool,
         limit: i64,
+        numbers: &mut u64,
     ) -> Option<SitesWant> {
-        let epoch = self.stake.as_ref()?.epoch;
-        if self.reading {
+        self.stake.as_ref()?;
+        if self.reading.is_some() {
             return None;
         }
         let read = if now >= self.prepare_at {
             let full = self.first || now >= self.full_look_at;
+            self.woken = false;
             SitesRead::Prepare {
-                first: self.first,
+                first: std::mem::take(&mut self.first),
                 after: if full { 0 } else { self.seen },
             }
-        } else if !self.put_off.is_empty() {
+        } else if !self.put_off.is_empty() && now >= self.put_off_at {
             let rest = self.put_off.split_off(self.put_off.len().min(PUT_OFF));
             SitesRead::PutOff(std::mem::replace(&mut self.put_off, rest))
         } else if low && now >= self.not_before && self.is_due(now) {
-            self.sweeping = true;
-            self.told = None;
+            if !self.sweeping {
+                self.sweeping = true;
+                self.told = None;
+            }
             SitesRead::Page {
                 now,
                 after: self.cursor,
@@ -157,12 +195,13 @@ impl ShardPlan {
         } else {
             return None;
         };
-        self.reading = true;
+        *numbers += 1;
+        self.reading = Some(*numbers);
         self.came_back.clear();
         Some(SitesWant {
             job: job.clone(),
             shard: self.shard,
-            epoch,
+            number: *numbers,
             read,
         })
     }
@@ -171,24 +210,41 @@ impl ShardPlan {
         self.sweeping || self.due_at.is_some_and(|at| at <= now)
     }
 
-    /// Whether an answer is to a want of this lease; it ends the reading then.
-    pub(super) fn answered(&mut self, epoch: i64) -> bool {
-        let ours = self.reading
-            && self
-                .stake
-                .as_ref()
-                .is_some_and(|stake| stake.epoch == epoch);
+    /// Number of the want that is not answered yet.
+    pub(super) const fn reading(&self) -> Option<u64> {
+        self.reading
+    }
+
+    /// Whether an answer is to what is wanted still; it ends the reading then.
+    /// One that was asked for under another lease, or before everything was
+    /// begun afresh, is not.
+    pub(super) fn answered(&mut self, number: u64) -> bool {
+        let ours = self.reading == Some(number);
         if ours {
-            self.reading = false;
+            self.reading = None;
         }
         ours
     }
 
     /// A want could not be done: the same is tried again then.
-    pub(super) fn failed(&mut self, epoch: i64, at: Timestamp) {
-        if self.answered(epoch) {
-            self.not_before = at;
-            self.prepare_at = self.prepare_at.max(at);
+    pub(super) fn failed(&mut self, want: &SitesWant, at: Timestamp) {
+        if !self.answered(want.number) {
+            return;
+        }
+        match &want.read {
+            SitesRead::Prepare { first, .. } => self.first |= first,
+            SitesRead::PutOff(sites) => self.put_off.extend(sites),
+            SitesRead::Page { .. } => {}
+        }
+        self.not_before = at;
+        self.put_off_at = at;
+        self.prepare_at = self.prepare_at.max(at);
+    }
+
+    /// Sites were put off; they are due then.
+    pub(super) fn were_put_off(&mut self, sites: &[(i64, Timestamp)]) {
+        if let Some(at) = sites.iter().map(|(_, at)| *at).min() {
+            self.due_at(at);
         }
     }
 
@@ -197,9 +253,16 @@ impl ShardPlan {
         if full {
             self.full_look_at = now.plus(FULL_LOOK.max(again));
         }
-        self.first = false;
         self.seen = seen;
-        self.prepare_at = now.plus(again);
+        self.prepared_at = now;
+        self.prepare_at = if self.first {
+            AT_ONCE
+        } else {
+            now.plus(again)
+        };
+        if self.woken {
+            self.wake(now);
+        }
         // What was added may be due before what is known.
         self.due_at(now);
     }
@@ -239,7 +302,7 @@ impl ShardPlan {
     /// When the shard wants to be asked again, if nothing else happens.
     pub(super) fn wake_at(&self, low: bool) -> Option<Timestamp> {
         self.stake.as_ref()?;
-        if self.reading {
+        if self.reading.is_some() {
             return None;
         }
         let sweep = if self.sweeping {
@@ -248,20 +311,10 @@ impl ShardPlan {
             self.due_at.map(|at| at.max(self.not_before))
         };
         let sweep = sweep.filter(|_| low);
-        let off = (!self.put_off.is_empty()).then_some(Timestamp::default());
+        let off = (!self.put_off.is_empty()).then_some(self.put_off_at);
         [Some(self.prepare_at), sweep, off]
             .into_iter()
             .flatten()
             .min()
-    }
-
-    /// The clock was set back: due times are corrected as at a takeover, and
-    /// nothing waits for longer than it has to.
-    pub(super) fn clock_set_back(&mut self, now: Timestamp) {
-        self.first = true;
-        self.prepare_at = AT_ONCE;
-        self.full_look_at = AT_ONCE;
-        self.not_before = self.not_before.min(now);
-        self.due_at(now);
     }
 }

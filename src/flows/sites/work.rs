@@ -39,6 +39,8 @@ pub struct SitesOutcome {
 pub struct SitesReport {
     /// The job.
     pub job: JobKey,
+    /// The lease under which it was to be written.
+    pub stake: LeaseStake,
     /// The row of `poll_status`.
     pub seq: i64,
     /// The site.
@@ -99,6 +101,7 @@ impl SitesReport {
         let failure = outcome.visited.result.as_ref().err();
         Self {
             job: outcome.work.job.key.clone(),
+            stake: outcome.work.stake.clone(),
             seq: outcome.work.site.seq,
             site_id: outcome.work.site.site_id.clone(),
             batch_code: u16::try_from(outcome.work.site.batch_code).unwrap_or(0),
