@@ -7,8 +7,8 @@
 #[cfg(test)]
 mod crontab_tests;
 mod fetch;
-mod load;
 mod intake;
+mod load;
 mod names;
 mod plan;
 mod policy;
@@ -27,13 +27,15 @@ mod standing;
 #[cfg(test)]
 mod standing_tests;
 pub mod template;
+#[cfg(test)]
+mod template_tests;
 mod view;
 mod visit;
 mod work;
 
 pub use fetch::visit;
-pub use load::{SitesPage, SitesRead, SitesWant, load};
 pub use intake::{SiteEntry, SiteMistakes};
+pub use load::{SitesPage, SitesRead, SitesWant, load};
 pub use names::{AppName, JobKey, NameProblem, check_label_name, check_site_id, check_site_url};
 pub use plan::SitesPlan;
 pub use policy::{Level, RetryPolicy, RetryProblem};
@@ -43,7 +45,7 @@ pub use shard::{BATCH_CODES, Shard, ShardProblem};
 pub use spread::Spread;
 pub use spreads::Spreads;
 pub use standing::Standing;
-pub use view::{JobView, ShardView, SitesView};
 pub use template::{Template, TemplateProblem};
+pub use view::{JobView, ShardView, SitesView};
 pub use visit::{FailureKind, SiteInfo, Visit, VisitError, Visited};
 pub use work::{SitesOutcome, SitesReport, SitesWork, host_of};
