@@ -4,6 +4,7 @@ use super::context;
 use super::failure::Failure;
 use super::output::{self, OutputArgs, note};
 use crate::config::{self, DatabaseLocation, Finding, HandlerSettings, LoadOptions, Settings};
+use crate::handlers::Listeners;
 use clap::Args;
 use serde::Serialize;
 use std::path::Path;
@@ -11,7 +12,8 @@ use std::path::Path;
 /// Finds every mistake in the configuration.
 ///
 /// Reads the file, the environment and the token files; touches neither the
-/// database nor a ledger. Exit code 0: it can be used (warnings go to standard
+/// database nor a ledger. In a program with Rust code for jobs it also says
+/// what code is lacking. Exit code 0: it can be used (warnings go to standard
 /// error); 2: it cannot.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -32,9 +34,13 @@ struct Report<'a> {
     warnings: &'a [Finding],
 }
 
-pub(super) fn run(args: &CheckArgs, named: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn run(
+    args: &CheckArgs,
+    named: Option<&Path>,
+    listeners: &Listeners,
+) -> Result<(), Failure> {
     let file = context::config_file(named)?;
-    let result = config::load(&file, config::environment(), LoadOptions::default());
+    let result = context::load_with(&file, listeners, LoadOptions::default());
     let (errors, warnings) = match &result {
         Ok(loaded) => (&[][..], loaded.warnings.as_slice()),
         Err(errors) => (errors.errors(), errors.warnings()),

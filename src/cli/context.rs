@@ -2,7 +2,8 @@
 
 use super::failure::Failure;
 use super::progress;
-use crate::config::{self, LedgerSettings, LoadOptions, Loaded};
+use crate::config::{self, ConfigErrors, LedgerSettings, LoadOptions, Loaded};
+use crate::handlers::Listeners;
 use crate::store::Store;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,33 @@ pub(super) fn load(named: Option<&Path>) -> Result<Loaded, Failure> {
     )?)
 }
 
+/// Loads a configuration for a server of this program, which has code for
+/// some jobs and has to have it for all that servers run.
+///
+/// # Errors
+/// Every mistake in it; or every job whose code this program lacks. Nothing
+/// is made then, whatever the options.
+pub(super) fn load_with(
+    file: &Path,
+    listeners: &Listeners,
+    options: LoadOptions,
+) -> Result<Loaded, ConfigErrors> {
+    let load = |options| {
+        let loaded = config::load(file, config::environment(), options)?;
+        let unknown = listeners.of_no_job(&loaded.settings.jobs);
+        let remarks = unknown.into_iter().map(|event| {
+            format!("this program has code for \"{event}\", and no such job is configured: correct the event's name, or add the job")
+        });
+        let remarks = remarks.collect();
+        loaded.held_against(|job| listeners.lacks(job).filter(|_| job.server), remarks)
+    };
+    let loaded = load(LoadOptions::default())?;
+    if options == LoadOptions::default() {
+        return Ok(loaded);
+    }
+    load(options)
+}
+
 /// Runs a command's asynchronous part to its end.
 ///
 /// # Errors
@@ -83,4 +111,45 @@ pub(super) fn ledger<'a>(loaded: &'a Loaded, name: &str) -> Result<&'a LedgerSet
             };
             format!("no ledger \"{name}\" in the configuration ({known})")
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_whose_code_is_lacking_are_refused_and_nothing_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("own.toml");
+        let text = "[http]\ncontrol_token_file = 'control.token'\n\
+                    [[jobs]]\napp = 'org.a'\nhandler.code = {}\n\
+                    [[jobs]]\napp = 'org.b'\nserver = false\nhandler.code = {}\n";
+        std::fs::write(&file, text).unwrap();
+        let options = LoadOptions {
+            create_control_token: true,
+        };
+        let mut listeners = Listeners::default();
+        let errors = load_with(&file, &listeners, options).unwrap_err();
+        assert_eq!(errors.errors().len(), 1, "{errors}");
+        let told = errors.to_string();
+        for part in [
+            "own.toml:4:7: jobs[0].handler: the work of job org.a/default is Rust code",
+            "register a listener for \"app:org.a:job=default:poll\"",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!folder.path().join("control.token").exists());
+
+        for event in ["app:org.a:job=default:poll", "app:org.a:job=defualt:poll"] {
+            listeners.on(event, async |_| Ok(())).unwrap();
+        }
+        let loaded = load_with(&file, &listeners, options).unwrap();
+        assert!(loaded.created_control_token.is_some());
+        let told: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert!(
+            told.iter()
+                .any(|told| told.contains("code for \"app:org.a:job=defualt:poll\"")),
+            "{told:?}"
+        );
+    }
 }

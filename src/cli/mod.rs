@@ -126,7 +126,7 @@ fn dispatch(cli: Cli, listeners: Listeners) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(args) => serve::run(&args, config, listeners),
         Command::Demo(args) => demo::run(&args, listeners),
-        Command::Check(args) => check::run(&args, config),
+        Command::Check(args) => check::run(&args, config, &listeners),
         Command::Migrate(args) => migrate::run(&args, config),
         Command::Config(command) => config::run(&command, config),
         Command::Batches(command) => batches::run(command, config),

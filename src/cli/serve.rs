@@ -4,7 +4,7 @@ use super::context;
 use super::failure::Failure;
 use super::output::{self, note};
 use crate::app::{self, Launch, Ready};
-use crate::config::{self, LoadOptions};
+use crate::config::LoadOptions;
 use crate::handlers::Listeners;
 use clap::Args;
 use std::path::Path;
@@ -28,11 +28,12 @@ pub(super) fn run(
     listeners: Listeners,
 ) -> Result<(), Failure> {
     let file = context::config_file(named)?;
+    let known = listeners.clone();
     let load = move || {
         let options = LoadOptions {
             create_control_token: true,
         };
-        config::load(&file, config::environment(), options)
+        context::load_with(&file, &known, options)
     };
     let loaded = load()?;
     for warning in &loaded.warnings {

@@ -130,7 +130,8 @@ pub(super) fn credential(
 
 impl Credential {
     /// The secret for a site. Reads a file where each site has its own, so
-    /// it is for a thread that may wait.
+    /// it is for a thread that may wait; it waits for no pipe, and reads no
+    /// file of more than 64 KiB.
     ///
     /// # Errors
     /// Says what is wrong with the site's id or its file; never repeats what
@@ -158,6 +159,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a:1.key"), "hunter22\n").unwrap();
         std::fs::write(folder.path().join("short.key"), "hunter2").unwrap();
+        std::fs::write(folder.path().join("large.key"), "hunter2\n".repeat(9000)).unwrap();
+        std::fs::create_dir(folder.path().join("folder.key")).unwrap();
+        let pipe = folder.path().join("pipe.key");
+        let made = std::process::Command::new("mkfifo").arg(pipe).status();
+        assert!(made.unwrap().success());
         let credential = Credential::PerSite(folder.path().join("{site_id}.key"));
         let secret = credential.of_site("a:1").unwrap();
         assert_eq!(secret.expose_secret(), "hunter22");
@@ -165,6 +171,9 @@ mod tests {
             ("b", "does not exist"),
             ("short", "at least 8 characters"),
             ("../a:1", "is not a site id"),
+            ("folder", "is no file of at most 65536 bytes"),
+            ("large", "is no file of at most 65536 bytes"),
+            ("pipe", "is no file of at most 65536 bytes"),
         ] {
             let told = credential.of_site(site).unwrap_err();
             assert!(told.contains(expected), "{told}");

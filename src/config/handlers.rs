@@ -17,6 +17,7 @@ use super::site_settings::{
     HttpHandler,
 };
 use super::structured::json;
+use crate::flows::sites::Template;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub(super) fn handler(s: &mut Section<'_, '_>, base: &Path) -> Option<HandlerSet
             read = match *name {
                 "http" => http(s, base).map(HandlerSettings::Http),
                 "civicrm" => civicrm(s).map(HandlerSettings::Civicrm),
-                "command" => command(s).map(HandlerSettings::Command),
+                "command" => command(s, base).map(HandlerSettings::Command),
                 _ => code(s).map(HandlerSettings::Code),
             };
         }
@@ -229,7 +230,7 @@ fn civicrm(s: &mut Section<'_, '_>) -> Option<CivicrmHandler> {
     })
 }
 
-fn command(s: &mut Section<'_, '_>) -> Option<CommandHandler> {
+fn command(s: &mut Section<'_, '_>, base: &Path) -> Option<CommandHandler> {
     let example =
         "a list of the program and its arguments, e.g. [\"/usr/local/bin/visit\", \"{site_id}\"]";
     s.group("command", "{ args = [\"/usr/local/bin/visit\"] }", |s| {
@@ -239,17 +240,31 @@ fn command(s: &mut Section<'_, '_>) -> Option<CommandHandler> {
             }
             check_template(text)
         });
-        let program = args.as_ref().and_then(|args| args.as_ref()?.first());
-        if args.is_some() && program.is_none_or(String::is_empty) {
-            s.fault(
-                &["args"],
-                format!("no program is named; expected {example}"),
-            );
+        let mut args = args.map(Option::unwrap_or_default);
+        if let Some(args) = &mut args {
+            match args.first_mut().filter(|program| !program.is_empty()) {
+                None => s.fault(
+                    &["args"],
+                    format!("no program is named; expected {example}"),
+                ),
+                Some(program) if !Template::parse(program).is_ok_and(|read| read.is_plain()) => {
+                    let message = format!(
+                        "the program is \"{}\", in which nothing is filled in; expected one program for all sites, and what differs in its arguments",
+                        shortened(program)
+                    );
+                    s.fault(&["args"], message);
+                }
+                // Else it would depend on where the server was started.
+                Some(program) if program.contains('/') => {
+                    *program = base.join(&*program).to_string_lossy().into_owned();
+                }
+                Some(_) => {}
+            }
         }
         let timeout = s.get("timeout", "60s", duration(TIME));
         let max_output_bytes = s.get("max_output_bytes", "64KiB", size(BODY));
         Some(CommandHandler {
-            args: args??,
+            args: args?,
             timeout: timeout?,
             max_output_bytes: max_output_bytes?,
         })

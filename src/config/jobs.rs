@@ -7,7 +7,7 @@ use super::hint::nearest;
 use super::reader::Reader;
 use super::section::Section;
 use super::site_forms::{app_id, job_name, retry};
-use super::site_settings::{AppSettings, HandlerSettings, JobSettings};
+use super::site_settings::{AppSettings, CivicrmVersion, HandlerSettings, JobSettings};
 use crate::flows::sites::{JobKey, RetryPolicy};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -102,6 +102,12 @@ fn check_app(s: &mut Section<'_, '_>, job: &JobSettings, apps: &[AppSettings]) {
             }
         );
         s.fault(&["app"], message);
+    } else if version_3(&job.handler) && app.is_some_and(|app| app.site_key.is_none()) {
+        let message = format!(
+            "job \"{}\" calls version 3 of CiviCRM's API, which most sites refuse without their site key, and the app \"{id}\" has none; set site_key_file of its [[apps]]",
+            job.key.name
+        );
+        s.warn(&["app"], message);
     } else if app.is_none() && !apps.is_empty() {
         let known = || apps.iter().map(|app| app.id.as_str());
         let hint = nearest(id.as_str(), known())
@@ -113,6 +119,10 @@ fn check_app(s: &mut Section<'_, '_>, job: &JobSettings, apps: &[AppSettings]) {
         );
         s.warn(&["app"], message);
     }
+}
+
+fn version_3(handler: &HandlerSettings) -> bool {
+    matches!(handler, HandlerSettings::Civicrm(civicrm) if civicrm.version == CivicrmVersion::V3)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::environment::{Environment, has_prefix};
 use super::findings::{ConfigError, ConfigErrors, Finding, Origin, Warning};
 use super::reader::{Entry, Reader};
 use super::settings::Settings;
+use super::site_settings::JobSettings;
 use super::tokens::TokenFiles;
 use super::{sections, tokens};
 use std::collections::BTreeMap;
@@ -77,6 +78,41 @@ impl Loaded {
             ..self.source.clone()
         };
         source.compute()
+    }
+
+    /// The same, held against the program that is to use it: `wrong` says why
+    /// it cannot do a job's work, `remarks` are about all of it.
+    ///
+    /// # Errors
+    /// Every job that it cannot do, where its `app` stands.
+    pub fn held_against(
+        mut self,
+        wrong: impl Fn(&JobSettings) -> Option<String>,
+        remarks: Vec<String>,
+    ) -> Result<Self, ConfigErrors> {
+        let reader = Reader::new(
+            &self.source.file_name,
+            &self.source.text,
+            Environment::default(),
+        );
+        for remark in remarks {
+            let finding = reader.finding(&Origin::Default, "", remark);
+            self.warnings.push(finding);
+        }
+        let jobs = self.settings.jobs.iter().enumerate();
+        let errors: Vec<ConfigError> = jobs
+            .filter_map(|(index, job)| {
+                let section = format!("jobs[{index}]");
+                let app = |entry: &&Entry| entry.section == section && entry.key == "app";
+                let origin = self.entries.iter().find(app).map(|entry| &entry.origin);
+                let origin = origin.unwrap_or(&Origin::Default);
+                Some(reader.finding(origin, &format!("{section}.handler"), wrong(job)?))
+            })
+            .collect();
+        if errors.is_empty() {
+            return Ok(self);
+        }
+        Err(ConfigErrors::new(errors).with_warnings(self.warnings))
     }
 
     /// The values set by control.

@@ -159,7 +159,8 @@ pub enum CivicrmVersion {
 /// kept as the site's result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandHandler {
-    /// Program and arguments, no shell; the arguments are templates.
+    /// Program and arguments, no shell. The program is an absolute path or a
+    /// name that `PATH` leads to; the arguments are templates.
     pub args: Vec<String>,
     /// Time limit, after which it is killed with its children. Default 60s.
     pub timeout: Duration,

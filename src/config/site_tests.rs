@@ -95,7 +95,7 @@ fn each_handler_is_read() {
         r#"[jobs.handler.http]
 method = "POST"
 path = "?id={site_id}"
-body = '{{"app":"{app_id}"}}'
+body = '{"in":{"app":"{app_id}"}}'
 result = ""
 [jobs.handler.http.headers]
 X-Region = "{label:region}"
@@ -315,7 +315,7 @@ name = "default"
 method = "get"
 path = "/{site}?{label:a b}"
 headers = { Authorization = "hunter2", "a b" = "c", X = 5, Y = "{z}" }
-body = "{"
+body = '{"a":{site_id'
 user = "a:b"
 timeout = "0s"
 max_response_bytes = 1
@@ -360,6 +360,10 @@ handler = "http"
 [[jobs]]
 app = "i"
 handler.html = {}
+
+[[jobs]]
+app = "j"
+handler.command.args = ["visit-{app_id}"]
 "#;
     let told = errors(text, &[]);
     assert!(!told.contains("hunter2"), "{told}");
@@ -383,12 +387,12 @@ handler.html = {}
     hw.toml:31:30: jobs[0].handler.http.expect.status: "2yy" is not a status; expected codes from 100 to 599, e.g. "2xx", "200", "200-204, 304"
     hw.toml:35:8: jobs[1].name: the app "org.b" has a job "default" in jobs[0] already; expected a name of its own
     hw.toml:37:10: jobs[1].handler.http.method: "get" is not known; expected "GET" or "HEAD" or "POST" or "PUT" or "PATCH" or "DELETE" or "OPTIONS"
-    hw.toml:38:8: jobs[1].handler.http.path: {site} is not known: expected {site_id}, {app_id} or {label:NAME}, and {{ or }} for the brace itself, at character 2; "a b" is not a label's name: expected 1 to 64 letters, digits, ".", "_" and "-", e.g. region, at character 9
+    hw.toml:38:8: jobs[1].handler.http.path: {site} is not known: expected {site_id}, {app_id} or {label:NAME}, or {{site}} for {site} itself, at character 2; "a b" is not a label's name: expected 1 to 64 letters, digits, ".", "_" and "-", e.g. region, at character 9
     hw.toml:39:29: jobs[1].handler.http.headers.Authorization: this header does not stand here: name the secret with token_file, or user and password_file
     hw.toml:39:48: jobs[1].handler.http.headers."a b": "a b" is not a header's name; expected e.g. Accept
     hw.toml:39:57: jobs[1].handler.http.headers.X: 5 is not a text; expected one in quotes
-    hw.toml:39:64: jobs[1].handler.http.headers.Y: {z} is not known: expected {site_id}, {app_id} or {label:NAME}, and {{ or }} for the brace itself, at character 1
-    hw.toml:40:8: jobs[1].handler.http.body: a "{" that nothing closes: write {{ for the brace itself, at character 1
+    hw.toml:39:64: jobs[1].handler.http.headers.Y: {z} is not known: expected {site_id}, {app_id} or {label:NAME}, or {{z}} for {z} itself, at character 1
+    hw.toml:40:8: jobs[1].handler.http.body: a name that nothing closes: expected } behind it, at character 6
     hw.toml:41:8: jobs[1].handler.http.user: "a:b" is not a user's name; expected one without ":" and control characters
     hw.toml:42:11: jobs[1].handler.http.timeout: "0s" is too short; expected 100ms to 1day
     hw.toml:43:22: jobs[1].handler.http.max_response_bytes: 1 is out of range; expected 1.0 KiB to 1.0 GiB
@@ -407,7 +411,7 @@ handler.html = {}
     hw.toml:61:11: jobs[3].handler.code.timeout: "2 days" is too long; expected 100ms to 1day
     hw.toml:65:24: jobs[4].handler.command.args: no program is named; expected a list of the program and its arguments, e.g. ["/usr/local/bin/visit", "{site_id}"]
     hw.toml:69:34: jobs[5].handler.command.args[1]: 5 is not a text; expected a list of the program and its arguments, e.g. ["/usr/local/bin/visit", "{site_id}"]
-    hw.toml:69:37: jobs[5].handler.command.args[2]: {site} is not known: expected {site_id}, {app_id} or {label:NAME}, and {{ or }} for the brace itself, at character 1
+    hw.toml:69:37: jobs[5].handler.command.args[2]: {site} is not known: expected {site_id}, {app_id} or {label:NAME}, or {{site}} for {site} itself, at character 1
     hw.toml:73:19: jobs[6].handler.civicrm.entity: missing; expected an entity, e.g. entity = "System"
     hw.toml:73:31: jobs[6].handler.civicrm.version: 5 is no version of CiviCRM's API; expected 4 or 3
     hw.toml:73:43: jobs[6].handler.civicrm.action: "a/b" is not a name of CiviCRM's API; expected letters, digits and "_", e.g. "System", "check"
@@ -416,6 +420,7 @@ handler.html = {}
     hw.toml:80:11: jobs[8].handler: "http" is not a table; expected { http = { path = "/sync" } }
     hw.toml:84:1: jobs[9].handler: no handler is named; expected one of [jobs.handler.http], [jobs.handler.civicrm], [jobs.handler.command] or [jobs.handler.code]
     hw.toml:84:9: jobs[9].handler.html: unknown key; known here are http, civicrm, command, code
+    hw.toml:88:24: jobs[10].handler.command.args: the program is "visit-{app_id}", in which nothing is filled in; expected one program for all sites, and what differs in its arguments
     "#);
 }
 
@@ -460,6 +465,47 @@ fn the_environment_names_jobs_by_app_and_name() {
     assert_eq!((jobs[0].per_host, jobs[1].per_host), (2, 4));
     assert_eq!(jobs[1].retry, "1day(x1)".parse::<RetryPolicy>().unwrap());
     assert_eq!(loaded.settings.sites.max_in_flight, 9);
+}
+
+#[test]
+fn a_program_is_one_for_all_sites_wherever_the_server_was_started() {
+    let program = |written: &str| {
+        let text = format!("{JOB}handler.command.args = ['{written}', '{{site_id}}']\n");
+        match loaded(&text, &[]).settings.jobs[0].handler.clone() {
+            HandlerSettings::Command(command) => command.args[0].clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(program("visit"), "visit");
+    assert_eq!(program("bin/visit"), "/nonexistent/base/bin/visit");
+    assert_eq!(program("./visit"), "/nonexistent/base/./visit");
+    assert_eq!(program("/bin/visit"), "/bin/visit");
+    assert_eq!(program("/bin/{{any}} {"), "/bin/{{any}} {");
+}
+
+#[test]
+fn version_3_of_civicrm_without_a_site_key_deserves_a_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "hunter22").unwrap();
+    let key = key.display();
+    let warnings = |more: &str, version: u8| {
+        let text = format!(
+            "[[apps]]\nid = 'a'\napi_key_file = '{key}'\n{more}\n[[jobs]]\napp = 'a'\n\
+             handler.civicrm = {{ version = {version}, entity = 'System', action = 'check' }}\n"
+        );
+        let told = loaded(&text, &[]).warnings;
+        let told = told.iter().map(ToString::to_string);
+        told.filter(|told| told.contains("CiviCRM"))
+            .collect::<Vec<_>>()
+    };
+    let told = warnings("", 3).join("\n");
+    assert!(
+        told.contains("jobs[0].app: job \"default\" calls version 3"),
+        "{told}"
+    );
+    assert!(warnings("", 4).is_empty());
+    assert!(warnings(&format!("site_key_file = '{key}'"), 3).is_empty());
 }
 
 #[test]

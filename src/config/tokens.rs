@@ -66,12 +66,20 @@ pub fn token_file(path: &Path) -> Result<SecretString, String> {
     present(path, SHORTEST)
 }
 
-/// Reads the credential in a file that must be there.
+/// Reads the credential in a file that must be there: a plain one and no longer
+/// than needed, since it is read at each visit.
 ///
 /// # Errors
 /// As for [`token_file`].
 pub(super) fn credential_file(path: &Path) -> Result<SecretString, String> {
-    present(path, SHORTEST_CREDENTIAL)
+    // Opening a pipe would wait for somebody who writes.
+    match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() || metadata.len() > LONGEST_FILE => Err(format!(
+            "{} is no file of at most {LONGEST_FILE} bytes; expected one whose first line is the secret",
+            path.display()
+        )),
+        _ => present(path, SHORTEST_CREDENTIAL),
+    }
 }
 
 fn present(path: &Path, shortest: usize) -> Result<SecretString, String> {

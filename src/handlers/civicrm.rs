@@ -8,8 +8,8 @@
 use super::address::address;
 use super::client::{SiteAnswer, SiteClient, SiteRequest};
 use super::expect::{body_words, excerpt, other_status, unexpected};
-use super::fill::percent_encoded;
 use crate::config::CivicrmVersion;
+use crate::flows::sites::template::percent_encoded;
 use crate::flows::sites::{FailureKind, VisitError};
 use crate::net::Secrets;
 use reqwest::Method;

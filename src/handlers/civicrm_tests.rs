@@ -193,7 +193,7 @@ fn handler(version: CivicrmVersion, keep_result: bool, api_key: Credential) -> C
         api_key: Some(api_key),
         site_key: None,
     };
-    CivicrmVisits::new(SiteClient::new(false), settings, Some(&app), 1, 100)
+    CivicrmVisits::new(SiteClient::new(false), settings, Some(&app), 1, 100).unwrap()
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn a_site_without_its_key_is_not_asked() {
     let error = visits.visit(&visit).await.result.unwrap_err();
     assert_eq!(error.kind, FailureKind::Handler);
     assert!(
-        error.detail.contains("{site_id}.key does not exist"),
+        error.detail.contains("site:7.key does not exist"),
         "{error}"
     );
     assert!(peer.asked().is_empty());

@@ -4,16 +4,17 @@ use super::Handler;
 use super::civicrm::{Call, CivicrmClient};
 use super::client::SiteClient;
 use super::credentials::secret_of;
-use super::fill::{fill, percent_encoded};
 use super::learned::kept;
+use super::templates::template;
 use crate::config::{AppSettings, CivicrmHandler, Credential};
-use crate::flows::sites::{FailureKind, Visit, VisitError, Visited};
+use crate::flows::sites::{FailureKind, Template, Visit, VisitError, Visited};
 use futures_util::future::BoxFuture;
 
 /// Visits sites by a call of CiviCRM's API each.
 pub struct CivicrmVisits {
     client: SiteClient,
     settings: CivicrmHandler,
+    path: Template,
     api_key: Option<Credential>,
     site_key: Option<Credential>,
     tries_more: u32,
@@ -24,21 +25,25 @@ impl CivicrmVisits {
     /// A handler that sends the app's keys. It tries again at once, up to
     /// `tries_more` times, where no answer came; the time limit of the settings
     /// is for each try. Of the result at most `max_result_bytes` are kept.
+    ///
+    /// # Errors
+    /// The path is no template.
     pub fn new(
         client: SiteClient,
         settings: CivicrmHandler,
         app: Option<&AppSettings>,
         tries_more: u32,
         max_result_bytes: usize,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, String> {
+        Ok(Self {
             client,
+            path: template(&settings.path)?,
             settings,
             api_key: app.and_then(|app| app.api_key.clone()),
             site_key: app.and_then(|app| app.site_key.clone()),
             tries_more,
             max_result_bytes,
-        }
+        })
     }
 
     async fn visited(&self, visit: &Visit) -> Result<Visited, VisitError> {
@@ -51,8 +56,8 @@ impl CivicrmVisits {
         let client = CivicrmClient::new(self.client.clone(), api_key, site_key)
             .within(settings.timeout, settings.max_response_bytes)
             .trying_again(self.tries_more);
-        let path = fill(&settings.path, visit, percent_encoded)
-            .map_err(|why| VisitError::new(FailureKind::Handler, &why))?;
+        let path = self.path.fill_path(visit);
+        let path = path.map_err(|why| VisitError::new(FailureKind::Handler, &why))?;
         let call = Call {
             version: settings.version,
             site_url: &visit.site.url,

@@ -5,11 +5,12 @@
 //! learned, and anything else there is ignored.
 
 use super::Handler;
-use super::fill::{as_it_is, fill};
 use super::learned::kept;
 use super::process::{self, Ended, RunError};
+use super::templates::template;
 use crate::config::{AppSettings, CommandHandler};
-use crate::flows::sites::{FailureKind, Visit, VisitError, Visited};
+use crate::flows::sites::template::as_it_is;
+use crate::flows::sites::{FailureKind, Template, Visit, VisitError, Visited};
 use crate::net::{Secrets, one_line};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
@@ -23,6 +24,8 @@ const MAX_WORDS: usize = 200;
 #[derive(Clone, Debug)]
 pub struct CommandVisits {
     settings: CommandHandler,
+    /// The arguments behind the program.
+    args: Vec<Template>,
     /// The app as the program is told it: without its keys.
     app: Value,
     max_result_bytes: usize,
@@ -31,29 +34,36 @@ pub struct CommandVisits {
 impl CommandVisits {
     /// A handler with these settings. `max_result_bytes` bounds the document
     /// that is learned (`sites.max_result_bytes`).
+    ///
+    /// # Errors
+    /// An argument is no template.
     pub fn new(
         settings: CommandHandler,
         app: Option<&AppSettings>,
         max_result_bytes: usize,
-    ) -> Self {
+    ) -> Result<Self, String> {
+        let args = settings.args.iter().skip(1);
+        let args = args.map(|arg| template(arg)).collect::<Result<_, _>>()?;
         let app = app.map_or(Value::Null, |app| {
             json!({"id": app.id.as_str(), "title": app.title, "url": app.url.as_ref().map(url::Url::as_str)})
         });
-        Self {
+        Ok(Self {
             settings,
+            args,
             app,
             max_result_bytes,
-        }
+        })
     }
 
     async fn run(&self, visit: &Visit) -> Result<Option<String>, VisitError> {
         let settings = &self.settings;
-        let Some((program, templates)) = settings.args.split_first() else {
+        let Some(program) = settings.args.first() else {
             return Err(handler("args of [jobs.handler.command] names no program"));
         };
-        let args = templates
+        let args = self
+            .args
             .iter()
-            .map(|template| fill(template, visit, as_it_is))
+            .map(|template| template.fill(visit, as_it_is))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|problem| handler(&problem))?;
         let mut input = self.input(visit)?.to_string();

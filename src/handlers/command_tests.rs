@@ -13,7 +13,7 @@ fn settings(args: &[&str]) -> CommandHandler {
 }
 
 fn handler_of(settings: CommandHandler) -> CommandVisits {
-    CommandVisits::new(settings, None, 16 * 1024)
+    CommandVisits::new(settings, None, 16 * 1024).unwrap()
 }
 
 async fn run(args: &[&str]) -> Visited {
@@ -91,7 +91,7 @@ async fn the_site_comes_on_standard_input_as_one_document() {
         api_key: Some(crate::config::Credential::Shared("s3cr3t".into())),
         site_key: None,
     };
-    let handler = CommandVisits::new(settings(&["cat"]), Some(&app), 16 * 1024);
+    let handler = CommandVisits::new(settings(&["cat"]), Some(&app), 16 * 1024).unwrap();
     let told = handler.visit(&visit()).await.result.unwrap().unwrap();
     let told: Value = serde_json::from_str(&told).unwrap();
     let expected = json!({
@@ -156,7 +156,7 @@ async fn much_output_is_thrown_away_and_blocks_nobody() {
     small.max_output_bytes = 5;
     let visited = handler_of(small).visit(&visit()).await;
     assert_eq!(visited, Visited::well(None), "the beginning is no document");
-    let handler = CommandVisits::new(settings(&["echo", "[1, 2, 3]"]), None, 6);
+    let handler = CommandVisits::new(settings(&["echo", "[1, 2, 3]"]), None, 6).unwrap();
     let visited = handler.visit(&visit()).await;
     assert_eq!(visited, Visited::well(None), "longer than a result may be");
 }

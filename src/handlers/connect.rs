@@ -31,6 +31,9 @@ pub fn connect(
     listeners: &Listeners,
     client: &SiteClient,
 ) -> Result<Arc<dyn Handler>, String> {
+    if let Some(problem) = listeners.lacks(job) {
+        return Err(problem);
+    }
     let of = |step| listeners.of(&job.key, step);
     let (before, poll, after) = (of(Step::PrePoll), of(Step::Poll), of(Step::PostPoll));
     let (work, limit): (Option<Box<dyn Handler>>, Duration) = match &job.handler {
@@ -50,21 +53,12 @@ pub fn connect(
                 app,
                 job.tries_more,
                 sites.max_result_bytes,
-            );
+            )?;
             (Some(Box::new(visits)), settings.timeout)
         }
         HandlerSettings::Command(settings) => {
-            let visits = CommandVisits::new(settings.clone(), app, sites.max_result_bytes);
+            let visits = CommandVisits::new(settings.clone(), app, sites.max_result_bytes)?;
             (Some(Box::new(visits)), settings.timeout)
-        }
-        HandlerSettings::Code(_) if poll.is_empty() => {
-            return Err(format!(
-                "the work of job {} is Rust code ([jobs.handler.code]), and this program has none for it: \
-                 register a listener for \"{}\" with Highwater::builder().on(…) in a program of your own, \
-                 or give the job another handler",
-                job.key,
-                job.key.event(Step::Poll.as_str())
-            ));
         }
         HandlerSettings::Code(settings) => (None, settings.timeout),
     };

@@ -5,10 +5,11 @@ use super::address::address;
 use super::client::{SiteClient, SiteRequest};
 use super::credentials::secret_of;
 use super::expect::check;
-use super::fill::{as_it_is, fill, json_escaped, percent_encoded};
 use super::learned::kept;
+use super::templates::template;
 use crate::config::HttpHandler;
-use crate::flows::sites::{FailureKind, Visit, VisitError, Visited};
+use crate::flows::sites::template::{as_it_is, json_escaped, percent_encoded};
+use crate::flows::sites::{FailureKind, Template, Visit, VisitError, Visited};
 use crate::net::Secrets;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,7 +24,9 @@ pub struct HttpVisits {
     client: SiteClient,
     settings: HttpHandler,
     method: Method,
-    headers: Vec<(HeaderName, String)>,
+    path: Template,
+    headers: Vec<(HeaderName, Template)>,
+    body: Option<Template>,
     /// How what is filled into the body is escaped.
     body_escape: fn(&str) -> String,
     /// A JSON answer is needed.
@@ -38,7 +41,7 @@ impl HttpVisits {
     /// result at most `max_result_bytes` are kept.
     ///
     /// # Errors
-    /// Says which method or header cannot be sent.
+    /// Says which method or header cannot be sent, or what is no template.
     pub fn new(
         client: SiteClient,
         settings: HttpHandler,
@@ -55,15 +58,16 @@ impl HttpVisits {
             .headers
             .iter()
             .map(|(name, value)| match HeaderName::try_from(name.as_str()) {
-                Ok(name) => Ok((name, value.clone())),
+                Ok(name) => Ok((name, template(value)?)),
                 Err(_) => Err(format!(
                     "\"{name}\" is no header's name: expected e.g. Accept"
                 )),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let content_type = headers
+        let content_type = settings
+            .headers
             .iter()
-            .find(|(name, _)| name == CONTENT_TYPE)
+            .find(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str()))
             .map_or("", |(_, value)| value.as_str());
         let body_escape = if content_type.contains("json") {
             json_escaped
@@ -75,7 +79,9 @@ impl HttpVisits {
         Ok(Self {
             client,
             method,
+            path: template(&settings.path)?,
             headers,
+            body: settings.body.as_deref().map(template).transpose()?,
             body_escape,
             reads_json: settings.result.is_some() || !settings.expect.json.is_empty(),
             settings,
@@ -90,11 +96,11 @@ impl HttpVisits {
         secrets: &mut Secrets,
     ) -> Result<SiteRequest, VisitError> {
         let settings = &self.settings;
-        let path = fill(&settings.path, visit, percent_encoded).map_err(|why| failed(&why))?;
+        let path = self.path.fill_path(visit).map_err(|why| failed(&why))?;
         let url = address(&visit.site.url, &path)?;
         let mut headers = HeaderMap::new();
         for (name, template) in &self.headers {
-            let value = fill(template, visit, as_it_is).map_err(|why| failed(&why))?;
+            let value = template.fill(visit, as_it_is).map_err(|why| failed(&why))?;
             let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
                 failed(&format!(
                     "what is filled into the header {name} cannot be sent: it holds line ends or other control characters"
@@ -108,8 +114,11 @@ impl HttpVisits {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let body = match &settings.body {
-            Some(body) => Some(fill(body, visit, self.body_escape).map_err(|why| failed(&why))?),
+        let body = match &self.body {
+            Some(body) => {
+                let filled = body.fill(visit, self.body_escape);
+                Some(filled.map_err(|why| failed(&why))?)
+            }
             None => None,
         };
         Ok(SiteRequest {

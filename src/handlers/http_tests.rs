@@ -56,7 +56,7 @@ async fn a_request_is_filled_in_and_sent() {
             ("Content-Type".to_owned(), "application/json".to_owned()),
             ("X-App".to_owned(), "{app_id} {label:size}".to_owned()),
         ],
-        body: Some(r#"{{"region":"{label:quoted}"}}"#.to_owned()),
+        body: Some(r#"{"in":{"region":"{label:quoted}"}}"#.to_owned()),
         token: Some(Credential::Shared(SECRET.into())),
         ..HttpHandler::default()
     };
@@ -69,7 +69,7 @@ async fn a_request_is_filled_in_and_sent() {
         "content-type: application/json\r\n",
         "x-app: org.example 3\r\n",
         &format!("authorization: Bearer {SECRET}\r\n"),
-        "\r\n\r\n{\"region\":\"\\\"\\n\"}",
+        "\r\n\r\n{\"in\":{\"region\":\"\\\"\\u000a\"}}",
     ] {
         assert!(asked.contains(part), "{part}: {asked}");
     }
@@ -104,7 +104,7 @@ async fn a_user_is_sent_with_the_password_of_the_site() {
     visit.site.site_id = "none".to_owned();
     let error = handler.visit(&visit).await.result.unwrap_err();
     assert_eq!(error.kind, FailureKind::Handler);
-    assert!(error.detail.contains("{site_id} does not exist"), "{error}");
+    assert!(error.detail.contains("none does not exist"), "{error}");
     assert_eq!(peer.asked().len(), 1);
 }
 

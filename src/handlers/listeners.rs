@@ -1,7 +1,7 @@
 //! Rust code by event name: who is called when a site is visited.
 
 use super::event::PollEvent;
-use crate::config::JobSettings;
+use crate::config::{HandlerSettings, JobSettings};
 use crate::flows::sites::{AppName, FailureKind, JobKey, VisitError};
 use crate::net::sources;
 use futures_util::future::BoxFuture;
@@ -183,6 +183,22 @@ impl Listeners {
         let unknown = |event: &&EventName| event.job.as_ref().is_some_and(|key| !known(key));
         let names = self.events.keys().filter(unknown);
         names.map(ToString::to_string).collect()
+    }
+
+    /// Why a job cannot work with these, and what to do: its work is code, and
+    /// there is none for it. `None` for every other job.
+    pub fn lacks(&self, job: &JobSettings) -> Option<String> {
+        let code = matches!(job.handler, HandlerSettings::Code(_));
+        let lacking = code && self.of(&job.key, Step::Poll).is_empty();
+        lacking.then(|| {
+            format!(
+                "the work of job {} is Rust code ([jobs.handler.code]), and this program has none for it: \
+                 register a listener for \"{}\" with Highwater::builder().on(…) in a program of your own, \
+                 or give the job another handler",
+                job.key,
+                job.key.event(Step::Poll.as_str())
+            )
+        })
     }
 
     /// The listeners of one step of a job's visits, in the order in which they

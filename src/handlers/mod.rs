@@ -13,7 +13,6 @@ mod connect;
 mod credentials;
 mod event;
 mod expect;
-mod fill;
 mod http;
 #[cfg(test)]
 mod http_tests;
@@ -23,6 +22,7 @@ mod listeners;
 mod process;
 #[cfg(test)]
 mod sample;
+mod templates;
 #[cfg(test)]
 mod testing_peer;
 

@@ -141,7 +141,7 @@ impl Plans {
                 self.batches.load_failed(&query.ledger, now, delay);
             }
             Want::Sites(want) => {
-                tracing::warn!(job.name = %want.job.key, job.shard = %want.shard, error, "due sites could not be read; tried again");
+                tracing::warn!(job.key = %want.job.key, job.shard = %want.shard, error, "due sites could not be read; tried again");
                 self.sites.load_failed(want, now, delay);
             }
         }
@@ -186,7 +186,7 @@ impl Plans {
                     parent: None,
                     "work",
                     work.flow = "sites",
-                    job.name = %work.job.key,
+                    job.key = %work.job.key,
                     site.id = %work.site.site_id,
                     work.outcome = tracing::field::Empty,
                 );

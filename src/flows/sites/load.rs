@@ -149,7 +149,7 @@ async fn prepare(
             store.space_overdue_sites(range, now, step).await?;
         }
         tracing::debug!(
-            job.name = %range.job, job.shard = %want.shard, sites.corrected = corrected,
+            job.key = %range.job, job.shard = %want.shard, sites.corrected = corrected,
             sites.overdue = overdue, "a shard was taken over"
         );
         pauses = store.host_pauses(now).await?;
@@ -159,7 +159,7 @@ async fn prepare(
     if fresh > 0 {
         let step = spacing(fresh, first_period);
         added = store.initialise_sites(range, after, now, step).await?;
-        tracing::info!(job.name = %range.job, job.shard = %want.shard, sites.added = added, "new sites");
+        tracing::info!(job.key = %range.job, job.shard = %want.shard, sites.added = added, "new sites");
     }
     if first {
         let loads = store.sites_due_by_second(range, now).await?;

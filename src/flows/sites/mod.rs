@@ -32,6 +32,8 @@ mod standing;
 #[cfg(test)]
 mod standing_tests;
 pub mod template;
+#[cfg(test)]
+mod template_tests;
 mod view;
 mod visit;
 mod work;

@@ -1,10 +1,13 @@
 //! Texts with places to fill in: `/sites/{site_id}?region={label:region}`.
 //!
-//! `{site_id}`, `{app_id}` and `{label:NAME}` are known; `{{` and `}}` stand
-//! for braces. What is filled in is escaped for where it goes, the text
-//! around it stays as it is written.
+//! `{site_id}`, `{app_id}` and `{label:NAME}` are filled in; another name in
+//! braces is a mistake. `{{site_id}}` stands for `{site_id}` itself, and every
+//! brace that does not begin or end a name stands for itself, so that JSON is
+//! written as it is: `{"site":"{site_id}"}`. What is filled in is escaped for
+//! where it goes, the text around it stays as it is written.
 
 use super::names::check_label_name;
+use super::visit::Visit;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::fmt::Write as _;
 
@@ -51,7 +54,7 @@ impl Template {
     /// Reads a text.
     ///
     /// # Errors
-    /// Every name that is not known, and every brace that stands alone.
+    /// Every name that is not known, and every known one that nothing closes.
     pub fn parse(text: &str) -> Result<Self, Vec<TemplateProblem>> {
         let mut scan = Scan {
             rest: text,
@@ -69,37 +72,84 @@ impl Template {
         }
     }
 
-    /// The text for a site. `labels` is a JSON object; its texts, numbers and
-    /// booleans can be filled in. `escape` is applied to what is filled in:
+    /// Whether nothing is filled in.
+    pub fn is_plain(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Text(_)))
+    }
+
+    /// The text for a visit; texts, numbers and booleans of the site's labels
+    /// can be filled in. `escape` is applied to what is filled in:
     /// [`percent_encoded`], [`json_escaped`] or [`as_it_is`].
     ///
     /// # Errors
     /// Says which label the site lacks or cannot be filled in.
-    pub fn fill(
-        &self,
-        site_id: &str,
-        app_id: &str,
-        labels: &str,
-        escape: fn(&str) -> String,
-    ) -> Result<String, String> {
+    pub fn fill(&self, visit: &Visit, escape: fn(&str) -> String) -> Result<String, String> {
         let mut filled = String::new();
+        self.each(visit, |text, given| {
+            if given {
+                filled.push_str(&escape(text));
+            } else {
+                filled.push_str(text);
+            }
+        })?;
+        Ok(filled)
+    }
+
+    /// The path and query for a visit: what is filled in is percent-encoded,
+    /// and cannot lead out of the folder in which it stands.
+    ///
+    /// # Errors
+    /// As for [`fill`](Self::fill); or what is filled in makes a whole segment
+    /// of the path `.` or `..`.
+    pub fn fill_path(&self, visit: &Visit) -> Result<String, String> {
+        let mut filled = String::new();
+        let mut given = Vec::new();
+        self.each(visit, |text, is_given| {
+            let start = filled.len();
+            if is_given {
+                filled.push_str(&percent_encoded(text));
+                given.push(start..filled.len());
+            } else {
+                filled.push_str(text);
+            }
+        })?;
+        let path = filled.split('?').next().unwrap_or_default();
+        let mut start = 0;
+        // A backslash is a slash to those who read addresses as browsers do.
+        for segment in path.split(['/', '\\']) {
+            let end = start + segment.len();
+            let dots = segment.replace("%2e", ".").replace("%2E", ".");
+            if matches!(dots.as_str(), "." | "..")
+                && given.iter().any(|at| start <= at.start && at.end <= end)
+            {
+                return Err(format!(
+                    "what is filled into the path leads elsewhere, since a part of it becomes \"{dots}\": correct the site's id or label"
+                ));
+            }
+            start = end + 1;
+        }
+        Ok(filled)
+    }
+
+    /// Hands over the pieces in their order, and whether each is filled in.
+    fn each(&self, visit: &Visit, mut piece: impl FnMut(&str, bool)) -> Result<(), String> {
         let mut read = None;
         for part in &self.parts {
             match part {
-                Part::Text(text) => filled.push_str(text),
-                Part::SiteId => filled.push_str(&escape(site_id)),
-                Part::AppId => filled.push_str(&escape(app_id)),
+                Part::Text(text) => piece(text, false),
+                Part::SiteId => piece(&visit.site.site_id, true),
+                Part::AppId => piece(visit.job.app.as_str(), true),
                 Part::Label(name) => {
                     let labels = match read.take() {
                         Some(labels) => labels,
-                        None => object(labels)?,
+                        None => object(&visit.site.labels)?,
                     };
-                    filled.push_str(&escape(&label(&labels, name)?));
+                    piece(&label(&labels, name)?, true);
                     read = Some(labels);
                 }
             }
         }
-        Ok(filled)
+        Ok(())
     }
 }
 
@@ -160,47 +210,56 @@ struct Scan<'t> {
 }
 
 impl Scan<'_> {
-    /// Reads to the next brace and what it begins; `false` at the end.
+    /// Reads to the next brace that opens and what it begins; `false` at the end.
     fn step(&mut self) -> bool {
-        let Some(at) = self.rest.find(['{', '}']) else {
+        let Some(at) = self.rest.find('{') else {
             self.plain.push_str(self.rest);
             return false;
         };
-        self.plain.push_str(self.rest.get(..at).unwrap_or_default());
-        self.skip(at);
-        for brace in ["{{", "}}"] {
-            if self.rest.starts_with(brace) {
-                self.plain.push_str(brace.get(1..).unwrap_or_default());
-                self.skip(2);
-                return true;
+        self.take_text(at);
+        let opened = self.rest.trim_start_matches('{');
+        let braces = self.rest.len() - opened.len();
+        match Named::at(opened) {
+            Named::Not => self.take_text(braces),
+            Named::Open => {
+                let message = "a name that nothing closes: expected } behind it";
+                self.problem(braces - 1, message.to_owned());
+                self.skip(braces);
             }
-        }
-        if self.rest.starts_with('}') {
-            self.problem("a \"}\" that closes nothing: write }} for the brace itself".to_owned());
-            self.skip(1);
-            return true;
-        }
-        let inside = self.rest.get(1..).unwrap_or_default();
-        match inside.find(['{', '}']) {
-            Some(end) if inside[end..].starts_with('}') => {
-                let name = inside.get(..end).unwrap_or_default();
-                match part(name) {
-                    Ok(part) => {
-                        self.end_text();
-                        self.parts.push(part);
-                    }
-                    Err(problem) => self.problem(problem),
+            Named::Closed(name) => {
+                let after = opened.get(name.len()..).unwrap_or_default();
+                let closing = after.len() - after.trim_start_matches('}').len();
+                // Two pairs stand for one pair, three for one around what is filled in.
+                let pairs = braces.min(closing).min(3);
+                self.take_text(braces - pairs);
+                if pairs > 1 {
+                    self.plain.push('{');
                 }
-                self.skip(end + 2);
-            }
-            _ => {
-                self.problem(
-                    "a \"{\" that nothing closes: write {{ for the brace itself".to_owned(),
-                );
-                self.skip(1);
+                if pairs == 2 {
+                    self.plain.push_str(name);
+                } else {
+                    match part(name) {
+                        Ok(part) => {
+                            self.end_text();
+                            self.parts.push(part);
+                        }
+                        Err(message) => self.problem(pairs - 1, message),
+                    }
+                }
+                if pairs > 1 {
+                    self.plain.push('}');
+                }
+                self.skip(pairs + name.len() + pairs);
             }
         }
         true
+    }
+
+    /// Goes on by so many bytes, which stand for themselves.
+    fn take_text(&mut self, bytes: usize) {
+        self.plain
+            .push_str(self.rest.get(..bytes).unwrap_or_default());
+        self.skip(bytes);
     }
 
     /// Goes on by so many bytes.
@@ -210,9 +269,9 @@ impl Scan<'_> {
         self.rest = rest;
     }
 
-    fn problem(&mut self, message: String) {
+    fn problem(&mut self, further: usize, message: String) {
         self.problems.push(TemplateProblem {
-            place: self.place,
+            place: self.place + further,
             message,
         });
     }
@@ -223,6 +282,43 @@ impl Scan<'_> {
             self.parts.push(Part::Text(text));
         }
     }
+}
+
+/// What stands behind a brace that opens.
+enum Named<'t> {
+    /// No name: the brace stands for itself.
+    Not,
+    /// The beginning of a known name, not closed.
+    Open,
+    /// A name, known or not, and the brace that closes it.
+    Closed(&'t str),
+}
+
+impl<'t> Named<'t> {
+    fn at(text: &'t str) -> Self {
+        let label = text.starts_with("label:");
+        let word = |c: char| c.is_ascii_alphanumeric() || "_-. ".contains(c);
+        let end = if label {
+            text.find(['{', '}', '"', '\n']).unwrap_or(text.len())
+        } else {
+            text.find(|c| !word(c)).unwrap_or(text.len())
+        };
+        let (name, after) = text.split_at(end);
+        let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        // "{ site_id }" is meant as a name; "{ a b }" is no such thing.
+        let one = label || begins && !name.contains(' ') || is_known(name.trim());
+        if one && after.starts_with('}') {
+            Self::Closed(name)
+        } else if label || begins && is_known(name.trim_end()) {
+            Self::Open
+        } else {
+            Self::Not
+        }
+    }
+}
+
+fn is_known(name: &str) -> bool {
+    matches!(name, "site_id" | "app_id")
 }
 
 fn part(name: &str) -> Result<Part, String> {
@@ -246,111 +342,6 @@ fn part(name: &str) -> Result<Part, String> {
         shown.push('…');
     }
     Err(format!(
-        "{{{shown}}} is not known: expected {{site_id}}, {{app_id}} or {{label:NAME}}, and {{{{ or }}}} for the brace itself"
+        "{{{shown}}} is not known: expected {{site_id}}, {{app_id}} or {{label:NAME}}, or {{{{{shown}}}}} for {{{shown}}} itself"
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const LABELS: &str =
-        r#"{"region":"North & \"West\"","size":7,"on":true,"list":[1],"gone":null}"#;
-
-    fn filled(text: &str, escape: fn(&str) -> String) -> Result<String, String> {
-        let template = Template::parse(text).unwrap_or_else(|problems| panic!("{problems:?}"));
-        template.fill("a:b@c", "org.app", LABELS, escape)
-    }
-
-    fn problems(text: &str) -> String {
-        let problems = Template::parse(text).unwrap_err();
-        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        told.join("\n")
-    }
-
-    #[test]
-    fn what_is_filled_in_is_escaped_and_the_rest_is_not() {
-        assert_eq!(
-            filled("/ü?s={site_id}&r={label:region}&{{}}", percent_encoded).unwrap(),
-            "/ü?s=a%3Ab%40c&r=North%20%26%20%22West%22&{}"
-        );
-        let body = r#"{{"r":"{label:region}","n":{label:size},"app":"{app_id}"}}"#;
-        let json: serde_json::Value =
-            serde_json::from_str(&filled(body, json_escaped).unwrap()).unwrap();
-        assert_eq!(json["r"], "North & \"West\"");
-        assert_eq!(json["n"], 7);
-        assert_eq!(
-            filled("{label:on} {site_id}", as_it_is).unwrap(),
-            "true a:b@c"
-        );
-        assert_eq!(filled("", as_it_is).unwrap(), "");
-    }
-
-    #[test]
-    fn labels_that_cannot_be_filled_in_are_named() {
-        for (text, expected) in [
-            ("{label:none}", "no label \"none\""),
-            ("{label:gone}", "no label \"gone\""),
-            ("{label:list}", "label \"list\" is a list"),
-        ] {
-            let told = filled(text, as_it_is).unwrap_err();
-            assert!(told.contains(expected), "{told}");
-        }
-        let template = Template::parse("{label:a}{site_id}").unwrap();
-        let told = template.fill("s", "a", "[]", as_it_is).unwrap_err();
-        assert!(told.contains("no JSON object"), "{told}");
-        // Nobody asks for the labels, nobody minds them.
-        let none = Template::parse("{site_id}").unwrap();
-        assert_eq!(none.fill("s", "a", "[]", as_it_is).unwrap(), "s");
-    }
-
-    #[test]
-    fn every_mistake_is_told_with_its_place() {
-        insta::assert_snapshot!(problems("ü{site}/{label:a b}/{label:}}{"), @r#"
-        {site} is not known: expected {site_id}, {app_id} or {label:NAME}, and {{ or }} for the brace itself, at character 2
-        "a b" is not a label's name: expected 1 to 64 letters, digits, ".", "_" and "-", e.g. region, at character 9
-        "" is not a label's name: expected 1 to 64 letters, digits, ".", "_" and "-", e.g. region, at character 21
-        a "}" that closes nothing: write }} for the brace itself, at character 29
-        a "{" that nothing closes: write {{ for the brace itself, at character 30
-        "#);
-        assert!(problems(r#"{"a": 1}"#).contains("is not known"));
-        assert!(problems("{a{site_id}").contains("nothing closes"));
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_panics(text in "[{}a-z:_é ]{0,40}", labels in "[{}\":a-z0-9]{0,10}") {
-            if let Ok(template) = Template::parse(&text) {
-                drop(template.fill("site", "app", &labels, percent_encoded));
-            }
-        }
-
-        #[test]
-        fn any_text_with_doubled_braces_comes_out_as_it_was(text in "[{}a-zé\"\n]{0,40}") {
-            let doubled = text.replace('{', "{{").replace('}', "}}");
-            let template = Template::parse(&doubled).unwrap();
-            prop_assert_eq!(template.fill("s", "a", "", percent_encoded).unwrap(), text);
-        }
-
-        #[test]
-        fn what_is_filled_into_a_path_stays_one_piece(value in any::<String>()) {
-            let labels = serde_json::json!({ "l": value }).to_string();
-            let template = Template::parse("/a/{label:l}/b").unwrap();
-            let path = template.fill("s", "a", &labels, percent_encoded).unwrap();
-            let middle = path.strip_prefix("/a/").unwrap().strip_suffix("/b").unwrap();
-            prop_assert!(!middle.contains(['/', '?', '#', '&', '=']), "{}", middle);
-            let back = percent_encoding::percent_decode_str(middle).decode_utf8().unwrap();
-            prop_assert_eq!(back, value);
-        }
-
-        #[test]
-        fn what_is_filled_into_json_is_read_as_it_was(value in any::<String>()) {
-            let labels = serde_json::json!({ "l": value }).to_string();
-            let template = Template::parse(r#"["{label:l}"]"#).unwrap();
-            let text = template.fill("s", "a", &labels, json_escaped).unwrap();
-            let read: Vec<String> = serde_json::from_str(&text).unwrap();
-            prop_assert_eq!(&read[0], &value);
-        }
-    }
 }
