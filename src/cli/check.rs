@@ -87,11 +87,11 @@ fn summary(settings: &Settings) -> String {
             if ledger.token.is_some() { "yes" } else { "no" },
         ]);
     }
-    let mut summary = format!(
-        "database {database}\nhttp     {}\n\n{}",
-        settings.http.listen,
-        output::lines(&mut table)
-    );
+    let mut summary = format!("database {database}\nhttp     {}", settings.http.listen);
+    if !settings.ledgers.is_empty() {
+        summary.push_str("\n\n");
+        summary.push_str(&output::lines(&mut table));
+    }
     if !settings.jobs.is_empty() {
         let mut table = output::table(&["app", "job", "retry", "batches", "handler"]);
         for job in &settings.jobs {
