@@ -22,10 +22,8 @@ fn installation(database: &Database) -> Installation {
     let place = Installation::new(
         database,
         "sites",
-        &format!(
-            "control_token_file = \"control.token\"\n\n\
-             [[ledgers]]\nname = \"trace\"\nkind = \"sawtooth\"\nurl = \"http://127.0.0.1:1\"\n"
-        ),
+        "control_token_file = \"control.token\"\n\n\
+         [[ledgers]]\nname = \"trace\"\nkind = \"sawtooth\"\nurl = \"http://127.0.0.1:1\"\n",
     );
     std::fs::write(place.path().join("control.token"), TOKEN).unwrap();
     place
