@@ -410,6 +410,10 @@ fn bare_client(runtime: &Runtime, sites: &SitesHandle) -> f64 {
 }
 
 /// A session that is opened as the store opens its own.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a few of them, and none is moved"
+)]
 enum Session {
     Sqlite(SyncConnectionWrapper<SqliteConnection>),
     Postgres(AsyncPgConnection),
@@ -526,7 +530,7 @@ fn outcomes(now: Timestamp) -> Vec<Outcome> {
                     )
                 }),
                 last_duration_ms: seq % 1000,
-                log: format!("{:0>LOG_ENTRY$}", seq),
+                log: format!("{seq:0>LOG_ENTRY$}"),
             }
         })
         .collect()

@@ -25,6 +25,13 @@
 //! cargo run --example poll_listener -- serve --config inventory.toml
 //! ```
 //!
+//! To try it without sites of one's own, simulate some and import them first:
+//!
+//! ```text
+//! cargo run -- sim sites 100 --app org.example.inventory --sites-file sites.ndjson
+//! cargo run --example poll_listener -- sites import sites.ndjson --config inventory.toml
+//! ```
+//!
 //! Sites are rows of table `sites`, which an application writes by SQL or over
 //! HTTP. Each is visited when the retry policy says so, thousands at once if
 //! need be: a listener that fails, panics or hangs is a failure of one visit of

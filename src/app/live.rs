@@ -5,6 +5,7 @@ use super::Reloader;
 use super::reload::{Applied, SettingsFan};
 use super::resources::Resources;
 use crate::config::{self, ConfigError, ConfigErrors, Entry, Loaded, Origin, Settings};
+use crate::handlers::Listeners;
 use crate::http::ReloadReport;
 use crate::time::Timestamp;
 use crate::watchdog::{EffectiveSetting, Order, OrderError, Reloaded, Reply, WatchdogQuery};
@@ -37,9 +38,10 @@ impl Live {
         query: WatchdogQuery,
         resources: Resources,
         runtime: Handle,
+        listeners: Listeners,
     ) -> Self {
         Self {
-            fan: SettingsFan::new(query, resources, runtime),
+            fan: SettingsFan::new(query, resources, runtime, listeners),
             settings: watch::Sender::new(Arc::new(loaded.settings.clone())),
             report: watch::Sender::new(ReloadReport::default()),
             reload,

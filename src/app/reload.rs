@@ -4,6 +4,7 @@ use super::resources::Resources;
 use crate::actors::{LeaseSettings, PoolSettings, SchedulerSettings, UpdaterSettings};
 use crate::config::{self, HttpSettings, Settings};
 use crate::flows::sites::Shard;
+use crate::handlers::Listeners;
 use crate::leases::{batches_lease, sites_lease};
 use crate::messages::names;
 use crate::telemetry;
@@ -24,6 +25,8 @@ pub(super) struct SettingsFan {
     resources: Resources,
     /// What may wait for a disk waits there.
     runtime: Handle,
+    /// The program's code for jobs.
+    listeners: Listeners,
 }
 
 /// How much of a reload was applied.
@@ -35,17 +38,28 @@ pub(super) enum Applied {
 }
 
 impl SettingsFan {
-    pub(super) const fn new(query: WatchdogQuery, resources: Resources, runtime: Handle) -> Self {
+    pub(super) const fn new(
+        query: WatchdogQuery,
+        resources: Resources,
+        runtime: Handle,
+        listeners: Listeners,
+    ) -> Self {
         Self {
             query,
             resources,
             runtime,
+            listeners,
         }
     }
 
     /// Why settings that are sound cannot be put to use. Waits for the disk of
     /// a log file, off this thread and not for long.
     pub(super) async fn check(&self, old: &Settings, new: &Settings) -> Result<(), String> {
+        // Also a job that control gives to servers.
+        let mut jobs = new.jobs.iter().filter(|job| job.server);
+        if let Some(problem) = jobs.find_map(|job| self.listeners.lacks(job)) {
+            return Err(problem);
+        }
         if old.log == new.log {
             return Ok(());
         }
@@ -252,8 +266,13 @@ mod tests {
         idle(Registration::new(names::LOGGING).settings(base.log.clone()));
         let current = watch::Sender::new(Arc::new(base));
         let resources = Resources::new(&settings(BASE), true);
-        SettingsFan::new(query.clone(), resources, runtime.handle().clone())
-            .apply(&settings(text), &current);
+        SettingsFan::new(
+            query.clone(),
+            resources,
+            runtime.handle().clone(),
+            Listeners::default(),
+        )
+        .apply(&settings(text), &current);
         let services = query.list().into_iter();
         services
             .filter(|service| service.settings_changes == Some(1))
@@ -273,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_opens_the_log_file_and_removes_nothing() {
+    async fn a_check_opens_the_log_file_removes_nothing_and_looks_for_code() {
         let folder = tempfile::tempdir().unwrap();
         let old = folder.path().join("log.2020-01-01");
         std::fs::write(&old, "old").unwrap();
@@ -281,7 +300,12 @@ mod tests {
         let runtime = Handle::current();
         let (query, _orders) = WatchdogQuery::new(runtime.clone());
         let base = settings(BASE);
-        let fan = SettingsFan::new(query, Resources::new(&base, true), runtime);
+        let fan = SettingsFan::new(
+            query,
+            Resources::new(&base, true),
+            runtime,
+            Listeners::default(),
+        );
         let path = folder.path().display();
         let with = |file: &str| {
             settings(&format!(
@@ -292,6 +316,16 @@ mod tests {
         assert!(old.exists());
         let told = fan.check(&base, &with("log.2020-01-01/log")).await;
         assert!(told.unwrap_err().contains("correct log.file.path"));
+
+        // Control may give a job to servers whose code this program lacks.
+        let job = |server: bool| {
+            settings(&format!(
+                "[[jobs]]\napp = 'a'\nserver = {server}\nhandler.code = {{}}\n{BASE}"
+            ))
+        };
+        assert_eq!(fan.check(&base, &job(false)).await, Ok(()));
+        let told = fan.check(&job(false), &job(true)).await;
+        assert!(told.unwrap_err().contains("app:a:job=default:poll"));
     }
 
     #[test]

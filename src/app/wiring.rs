@@ -151,6 +151,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         query.clone(),
         resources.clone(),
         runtime.clone(),
+        listeners.clone(),
     );
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));

@@ -166,7 +166,7 @@ async fn keys_that_a_site_repeats_are_not_shown() {
         )),
         json(&format!(r#"{{"is_error":1,"error_code":"{API_KEY}"}}"#)),
         reply("500 Oops", format!("api_key={API_KEY}&key={SITE_KEY}")),
-        reply("500 Oops", "api_key=api-key%2Bof%2Fnobody".to_owned()),
+        reply("500 Oops", "api_key=api-key%2Bof%2Fnobody"),
         reply("200 OK", format!("<b>{escaped}</b>")),
     ] {
         let error = answer3(act).await.unwrap_err().detail;

@@ -43,7 +43,7 @@ fn success(site: u64, job: usize, at: u64) -> bool {
     match kind(site) {
         Kind::Healthy => true,
         Kind::Dead => false,
-        Kind::Flapping => (at / 18_000 + site + job as u64) % 3 != 0,
+        Kind::Flapping => !(at / 18_000 + site + job as u64).is_multiple_of(3),
         Kind::Recovering(from) => at >= from,
     }
 }
