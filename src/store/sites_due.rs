@@ -86,7 +86,8 @@ const COLUMNS: &str = "p.seq, p.site_id, s.url, s.labels, p.batch_code, p.level,
     p.last_run_at, p.next_due_at FROM poll_status p JOIN sites s ON s.site_id = p.site_id";
 
 /// Worded as the partial index words it.
-pub(super) const OF_JOB: &str = "p.app_id = $1 AND p.job_name = $2 AND p.batch_code BETWEEN $3 AND $4";
+pub(super) const OF_JOB: &str =
+    "p.app_id = $1 AND p.job_name = $2 AND p.batch_code BETWEEN $3 AND $4";
 
 /// A query with the four parameters of a job's range bound first.
 macro_rules! of_range {

@@ -133,9 +133,9 @@ impl JobPlan {
     pub(super) fn wants(&mut self, now: Timestamp, numbers: &mut u64, wants: &mut Vec<SitesWant>) {
         let (low, limit) = (self.is_low(), self.page());
         let shards = self.shards.iter_mut();
-        wants.extend(shards.filter_map(|shard| {
-            shard.want(&self.settings, now, low, limit, numbers)
-        }));
+        wants.extend(
+            shards.filter_map(|shard| shard.want(&self.settings, now, low, limit, numbers)),
+        );
     }
 
     /// An answer came. Answers the pauses of hosts that it brought.
@@ -347,13 +347,7 @@ impl JobPlan {
 
     /// Takes rows in that are due by the policy and whose host may be visited;
     /// the others are put off to when that is so.
-    fn take_rows(
-        &mut self,
-        number: usize,
-        rows: Vec<DueSite>,
-        pauses: &Pauses,
-        now: Timestamp,
-    ) {
+    fn take_rows(&mut self, number: usize, rows: Vec<DueSite>, pauses: &Pauses, now: Timestamp) {
         let Some(shard) = self.shards.get_mut(number) else {
             return;
         };

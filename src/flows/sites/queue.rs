@@ -219,3 +219,69 @@ impl HostQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(seq: i64, due: i64, shard: usize) -> Waiting {
+        Waiting {
+            site: DueSite {
+                seq,
+                site_id: format!("s{seq}"),
+                url: String::new(),
+                labels: "{}".into(),
+                batch_code: 7,
+                level: 0,
+                count: 0,
+                last_run_at: None,
+                next_due_at: Some(Timestamp::from_millis(due)),
+            },
+            shard,
+        }
+    }
+
+    fn pop(queue: &mut HostQueue) -> Option<i64> {
+        queue.pop().map(|(_, waiting)| waiting.site.seq)
+    }
+
+    #[test]
+    fn the_longest_due_comes_first_among_hosts_that_have_room() {
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut queue = HostQueue::new(1);
+        for (host, seq, due) in [(&a, 1, 10), (&a, 2, 20), (&b, 3, 30), (&b, 4, 40)] {
+            assert_eq!(queue.push(host, waiting(seq, due, 0)), Pushed::Taken);
+            assert_eq!(queue.push(host, waiting(seq, due, 0)), Pushed::Known);
+        }
+        assert_eq!([pop(&mut queue), pop(&mut queue)], [Some(1), Some(3)]);
+        assert_eq!((pop(&mut queue), queue.has_ready()), (None, false));
+        queue.configure(2);
+        assert_eq!(pop(&mut queue), Some(2));
+        assert_eq!(queue.push(&a, waiting(1, 10, 0)), Pushed::Known);
+        assert_eq!(queue.returned(1), Some(7));
+        assert_eq!(queue.push(&a, waiting(1, 10, 0)), Pushed::Taken);
+        queue.configure(1);
+        queue.freed(&a);
+        assert_eq!(pop(&mut queue), None, "one is under way still");
+        queue.freed(&a);
+        assert_eq!(pop(&mut queue), Some(1));
+    }
+
+    #[test]
+    fn a_host_with_many_sites_leaves_room_and_nothing_stays_of_what_is_let_go() {
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut queue = HostQueue::new(1);
+        let pushed = (0..100).filter(|seq| queue.push(&a, waiting(*seq, 0, 0)) == Pushed::Taken);
+        assert_eq!(pushed.count(), WAITING_PER_VISIT);
+        assert_eq!(queue.push(&a, waiting(99, 0, 0)), Pushed::Full);
+        queue.push(&b, waiting(200, 0, 1));
+        queue.adopt(&b, 300, true);
+        assert_eq!(queue.push(&b, waiting(300, 0, 1)), Pushed::Known);
+        assert_eq!(queue.drain_host(&a).len(), WAITING_PER_VISIT);
+        queue.drop_shards(|shard| shard == 1);
+        assert_eq!((queue.waiting(), queue.out()), (0, 1));
+        queue.freed(&b);
+        assert_eq!(queue.returned(300), None);
+        assert!(queue.hosts.is_empty() && queue.ready.is_empty() && queue.out() == 0);
+    }
+}

@@ -255,11 +255,7 @@ impl ShardPlan {
         }
         self.seen = seen;
         self.prepared_at = now;
-        self.prepare_at = if self.first {
-            AT_ONCE
-        } else {
-            now.plus(again)
-        };
+        self.prepare_at = if self.first { AT_ONCE } else { now.plus(again) };
         if self.woken {
             self.wake(now);
         }
