@@ -13,6 +13,7 @@ use std::time::Duration;
 
 on_both_databases!(
     a_host_that_asks_for_it_is_left_alone_by_all_jobs_also_after_a_kill,
+    a_host_that_asks_for_it_gets_no_visit_while_its_wish_is_written,
     visits_of_one_host_are_bounded,
     a_job_whose_sites_hang_takes_no_time_of_another,
     addresses_inward_are_refused_without_a_connection,
@@ -105,6 +106,34 @@ async fn a_host_that_asks_for_it_is_left_alone_by_all_jobs_also_after_a_kill(dat
     // It was honest of the host: nobody's failure beyond those visits.
     let failed = sim.stats().too_many;
     assert_eq!(failed, asks);
+}
+
+/// Outcomes are gathered for a while before they are written: until then
+/// nobody but the visits that were answered knows of the wish.
+async fn a_host_that_asks_for_it_gets_no_visit_while_its_wish_is_written(database: &Database) {
+    let sim = start(SitesOptions {
+        mix: Mix::all(SiteBehaviour::Limited),
+        retry_after: 3_600,
+        ..SitesOptions::of(100)
+    });
+    let sections = format!(
+        "[sites]\ncommit_interval = \"1s\"\nsweep_interval = \"200ms\"\n\n{}",
+        job("sync", "1 hour (x3)", "per_host = 4", "")
+    );
+    let place = Installation::new(database, "server", &sections);
+    import(&place, &sim);
+    let server = place.serve().await;
+    // All are due at once; what is not visited is put off by an hour.
+    eventually(PATIENCE, "all sites are visited or put off", async || {
+        let rows = rows(database, "sync").await;
+        let later = Timestamp::now().plus(Duration::from_secs(600));
+        rows.len() == 100 && rows.values().all(|row| row.next_due_at > Some(later))
+    })
+    .await;
+    server.terminate().await;
+    let stats = sim.stats();
+    println!("{} of 100 sites were visited", stats.visits);
+    assert!((1..=4).contains(&stats.visits), "{stats:?}");
 }
 
 async fn visits_of_one_host_are_bounded(database: &Database) {

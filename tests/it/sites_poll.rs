@@ -2,7 +2,7 @@
 
 use crate::sites_support::{APP, check_gaps, done, import, job, rows, run};
 use crate::support::{Database, Installation, PATIENCE, eventually, on_both_databases};
-use highwater::sim::{SiteBehaviour, SitesHandle, SitesOptions, SitesSim};
+use highwater::sim::{Mix, SiteBehaviour, SitesHandle, SitesOptions, SitesSim};
 use std::time::Duration;
 
 on_both_databases!(
@@ -10,6 +10,7 @@ on_both_databases!(
     a_policy_on_the_line_wins,
     batches_share_the_sites_out,
     a_dry_run_changes_nothing,
+    a_host_that_asks_for_it_is_left_alone_by_polls,
     wrong_usage_is_told_with_its_place,
 );
 
@@ -149,6 +150,30 @@ async fn a_dry_run_changes_nothing(database: &Database) {
     assert!(said.contains("level 0 (1s), 1 of 100 failures"), "{said}");
     assert_eq!(format!("{:?}", rows(database, "default").await), before);
     assert_eq!(visits(&sim), 12);
+}
+
+async fn a_host_that_asks_for_it_is_left_alone_by_polls(database: &Database) {
+    let sim = SitesSim::start(SitesOptions {
+        mix: Mix::all(SiteBehaviour::Limited),
+        retry_after: 3_600,
+        ..SitesOptions::of(100)
+    })
+    .unwrap();
+    let sections = ["one", "two"]
+        .map(|name| job(name, "1 hour (x3)", "server = false\nper_host = 4", ""))
+        .concat();
+    let sections = format!("[sites]\ncommit_interval = \"1s\"\n\n{sections}");
+    let place = Installation::new(database, "poll", &sections);
+    import(&place, &sim);
+    let said = done(&place, &["poll", APP, "--name", "one"]);
+    let visited = visits(&sim);
+    assert!((1..=4).contains(&visited), "{said}");
+    let left = format!("{} left alone, as their host asked", 100 - visited);
+    assert!(said.contains(&left), "{said}");
+    // The other job knows it too, and those that were visited failed just once.
+    let said = done(&place, &["poll", APP, "--name", "two"]);
+    assert!(said.contains("0 sites visited"), "{said}");
+    assert_eq!(visits(&sim), visited);
 }
 
 async fn wrong_usage_is_told_with_its_place(database: &Database) {
