@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Visits the sites of a job that are due, once, and ends.
 ///
@@ -156,12 +156,14 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
         return output::print(declined(args, &planned, &holders));
     };
     let (stop, stopped) = watch::channel(None);
+    let (over, is_over) = oneshot::channel();
     let beating = tokio::spawn(keep_lease(
         store.clone(),
         holder.clone(),
         stake.clone(),
         ttl,
         stop.clone(),
+        is_over,
     ));
     let told = tokio::spawn(stop_on_signal(stop));
     let run = Run {
@@ -185,8 +187,11 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
             }
         })
         .await;
-    beating.abort();
     told.abort();
+    // Not cut off: a heartbeat that comes after the lease was given back would
+    // take it again, for a run that is over.
+    drop(over);
+    drop(beating.await);
     // It expires by itself where it cannot be given back.
     drop(store.release_leases(&holder, &names).await);
     let summary = ended?;
@@ -204,18 +209,23 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
     Ok(())
 }
 
-/// Prolongs the lease until it is lost, which ends the run.
+/// Prolongs the lease until the run is over, or the lease is lost, which ends
+/// the run.
 async fn keep_lease(
     store: Store,
     holder: String,
     stake: LeaseStake,
     ttl: Duration,
     stop: watch::Sender<Option<String>>,
+    mut is_over: oneshot::Receiver<()>,
 ) {
     let mut renewed = tokio::time::Instant::now();
     let names = [stake.name.clone()];
     loop {
-        tokio::time::sleep(ttl / 4).await;
+        tokio::select! {
+            () = tokio::time::sleep(ttl / 4) => {}
+            _ = &mut is_over => return,
+        }
         let begun = tokio::time::Instant::now();
         match store.hold_leases(&holder, &names, ttl, false).await {
             Ok(stakes) if stakes.contains(&stake) => renewed = begun,

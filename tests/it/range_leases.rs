@@ -33,8 +33,10 @@ async fn hold(
     ttl: Duration,
     evict: bool,
 ) -> Vec<LeaseStake> {
-    let held = store.hold_leases(holder, &[name.to_owned()], ttl, evict);
-    held.await.unwrap()
+    store
+        .hold_leases(holder, &[name.to_owned()], ttl, evict)
+        .await
+        .unwrap()
 }
 
 async fn is_fenced(store: &Store, holder: &str, stake: &LeaseStake) -> bool {

@@ -161,8 +161,10 @@ async fn what_is_due_by_policy_is_what_the_standing_says(database: &Database) {
     assert!(expected.len() > 20);
     let (mut found, mut after) = (Vec::new(), 0);
     loop {
-        let page = store.sites_due_by_policy(&range(), &policy, NOW, after, 7);
-        let page = page.await.unwrap();
+        let page = store
+            .sites_due_by_policy(&range(), &policy, NOW, after, 7)
+            .await
+            .unwrap();
         let Some(last) = page.last() else { break };
         after = last.seq;
         found.extend(seqs(&page));
@@ -398,8 +400,11 @@ async fn overdue_sites_are_spaced_in_their_order_and_put_off_only_later(database
 }
 
 async fn stake(store: &Store, holder: &str, name: &str) -> LeaseStake {
-    let held = store.hold_leases(holder, &[name.to_owned()], secs(600), false);
-    held.await.unwrap().remove(0)
+    store
+        .hold_leases(holder, &[name.to_owned()], secs(600), false)
+        .await
+        .unwrap()
+        .remove(0)
 }
 
 /// The outcome of visit number `visit` of a row.

@@ -125,8 +125,11 @@ impl Visits {
                 span.record("otel.status_code", "ERROR");
             }
             count(&outcome);
-            // A site that fails is no reason to send its host less.
-            ticket.fetched();
+            // A site that fails is no reason to send its host less. A host that
+            // asks for silence is kept busy until the Scheduler knows of that.
+            if outcome.pause().is_none() {
+                ticket.fetched();
+            }
             let outcome = Outcome::Sites(outcome);
             outbox.send(Done { outcome, ticket }).await;
         });

@@ -180,6 +180,11 @@ impl JobPlan {
         Vec::new()
     }
 
+    /// Visits on the network.
+    pub(super) const fn busy(&self) -> usize {
+        self.queue.busy()
+    }
+
     /// Something could not be done: it is tried again at `at`.
     pub(super) fn load_failed(&mut self, want: &SitesWant, at: Timestamp) {
         self.read_ended(want.number);

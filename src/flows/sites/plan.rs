@@ -17,6 +17,9 @@ use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Of the visits that may be under way at once, the jobs have this part in
+/// equal shares for themselves, where that is a visit each.
+const KEPT_PART: usize = 4;
 /// Most hosts whose pauses are remembered.
 const MOST_PAUSES: usize = 100_000;
 
@@ -141,6 +144,9 @@ impl SitesPlan {
         let count = self.jobs.len();
         for step in 0..count {
             let place = (self.turn + step) % count;
+            if !self.has_room(place) {
+                continue;
+            }
             if let Some(work) = self.jobs[place].next_work() {
                 self.turn = place + 1;
                 return Some(work);
@@ -151,7 +157,21 @@ impl SitesPlan {
 
     /// Whether there is a next visit.
     pub fn has_work(&self) -> bool {
-        self.jobs.iter().any(|job| job.has_ready())
+        (0..self.jobs.len()).any(|place| self.jobs[place].has_ready() && self.has_room(place))
+    }
+
+    /// Whether a job may have one more visit on the network: a share is left
+    /// free for each of the others that does not use its own, so that a job
+    /// whose sites all hang takes no time of another.
+    fn has_room(&self, place: usize) -> bool {
+        let kept = self.settings.max_in_flight / (KEPT_PART * self.jobs.len().max(1));
+        let unused = |(other, job): (usize, &JobPlan)| {
+            let unused = kept.saturating_sub(job.busy());
+            if other == place { 0 } else { unused }
+        };
+        let kept_for_others: usize = self.jobs.iter().enumerate().map(unused).sum();
+        let used: usize = self.jobs.iter().map(|job| job.busy()).sum();
+        used + kept_for_others < self.settings.max_in_flight
     }
 
     /// A visit is off the network: its host has room again.

@@ -24,6 +24,8 @@ pub(super) struct HostQueue {
     waiting: HashSet<i64>,
     /// Rows that are handed out, with their batch code where it is known.
     out: HashMap<i64, Option<u16>>,
+    /// Visits on the network, over all hosts.
+    busy: usize,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +66,7 @@ impl HostQueue {
             ready: BTreeSet::new(),
             waiting: HashSet::new(),
             out: HashMap::new(),
+            busy: 0,
         }
     }
 
@@ -93,6 +96,11 @@ impl HostQueue {
     /// How many visits are handed out and not yet over.
     pub(super) fn out(&self) -> usize {
         self.out.len()
+    }
+
+    /// How many visits are on the network.
+    pub(super) const fn busy(&self) -> usize {
+        self.busy
     }
 
     /// Whether there is a site whose host has room.
@@ -129,6 +137,7 @@ impl HostQueue {
         of_host.place = None;
         let waiting = of_host.waiting.pop_front()?;
         of_host.busy += 1;
+        self.busy += 1;
         self.waiting.remove(&waiting.site.seq);
         let code = u16::try_from(waiting.site.batch_code).ok();
         self.out.insert(waiting.site.seq, code);
@@ -142,13 +151,17 @@ impl HostQueue {
         self.out.insert(seq, None);
         if busy {
             self.hosts.entry(host.clone()).or_default().busy += 1;
+            self.busy += 1;
         }
     }
 
     /// A visit of this host is off the network.
     pub(super) fn freed(&mut self, host: &Arc<str>) {
         if let Some(of_host) = self.hosts.get_mut(host) {
-            of_host.busy = of_host.busy.saturating_sub(1);
+            if of_host.busy > 0 {
+                of_host.busy -= 1;
+                self.busy -= 1;
+            }
             self.settle(host);
         }
     }
