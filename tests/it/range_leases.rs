@@ -33,10 +33,9 @@ async fn hold(
     ttl: Duration,
     evict: bool,
 ) -> Vec<LeaseStake> {
-    store
-        .hold_leases(holder, &[name.to_owned()], ttl, evict)
-        .await
-        .unwrap()
+    let names = [name.to_owned()];
+    let held = store.hold_leases(holder, &names, ttl, evict).await;
+    held.unwrap()
 }
 
 async fn is_fenced(store: &Store, holder: &str, stake: &LeaseStake) -> bool {

@@ -161,8 +161,9 @@ async fn what_is_due_by_policy_is_what_the_standing_says(database: &Database) {
     assert!(expected.len() > 20);
     let (mut found, mut after) = (Vec::new(), 0);
     loop {
+        let range = range();
         let page = store
-            .sites_due_by_policy(&range(), &policy, NOW, after, 7)
+            .sites_due_by_policy(&range, &policy, NOW, after, 7)
             .await
             .unwrap();
         let Some(last) = page.last() else { break };
@@ -313,7 +314,7 @@ async fn due_times_are_corrected_by_the_policy(database: &Database) {
     let policy = policy("100 sec (x2); 1000 sec (x2)");
     let correct = async || {
         store
-            .correct_due_times(&range(), &policy, 0.1, NOW)
+            .correct_due_times(&range(), &policy, 0.05, NOW)
             .await
             .unwrap()
     };
@@ -400,11 +401,9 @@ async fn overdue_sites_are_spaced_in_their_order_and_put_off_only_later(database
 }
 
 async fn stake(store: &Store, holder: &str, name: &str) -> LeaseStake {
-    store
-        .hold_leases(holder, &[name.to_owned()], secs(600), false)
-        .await
-        .unwrap()
-        .remove(0)
+    let names = [name.to_owned()];
+    let held = store.hold_leases(holder, &names, secs(600), false).await;
+    held.unwrap().remove(0)
 }
 
 /// The outcome of visit number `visit` of a row.

@@ -78,9 +78,9 @@ pub(super) fn group_of(
         })),
         Flow::Sites => FlowGroup::Sites(items(gathered, |outcome| match outcome {
             Outcome::Sites(outcome) => {
-                let job = &outcome.work.job.key;
+                let lease = &outcome.work.stake.name;
                 let change = change_of(outcome, settings.polls_per_site, now, |at, period| {
-                    parts.spreads.place(job, at, period, now)
+                    parts.spreads.place(lease, at, period, now)
                 });
                 Some(([change].into(), outcome.work.stake.clone()))
             }

@@ -5,6 +5,7 @@ use super::rules::{MOST_DELAY, spacing};
 use super::shard::Shard;
 use super::spreads::Spreads;
 use crate::config::JobSettings;
+use crate::leases::sites_lease;
 use crate::store::{DueSite, JobRange, Store, StoreError};
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -163,7 +164,8 @@ async fn prepare(
     }
     if first {
         let loads = store.sites_due_by_second(range, now).await?;
-        spreads.seed(&range.job, &want.job.retry, &loads);
+        let lease = sites_lease(&range.job, want.shard);
+        spreads.seed(&lease, &want.job.retry, &loads);
     }
     Ok(SitesBrought::Prepared {
         added,

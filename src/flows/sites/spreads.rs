@@ -1,7 +1,6 @@
 //! The spreading of due times, shared by those who read and those who write
 //! them.
 
-use super::names::JobKey;
 use super::policy::RetryPolicy;
 use super::spread::Spread;
 use crate::time::Timestamp;
@@ -12,10 +11,11 @@ use std::time::Duration;
 /// What has passed is forgotten once in so many placements.
 const FORGET_EVERY: u32 = 4096;
 
-/// A [`Spread`] for each job; cheap to clone.
+/// A [`Spread`] for each shard, by the name of its lease: each is made even for
+/// itself, so their sum is even too. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Spreads {
-    jobs: Arc<Mutex<HashMap<JobKey, Counted>>>,
+    shards: Arc<Mutex<HashMap<String, Counted>>>,
 }
 
 #[derive(Debug, Default)]
@@ -25,19 +25,19 @@ struct Counted {
 }
 
 impl Spreads {
-    /// Where the next visit of a site of this job is put that is due at `base`.
+    /// Where the next visit of a site of this shard is put that is due at `base`.
     pub fn place(
         &self,
-        job: &JobKey,
+        lease: &str,
         base: Timestamp,
         period: Duration,
         now: Timestamp,
     ) -> Timestamp {
-        let mut jobs = self.lock();
-        if !jobs.contains_key(job) {
-            jobs.insert(job.clone(), Counted::default());
+        let mut shards = self.lock();
+        if !shards.contains_key(lease) {
+            shards.insert(lease.to_owned(), Counted::default());
         }
-        let Some(counted) = jobs.get_mut(job) else {
+        let Some(counted) = shards.get_mut(lease) else {
             return base;
         };
         counted.placed = counted.placed.wrapping_add(1);
@@ -48,24 +48,19 @@ impl Spreads {
         counted.spread.place(base, period, &mut chance)
     }
 
-    /// Counts what is due already: so many sites of a level in a second (since
-    /// 1970).
-    pub fn seed(&self, job: &JobKey, policy: &RetryPolicy, loads: &[(u32, i64, u32)]) {
-        let mut jobs = self.lock();
-        let counted = jobs.entry(job.clone()).or_default();
+    /// Begins a shard anew with what is due already: so many sites of a level in
+    /// a second (since 1970).
+    pub fn seed(&self, lease: &str, policy: &RetryPolicy, loads: &[(u32, i64, u32)]) {
+        let mut counted = Counted::default();
         for (level, second, count) in loads {
             let level = policy.level(usize::try_from(*level).unwrap_or(usize::MAX));
             let at = Timestamp::from_millis(second.saturating_mul(1000));
             counted.spread.seed(at, u64::from(*count), level.period);
         }
+        self.lock().insert(lease.to_owned(), counted);
     }
 
-    /// Forgets a job: its shards are another server's now, or are read anew.
-    pub fn forget(&self, job: &JobKey) {
-        self.lock().remove(job);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobKey, Counted>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Counted>> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
