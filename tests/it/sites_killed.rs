@@ -59,6 +59,7 @@ async fn ten_kills_lose_no_outcome_and_repeat_only_what_was_under_way(database: 
         })
         .await;
         server.kill9();
+        all_has_arrived(&sim).await;
         sessions_are_gone(database).await;
         starts.push(Timestamp::now());
         server = place.serve().await;
@@ -157,6 +158,21 @@ fn check_what_was_lost(sim: &SitesHandle, rows: &BTreeMap<String, Row>, starts: 
             );
         }
     }
+}
+
+/// Waits until the sites have seen what the dead server had sent: one thread
+/// takes what has arrived in turns, so what came before is begun when a request
+/// that came after it is answered, the next one at the latest.
+async fn all_has_arrived(sim: &SitesHandle) {
+    for _ in 0..2 {
+        let url = format!("http://{}/sim/stats", sim.addr());
+        let answer = reqwest::get(url).await.unwrap();
+        assert!(answer.status().is_success());
+    }
+    eventually(PATIENCE, "no visit is under way", async || {
+        sim.stats().under_way == 0
+    })
+    .await;
 }
 
 /// A killed server's transactions may take a moment to end in PostgreSQL.
