@@ -5,7 +5,8 @@
 //! any more. Writing is fenced by the leases' epochs in any case.
 
 use super::follow_settings;
-use crate::leases::{Holdings, SERVER_PREFIX, share_out};
+use crate::leases::{Holdings, LeasePlan, SERVER_PREFIX, share_out};
+use crate::messages::InFlight;
 use crate::store::{Store, StoreError};
 use crate::watchdog::{LookupError, ServiceContext, SettingsReader};
 use actix::fut::wrap_future;
@@ -39,6 +40,9 @@ pub struct LeaseKeeperParts {
     pub holdings: Arc<watch::Sender<Arc<Holdings>>>,
     /// Where it is told why no lease can be held.
     pub trouble: Arc<watch::Sender<Option<String>>>,
+    /// Work in flight: what is done under a lease is waited for before the lease
+    /// is given away, so that nobody else does the same meanwhile.
+    pub in_flight: InFlight,
     /// Held for the time of a heartbeat: one that outlives its time limit, or
     /// its keeper, is waited for.
     pub beating: Arc<tokio::sync::Mutex<Beating>>,
@@ -186,31 +190,37 @@ async fn beat(
         });
     }
     let rows = parts.store.leases().await?;
-    let plan = share_out(&parts.holder, &settings.wanted, &rows, parts.alone);
-    if !plan.release.is_empty() {
+    let LeasePlan {
+        mut hold,
+        release: leaving,
+    } = share_out(&parts.holder, &settings.wanted, &rows, parts.alone);
+    if !leaving.is_empty() {
         // First stop working on what is given away.
         parts.holdings.send_if_modified(|known| {
             let mut fewer = (**known).clone();
-            fewer.held.retain(|name, _| !plan.release.contains(name));
+            fewer.held.retain(|name, _| !leaving.contains(name));
             let differs = fewer != **known;
             *known = Arc::new(fewer);
             differs
         });
-        parts
-            .store
-            .release_leases(&parts.holder, &plan.release)
-            .await?;
+        // What is still worked on is kept until that is over.
+        let (busy, idle): (Vec<String>, Vec<String>) = leaving
+            .iter()
+            .cloned()
+            .partition(|name| parts.in_flight.is_under(name));
+        parts.store.release_leases(&parts.holder, &idle).await?;
+        hold.extend(busy);
     }
     let stakes = parts
         .store
-        .hold_leases(&parts.holder, &plan.hold, settings.ttl, parts.alone)
+        .hold_leases(&parts.holder, &hold, settings.ttl, parts.alone)
         .await?;
     if forget {
         parts.store.forget_servers(SERVER_PREFIX).await?;
     }
     let held: std::collections::BTreeMap<_, _> = stakes
         .into_iter()
-        .filter(|stake| !stake.name.starts_with(SERVER_PREFIX))
+        .filter(|stake| !stake.name.starts_with(SERVER_PREFIX) && !leaving.contains(&stake.name))
         .map(|stake| (stake.name.clone(), stake))
         .collect();
     let of_others = rows.iter().filter(|row| {

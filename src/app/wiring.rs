@@ -200,6 +200,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                 },
             },
             leases: LeaseKeeperParts {
+                in_flight: in_flight.clone(),
                 store: share_of(owners::LEASES),
                 holder: holder.clone(),
                 alone: store.is_sqlite(),

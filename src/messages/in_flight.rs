@@ -12,6 +12,7 @@
 
 use super::Flow;
 use crate::flows::sites::JobKey;
+use crate::leases::batches_lease;
 use crate::watchdog::Slot;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,8 @@ pub enum WorkId {
     },
     /// A visit of a site.
     Sites {
+        /// Name of the lease under which it is made.
+        lease: Arc<str>,
         /// The job.
         job: JobKey,
         /// The host that is visited.
@@ -97,6 +100,14 @@ impl WorkId {
         }
     }
 
+    /// Whether it is done under this lease.
+    pub fn is_under(&self, lease: &str) -> bool {
+        match self {
+            Self::Batches { ledger, .. } => batches_lease(ledger) == lease,
+            Self::Sites { lease: under, .. } => **under == *lease,
+        }
+    }
+
     /// How many rows the work is about.
     pub const fn rows(&self) -> usize {
         match self {
@@ -147,6 +158,12 @@ impl InFlight {
     /// How many tickets are open.
     pub fn count(&self) -> usize {
         self.shared.lock().open.len()
+    }
+
+    /// Whether work under this lease is in flight.
+    pub fn is_under(&self, lease: &str) -> bool {
+        let state = self.shared.lock();
+        state.open.values().any(|open| open.work.is_under(lease))
     }
 
     /// How many pieces of a flow's work are on the network.

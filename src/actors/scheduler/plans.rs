@@ -63,7 +63,7 @@ impl Plans {
                 service_id,
                 seqs,
             } => self.batches.adopt(ledger, service_id, seqs, fetched),
-            WorkId::Sites { job, host, seq } => self.sites.adopt(job, host, *seq, fetched),
+            WorkId::Sites { job, host, seq, .. } => self.sites.adopt(job, host, *seq, fetched),
         }
     }
 
@@ -191,6 +191,7 @@ impl Plans {
                     work.outcome = tracing::field::Empty,
                 );
                 let id = WorkId::Sites {
+                    lease: work.stake.name.as_str().into(),
                     job: work.job.key.clone(),
                     host: work.host.clone(),
                     seq: work.site.seq,

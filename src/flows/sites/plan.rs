@@ -219,9 +219,10 @@ impl SitesPlan {
         self.settings.max_in_flight
     }
 
-    /// Most outcomes that wait to be written: a few commits' worth.
+    /// Most outcomes that wait to be written: a commit's worth, since a kill
+    /// loses them, and their sites are visited again.
     pub const fn most_unwritten(&self) -> usize {
-        self.settings.commit_rows.saturating_mul(4)
+        self.settings.commit_rows
     }
 
     fn job_mut(&mut self, key: &JobKey) -> Option<&mut JobPlan> {
