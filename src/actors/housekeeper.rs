@@ -16,6 +16,9 @@ const STEP: i64 = 500;
 const BUSY: Duration = Duration::from_millis(200);
 /// One step, with the pause before it, takes no longer, whatever the database does.
 const STEP_TIME: Duration = Duration::from_secs(600);
+/// How long outcomes of jobs, counted by stretches of time, are kept: longer
+/// than anything shows them.
+const OUTCOMES_KEPT: Duration = Duration::from_secs(7 * 86_400);
 /// Pause when there is nothing to prune.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -55,11 +58,16 @@ impl Housekeeper {
             let task = keeper.context.runtime().spawn(prune(store, kept));
             ctx.spawn(wrap_future::<_, Self>(task).map(|result, _, ctx| {
                 let pause = match result {
-                    Ok(Ok((0, 0))) => IDLE,
-                    Ok(Ok((batches, audit))) => {
+                    Ok(Ok(pruned)) if pruned == Pruned::default() => IDLE,
+                    Ok(Ok(Pruned {
+                        batches,
+                        audit,
+                        sites,
+                    })) => {
                         tracing::debug!(
                             batches.pruned = batches,
                             audit.pruned = audit,
+                            sites.pruned = sites,
                             "rows past their retention were pruned"
                         );
                         BUSY
@@ -79,9 +87,17 @@ impl Housekeeper {
     }
 }
 
-/// One step of each; answers how many settled batches and how many rows of the
-/// audit are gone.
-async fn prune(store: Store, kept: RetentionSettings) -> Result<(usize, usize), StoreError> {
+/// How many rows are gone: settled batches, of the audit, and of what the site
+/// flow keeps beside its sites.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pruned {
+    batches: usize,
+    audit: usize,
+    sites: usize,
+}
+
+/// One step of each.
+async fn prune(store: Store, kept: RetentionSettings) -> Result<Pruned, StoreError> {
     let RetentionSettings {
         settled_batches,
         audit,
@@ -93,7 +109,14 @@ async fn prune(store: Store, kept: RetentionSettings) -> Result<(usize, usize), 
         .prune_batches(now.minus(settled_batches), STEP)
         .await?;
     let audit = store.prune_audit(now.minus(audit), STEP).await?;
-    Ok((batches, audit))
+    let sites = store
+        .prune_sites(now, now.minus(OUTCOMES_KEPT), STEP)
+        .await?;
+    Ok(Pruned {
+        batches,
+        audit,
+        sites,
+    })
 }
 
 impl Actor for Housekeeper {

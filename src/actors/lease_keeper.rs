@@ -38,6 +38,8 @@ pub struct LeaseKeeperParts {
     pub alone: bool,
     /// Where the holdings are told.
     pub holdings: Arc<watch::Sender<Arc<Holdings>>>,
+    /// Where it is told until when the leases are surely held.
+    pub held_until: Arc<watch::Sender<Option<Instant>>>,
     /// Where it is told why no lease can be held.
     pub trouble: Arc<watch::Sender<Option<String>>>,
     /// Work in flight: what is done under a lease is waited for before the lease
@@ -129,6 +131,7 @@ impl LeaseKeeper {
                 match result {
                     Ok(Ok(Ok(Ok(beat)))) => {
                         keeper.renewed_at = Some(begun);
+                        keeper.parts.held_until.send_replace(Some(begun + ttl));
                         keeper.parts.trouble.send_replace(None);
                         keeper.tell(beat.holdings);
                         if let Some(expiry) = beat.next_expiry {

@@ -27,7 +27,7 @@ use actix::fut::{ActorStreamExt as _, wrap_future, wrap_stream};
 use actix::{Actor, ActorFutureExt as _, AsyncContext, Context, Handler, SpawnHandle};
 use plans::{Next, Plans, load};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How often, at most, the view and the soft state are brought up to date.
@@ -65,6 +65,8 @@ pub struct SchedulerParts {
     pub fetch_slots: Resource,
     /// Leases held.
     pub holdings: watch::Receiver<Arc<Holdings>>,
+    /// Until when the leases are surely held.
+    pub held_until: watch::Receiver<Option<Instant>>,
     /// Whether the server drains, also for a Scheduler built meanwhile.
     pub draining: watch::Receiver<bool>,
     /// Where the next visits of sites are put in time.
@@ -177,6 +179,16 @@ impl Scheduler {
     /// more there were no slots.
     fn hand_out(&mut self, flow: Flow, now: Timestamp) -> usize {
         if now < self.pause_until && self.pause_until <= now.plus(POOL_PAUSE) {
+            return 0;
+        }
+        let surely_held = self
+            .parts
+            .held_until
+            .borrow()
+            .is_some_and(|end| Instant::now() < end);
+        if flow == Flow::Sites && !surely_held {
+            // The heartbeat is late, or this process stood still: somebody else
+            // may have taken over, and a site must not be visited by two.
             return 0;
         }
         while self.credit(flow) > 0 {
@@ -368,6 +380,14 @@ impl Actor for Scheduler {
             holdings.changed().await.ok()?;
             Some(((), holdings))
         });
+        let renewed = self.parts.held_until.clone();
+        let renewals = futures_util::stream::unfold(renewed, |mut renewed| async move {
+            renewed.changed().await.ok()?;
+            Some(((), renewed))
+        });
+        let go_on = wrap_stream::<_, Self>(renewals)
+            .map(|(), scheduler: &mut Self, ctx: &mut Context<Self>| scheduler.turn(ctx));
+        ctx.spawn(go_on.finish());
         let follow = wrap_stream::<_, Self>(changes)
             .map(|(), scheduler: &mut Self, ctx: &mut Context<Self>| scheduler.take_holdings(ctx));
         ctx.spawn(follow.finish());

@@ -158,6 +158,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let (sites_view_sender, sites_view) = watch::channel(Arc::new(SitesView::default()));
     let spreads = Spreads::default();
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
+    let (held_until_sender, held_until) = watch::channel(None);
     let (draining, draining_reader) = watch::channel(false);
     let (trouble_sender, lease_trouble) = watch::channel(None);
     let beating = Arc::new(tokio::sync::Mutex::new(Beating::default()));
@@ -170,6 +171,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                 in_flight: in_flight.clone(),
                 fetch_slots: resources.fetch.clone(),
                 holdings: holdings.clone(),
+                held_until,
                 draining: draining_reader.clone(),
                 spreads: spreads.clone(),
                 view: Arc::new(view_sender),
@@ -205,6 +207,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
                 holder: holder.clone(),
                 alone: store.is_sqlite(),
                 holdings: Arc::new(holdings_sender),
+                held_until: Arc::new(held_until_sender),
                 trouble: Arc::new(trouble_sender),
                 beating: beating.clone(),
             },

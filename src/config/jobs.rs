@@ -14,7 +14,7 @@ use std::path::Path;
 use toml_edit::TableLike;
 
 /// Most shards of a job: each has a batch code at least.
-const MOST_BATCHES: u64 = 10_000;
+const MOST_BATCHES: u64 = 256;
 
 /// Reads all jobs; `None` when something is wrong. `apps` are those configured,
 /// where they are right.

@@ -89,6 +89,9 @@ struct Open {
     work: WorkId,
     fetched: bool,
     slot: Option<Slot>,
+    /// Whether a task of the runtime has the ticket, which lets it fall whatever
+    /// becomes of the actors.
+    in_task: bool,
 }
 
 impl WorkId {
@@ -145,6 +148,7 @@ impl InFlight {
                 work,
                 fetched: false,
                 slot: Some(slot),
+                in_task: false,
             },
         );
         Ticket {
@@ -191,14 +195,21 @@ impl InFlight {
             .collect()
     }
 
-    /// Takes all tickets from whoever has them: he is on a thread that was lost,
-    /// and may never let them fall. Their work is done again; what still comes of
-    /// the old is written if it can be, and its ticket is nobody's any more.
+    /// Takes the tickets from the actors that have them: one is on a thread that
+    /// was lost, and may never let them fall. Their work is done again; what still
+    /// comes of the old is written if it can be, and its ticket is nobody's any
+    /// more. Tasks of the runtime keep theirs ([`Ticket::in_task`]).
     pub fn revoke_all(&self) {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         let mut slots = Vec::new();
-        for (_, open) in state.open.drain() {
+        for (_, open) in state.open.extract_if(|_, open| !open.in_task) {
+            let flow = open.work.flow().index();
+            if open.fetched {
+                state.writing[flow] -= open.work.rows();
+            } else {
+                state.fetching[flow] -= 1;
+            }
             slots.extend(open.slot);
             state.news.push(TicketNews::Returned {
                 work: open.work,
@@ -206,7 +217,6 @@ impl InFlight {
                 settled: false,
             });
         }
-        (state.fetching, state.writing) = Default::default();
         drop(guard);
         // A slot goes to whoever is next, for which the lock is not held.
         drop(slots);
@@ -272,6 +282,15 @@ impl Ticket {
         drop(slot);
     }
 
+    /// Tells whether a task of the runtime has the ticket now, and not an actor:
+    /// then it comes back whatever becomes of the actors' threads, and the work
+    /// goes on.
+    pub fn in_task(&self, in_task: bool) {
+        if let Some(open) = self.shared.lock().open.get_mut(&self.number) {
+            open.in_task = in_task;
+        }
+    }
+
     /// Tells that the network work is over: its connection is free, while the
     /// ticket travels on with the outcome.
     pub fn fetched(&self) {
@@ -311,6 +330,7 @@ impl Drop for Ticket {
                 work,
                 fetched,
                 slot,
+                in_task: _,
             } = open;
             held = slot;
             let flow = work.flow().index();

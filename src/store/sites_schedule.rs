@@ -115,6 +115,37 @@ impl Store {
         .await
     }
 
+    /// Mends rows of a range that differ from their site: an application may
+    /// enable, disable, remove or replace a site at the moment in which it is
+    /// made known to a job. Answers how many.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn mend_standings(&self, range: &JobRange) -> Result<usize, StoreError> {
+        let (store, range) = (self.clone(), range.clone());
+        Self::detached(async move {
+            let of_job = OF_JOB.replace("p.", "poll_status.");
+            let enabled = format!(
+                "UPDATE poll_status SET enabled = s.enabled FROM sites s WHERE {of_job} \
+                 AND s.site_id = poll_status.site_id AND s.enabled <> poll_status.enabled"
+            );
+            let orphans = format!(
+                "DELETE FROM poll_status WHERE {of_job} AND NOT EXISTS (SELECT 1 FROM sites s \
+                 WHERE s.site_id = poll_status.site_id AND s.app_id = poll_status.app_id \
+                 AND s.batch_code = poll_status.batch_code)"
+            );
+            let mut lent = store.writer().await?;
+            let sqlite = lent.is_sqlite();
+            let mut mended = 0;
+            for sql in [enabled, orphans] {
+                mended +=
+                    on_backend!(lent, conn => of_range!(sqlite, sql, range).execute(conn).await)?;
+            }
+            Ok(mended)
+        })
+        .await
+    }
+
     /// The last row of `sites`; 0 when there is none.
     ///
     /// # Errors

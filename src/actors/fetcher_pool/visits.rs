@@ -102,6 +102,7 @@ impl Visits {
             Some(Err(problem)) => Err(problem.clone()),
             None => Err("the job is not configured".to_owned()),
         };
+        ticket.in_task(true);
         runtime.spawn(async move {
             let span = tracing::info_span!(
                 target: TRACE_TARGET,
@@ -130,6 +131,7 @@ impl Visits {
             if outcome.pause().is_none() {
                 ticket.fetched();
             }
+            ticket.in_task(false);
             let outcome = Outcome::Sites(outcome);
             outbox.send(Done { outcome, ticket }).await;
         });

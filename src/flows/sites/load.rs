@@ -138,7 +138,13 @@ async fn prepare(
     let periods = want.job.retry.levels().iter().map(|level| level.period);
     let (first_period, shortest) = (want.job.retry.level(0).period, periods.min());
     let last = store.last_site().await?;
-    let mut pauses = Vec::new();
+    // Other servers and polls hear of hosts' wishes as well.
+    let pauses = store.host_pauses(now).await?;
+    let shards = want.job.batches;
+    if after == 0 {
+        // An application may have changed a site while it was made known.
+        store.mend_standings(range).await?;
+    }
     if first {
         let corrected = store
             .correct_due_times(range, &want.job.retry, MOST_DELAY, now)
@@ -146,19 +152,18 @@ async fn prepare(
         // What waits already is spaced before the new ones come behind it.
         let overdue = store.overdue_sites(range, now).await?;
         if overdue > 1 {
-            let step = spacing(overdue, shortest.unwrap_or(first_period));
+            let step = spacing(overdue, shortest.unwrap_or(first_period), shards);
             store.space_overdue_sites(range, now, step).await?;
         }
         tracing::debug!(
             job.key = %range.job, job.shard = %want.shard, sites.corrected = corrected,
             sites.overdue = overdue, "a shard was taken over"
         );
-        pauses = store.host_pauses(now).await?;
     }
     let mut added = 0;
     let fresh = store.new_sites(range, after).await?;
     if fresh > 0 {
-        let step = spacing(fresh, first_period);
+        let step = spacing(fresh, first_period, shards);
         added = store.initialise_sites(range, after, now, step).await?;
         tracing::info!(job.key = %range.job, job.shard = %want.shard, sites.added = added, "new sites");
     }

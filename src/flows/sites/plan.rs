@@ -20,6 +20,11 @@ use std::time::Duration;
 /// Of the visits that may be under way at once, the jobs have this part in
 /// equal shares for themselves, where that is a visit each.
 const KEPT_PART: usize = 4;
+/// A clock that is set back by less is passed over: clocks are corrected in
+/// small steps all the time.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
+/// Longest that a host is left alone, whatever it asks for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
 /// Most hosts whose pauses are remembered.
 const MOST_PAUSES: usize = 100_000;
 
@@ -106,12 +111,20 @@ impl SitesPlan {
     /// What is to be done in the database now; each answer has to be handed to
     /// [`Self::loaded`] or [`Self::load_failed`].
     pub fn wants(&mut self, now: Timestamp) -> Vec<SitesWant> {
-        if now < self.seen {
+        if now.plus(CLOCK_STEP) < self.seen {
+            let longest = now.plus(LONGEST_PAUSE);
+            self.pauses
+                .values_mut()
+                .for_each(|until| *until = (*until).min(longest));
             // The clock was set back: what was due may not be, and what was put
             // off may wait for longer than it has to.
             self.jobs.iter_mut().for_each(JobPlan::begin_afresh);
         }
-        self.seen = now;
+        self.seen = if now.plus(CLOCK_STEP) < self.seen {
+            now
+        } else {
+            self.seen.max(now)
+        };
         let mut wants = Vec::new();
         for job in &mut self.jobs {
             job.wants(now, &mut self.numbers, &mut wants);
@@ -234,6 +247,8 @@ impl SitesPlan {
 
     /// A host wants to be left alone: what waits for it is put off.
     fn leave_alone(&mut self, host: &Arc<str>, until: Timestamp, now: Timestamp) {
+        // Written under a clock that was ahead, it may lie anywhere.
+        let until = until.min(now.plus(LONGEST_PAUSE));
         if until <= now {
             return;
         }

@@ -10,14 +10,13 @@ use std::time::Duration;
 /// The part of a period by which a server may delay a visit.
 pub(super) const MOST_DELAY: f64 = 0.05;
 
-/// New and overdue sites are visited by a server at most so many a second,
-/// where that takes no longer than [`MOST_DELAY`] of the period.
+/// New and overdue sites of a job are visited at most so many a second, where that takes no longer than [`MOST_DELAY`] of the period.
 const CATCH_UP_RATE: u32 = 200;
 
-/// How far apart a server puts the visits of so many sites that are all due at
-/// once (new, or overdue after a pause).
-pub(super) fn spacing(count: u64, period: Duration) -> Duration {
-    let apart = Duration::from_secs(1) / CATCH_UP_RATE;
+/// How far apart a server puts the visits of so many sites of a shard that are
+/// all due at once (new, or overdue after a pause); the job has so many shards.
+pub(super) fn spacing(count: u64, period: Duration, shards: u16) -> Duration {
+    let apart = Duration::from_secs(1) * u32::from(shards.max(1)) / CATCH_UP_RATE;
     #[expect(clippy::cast_precision_loss, reason = "a spacing need not be exact")]
     let within = period.mul_f64(MOST_DELAY / count.max(1) as f64);
     apart.min(within)

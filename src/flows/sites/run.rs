@@ -22,6 +22,8 @@ const FEW: usize = 500;
 /// Sites at hand below which more are read while those at hand wait for their
 /// hosts: one host with many sites leaves room for the others.
 const MOST: usize = 100_000;
+/// Pause before the database is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// How long the database may be away before a run ends.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -130,7 +132,14 @@ impl Run {
             if let (true, Some(from)) = (going_on, after)
                 && (queue.waiting() < FEW || (!queue.has_ready() && queue.waiting() < MOST))
             {
-                let rows = self.due(now, from).await?;
+                let rows = match self.due(now, from).await {
+                    Ok(rows) => rows,
+                    Err(error) => {
+                        // What is over is written if that is possible.
+                        self.write(done, &mut summary, &mut tell).await?;
+                        return Err(error);
+                    }
+                };
                 after = rows.last().map(|row| row.seq);
                 summary.due += rows.len();
                 for site in rows {
@@ -186,9 +195,20 @@ impl Run {
     }
 
     async fn due(&self, now: Timestamp, after: i64) -> Result<Vec<DueSite>, StoreError> {
-        self.store
-            .sites_due_by_policy(&self.range, &self.job.retry, now, after, PAGE)
-            .await
+        let begun = tokio::time::Instant::now();
+        loop {
+            let page = self
+                .store
+                .sites_due_by_policy(&self.range, &self.job.retry, now, after, PAGE)
+                .await;
+            match page {
+                Err(error) if error.is_transient() && begun.elapsed() < PATIENCE => {
+                    tracing::warn!(error = %error, "due sites could not be read; tried again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                page => return page,
+            }
+        }
     }
 
     async fn visit(&self, host: Arc<str>, site: DueSite) -> SitesOutcome {
@@ -254,6 +274,10 @@ impl Run {
             }
         };
         summary.unwritten += outcomes.len() - written.len();
+        if written.is_empty() && summary.cut_short.is_none() {
+            // Whoever has the lease now visits the others.
+            summary.cut_short = Some("its outcomes are not taken any more".to_owned());
+        }
         for place in written {
             let (outcome, change) = (&outcomes[place], &changes[place]);
             if outcome.visited.result.is_ok() {
@@ -286,7 +310,7 @@ impl Run {
                 Ok(_) => return Ok(Vec::new()),
                 Err(error) if error.is_transient() && begun.elapsed() < PATIENCE => {
                     tracing::warn!(error = %error, "outcomes could not be written; tried again");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tokio::time::sleep(AGAIN).await;
                 }
                 Err(error) => return Err(error),
             }

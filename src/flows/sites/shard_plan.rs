@@ -127,7 +127,6 @@ impl ShardPlan {
     /// New sites may be there.
     pub(super) fn wake(&mut self, now: Timestamp) {
         self.woken = true;
-        self.full_look_at = self.full_look_at.min(now);
         let at = now.max(self.prepared_at.plus(LOOK_PAUSE));
         self.prepare_at = self.prepare_at.min(at);
         self.due_at(now);

@@ -255,7 +255,7 @@ fn short_periods_are_spread_within_the_second() {
 
 /// Where a server puts the first visits of new or overdue sites.
 fn first_visits(count: u64, period: Duration, now: Timestamp) -> impl Iterator<Item = Timestamp> {
-    let step = spacing(count, period);
+    let step = spacing(count, period, 1);
     (0..count).map(move |index| now.plus(step.mul_f64(index as f64)))
 }
 
