@@ -19,7 +19,7 @@ pub use resources::Resources;
 pub use wiring::{Ready, StopHandle};
 
 use crate::config::{ConfigErrors, Loaded};
-use crate::handlers::Listeners;
+use crate::handlers::{Listeners, MOST_LOOKUPS};
 use crate::telemetry;
 use crate::watchdog::watch_panics;
 
@@ -46,8 +46,10 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
     telemetry::install_metrics();
     watch_panics();
     let settings = &launch.config.settings;
-    // What blocks: SQLite's connections, and the looking up of names.
-    let blocking = 16 + settings.database.connections + settings.batches.max_in_flight;
+    // What blocks: SQLite's connections, and the looking up of names: of sites'
+    // hosts, and of batches' services.
+    let blocking =
+        16 + settings.database.connections + settings.batches.max_in_flight + MOST_LOOKUPS;
     let workers = std::thread::available_parallelism()
         .map_or(2, usize::from)
         .max(2);

@@ -1,7 +1,8 @@
 //! HTTP to thousands of sites: one request per call, one deadline over
 //! connecting, sending and reading, nothing followed, nothing unbounded.
 
-use super::inward::{InwardOnly, OutwardOnly, points_inward};
+use super::inward::points_inward;
+use super::resolver::{InwardOnly, Resolver};
 use crate::flows::sites::{FailureKind, VisitError, check_site_url};
 use crate::net::{causes, ended_early, one_line, read_within, retry_after, sources};
 use crate::telemetry::{TRACE_TARGET, trace_headers};
@@ -253,10 +254,10 @@ impl SiteClient {
             .tcp_nodelay(true)
             .connect_timeout(connect_timeout)
             .pool_idle_timeout(KEEP_IDLE)
-            .pool_max_idle_per_host(IDLE_PER_HOST);
-        if self.inner.deny_private_networks {
-            builder = builder.dns_resolver(OutwardOnly);
-        }
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .dns_resolver(Resolver {
+                outward_only: self.inner.deny_private_networks,
+            });
         if !secure {
             builder = builder.tls_certs_only([]);
         }

@@ -63,7 +63,14 @@ impl CommandVisits {
         let args = self
             .args
             .iter()
-            .map(|template| template.fill(visit, as_it_is))
+            .zip(settings.args.iter().skip(1))
+            .map(|(template, arg)| {
+                let filled = template.fill(visit, as_it_is)?;
+                if template.begins_filled() && filled.starts_with('-') {
+                    return Err(no_option(arg));
+                }
+                Ok(filled)
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|problem| handler(&problem))?;
         let mut input = self.input(visit)?.to_string();
@@ -168,6 +175,13 @@ impl Handler for CommandVisits {
 
 fn handler(detail: &str) -> VisitError {
     VisitError::new(FailureKind::Handler, detail)
+}
+
+/// What an application writes must not become an option of the program.
+fn no_option(arg: &str) -> String {
+    format!(
+        "argument \"{arg}\" of [jobs.handler.command] begins with \"-\" once it is filled in, as an option does: correct the site's id or label, or put text before it (\"--name={arg}\")"
+    )
 }
 
 fn not_started(program: &str, error: &io::Error) -> String {

@@ -70,6 +70,21 @@ async fn exit_code_0_is_success_and_a_document_on_its_output_is_learned() {
 }
 
 #[tokio::test]
+async fn what_is_filled_in_cannot_become_an_option() {
+    let mut visit = visit();
+    visit.site.labels = r#"{"x":"-rf","none":""}"#.to_owned();
+    for arg in ["{label:x}", "{label:none}{label:x}"] {
+        let (kind, detail) = failure(handler_of(settings(&["true", arg])).visit(&visit).await);
+        assert_eq!(kind, FailureKind::Handler);
+        assert!(detail.contains(&format!("argument \"{arg}\"")), "{detail}");
+    }
+    for arg in ["--x={label:x}", "-{label:x}", "-x"] {
+        let visited = handler_of(settings(&["true", arg])).visit(&visit).await;
+        assert_eq!(visited, Visited::well(None), "{arg}");
+    }
+}
+
+#[tokio::test]
 async fn a_failure_names_the_exit_code_or_signal_and_the_first_line_of_the_complaint() {
     let script = r#"printf '\n\033[31mdisk full\033[0m\nmore\n' >&2; echo '[1]'; exit 3"#;
     let (kind, detail) = failure(shell(script).await);

@@ -4,8 +4,7 @@
 //! The blocks are those that IANA's special-purpose registries do not call
 //! globally reachable, and the forms of IPv6 that carry an IPv4 address.
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address points inward: loopback, private, link-local, shared,
 /// documentation, multicast, reserved, or an IPv6 form of such an address.
@@ -25,6 +24,7 @@ fn v4_points_inward(address: Ipv4Addr) -> bool {
             | (169, 254, _)
             | (172, 16..=31, _)
             | (192, 0, 0 | 2)
+            | (192, 88, 99)
             | (192, 168, _)
             | (198, 18 | 19, _)
             | (198, 51, 100)
@@ -45,54 +45,13 @@ fn v6_points_inward(address: Ipv6Addr) -> bool {
         (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) | (0x64, 0xff9b, 0, 0, 0, 0) => {
             v4(g, h)
         }
-        // For a network's own translation (RFC 8215), whatever it holds.
-        (0x64, 0xff9b, 1, ..) => true,
-        // Discarded (RFC 6666).
-        (0x100, 0, 0, 0, ..) => true,
-        // Teredo (RFC 4380): its server, and its client with all bits turned.
-        (0x2001, 0, ..) => v4(c, d) || v4(!g, !h),
-        // Documentation.
-        (0x2001, 0xdb8, ..) | (0x3fff, 0..=0xfff, ..) => true,
+        // Kept for protocols, Teredo among them (RFC 2928); documentation.
+        (0x2001, 0..=0x1ff | 0xdb8, ..) | (0x3fff, 0..=0xfff, ..) => true,
         // 6to4 (RFC 3056).
         (0x2002, ..) => v4(b, c),
-        // Unique local, link-local, site-local, multicast.
-        (0xfc00..=0xfdff | 0xfe80..=0xfeff | 0xff00.., ..) => true,
-        _ => false,
-    }
-}
-
-/// A name whose addresses all point inward.
-#[derive(Debug, thiserror::Error)]
-#[error("{name} resolves to addresses that point inward only, e.g. {example}")]
-pub(super) struct InwardOnly {
-    name: String,
-    example: IpAddr,
-}
-
-/// Resolves names and leaves out what points inward, so that what was checked
-/// is what is connected to.
-pub(super) struct OutwardOnly;
-
-impl Resolve for OutwardOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            // The port is set where the connection is made.
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let first = found.first().map(SocketAddr::ip);
-            let outward: Vec<SocketAddr> = found
-                .into_iter()
-                .filter(|address| !points_inward(address.ip()))
-                .collect();
-            match first {
-                Some(example) if outward.is_empty() => Err(InwardOnly {
-                    name: name.as_str().chars().take(260).collect(),
-                    example,
-                }
-                .into()),
-                _ => Ok(Box::new(outward.into_iter()) as Addrs),
-            }
-        })
+        // Whatever else lies outside what is given out as global unicast.
+        (0x2000..=0x3fff, ..) => false,
+        _ => true,
     }
 }
 
@@ -116,6 +75,8 @@ mod tests {
             "172.31.255.255",
             "192.0.0.8",
             "192.0.2.1",
+            "192.88.99.0",
+            "192.88.99.255",
             "192.168.1.1",
             "198.18.0.1",
             "198.19.255.255",
@@ -141,9 +102,17 @@ mod tests {
             "3fff:fff::1",
             "2002:7f00:1::",
             "2002:c0a8:101:1::1",
-            // The server, then the client (10.0.0.1 turned).
-            "2001:0:a00:1::f7f7:f7f7",
-            "2001:0:808:808::f5ff:fffe",
+            "2001::1",
+            "2001:0:808:808::f7f7:f7f7",
+            "2001:20::1",
+            "2001:1ff:ffff::1",
+            "3fff::1",
+            "::2:8.8.8.8",
+            "200::1",
+            "1fff:ffff::1",
+            "4000::1",
+            "5f00::1",
+            "fbff::1",
             "fc00::1",
             "fdff::1",
             "fe80::1",
@@ -167,6 +136,8 @@ mod tests {
             "172.15.255.255",
             "172.32.0.0",
             "192.0.1.1",
+            "192.88.98.255",
+            "192.88.100.0",
             "192.167.0.1",
             "198.17.0.1",
             "198.20.0.1",
@@ -175,12 +146,15 @@ mod tests {
             "::8.8.8.8",
             "::ffff:8.8.8.8",
             "64:ff9b::8.8.8.8",
-            "2001:0:808:808::f7f7:f7f7",
+            "2000::1",
+            "2001:200::1",
+            "2001:db7::1",
+            "2001:db9::1",
             "2001:4860:4860::8888",
             "2002:808:808::1",
             "2606:4700::1111",
             "3ffe::1",
-            "fbff::1",
+            "3fff:1000::1",
         ] {
             assert!(!points_inward(outward.parse().unwrap()), "{outward}");
         }

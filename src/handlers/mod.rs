@@ -20,6 +20,7 @@ mod inward;
 mod learned;
 mod listeners;
 mod process;
+mod resolver;
 #[cfg(test)]
 mod sample;
 mod templates;
@@ -34,6 +35,7 @@ pub use connect::connect;
 pub use event::{AppInfo, PollEvent};
 pub use http::HttpVisits;
 pub use listeners::{EventProblem, Listeners, PollError, Step};
+pub use resolver::MOST_LOOKUPS;
 
 use crate::flows::sites::{Visit, Visited};
 use futures_util::future::BoxFuture;

@@ -96,13 +96,14 @@ impl Visits {
         outbox: Outbox,
         runtime: &Handle,
     ) {
-        let known = self.handlers.get(&work.job.key);
-        let handler = match known.map(|known| &known.handler) {
-            Some(Ok(handler)) => Ok(handler.clone()),
-            Some(Err(problem)) => Err(problem.clone()),
-            None => Err("the job is not configured".to_owned()),
+        let Some(known) = self.handlers.get(&work.job.key) else {
+            // Taken away since it was planned, which says nothing of the site:
+            // the ticket goes back unsettled, and nothing is written.
+            tracing::debug!(job.key = %work.job.key, site.id = %work.site.site_id, "not visited: the job is not configured any more");
+            return;
         };
         ticket.in_task(true);
+        let handler = known.handler.clone();
         runtime.spawn(async move {
             let span = tracing::info_span!(
                 target: TRACE_TARGET,

@@ -77,6 +77,11 @@ impl Template {
         self.parts.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
+    /// Whether it begins with what is filled in.
+    pub fn begins_filled(&self) -> bool {
+        !matches!(self.parts.first(), Some(Part::Text(_)) | None)
+    }
+
     /// The text for a visit; texts, numbers and booleans of the site's labels
     /// can be filled in. `escape` is applied to what is filled in:
     /// [`percent_encoded`], [`json_escaped`] or [`as_it_is`].

@@ -5,7 +5,7 @@ use super::format::{Tone, ago, ago_or_dash, badge, counted, cut, short_span};
 use super::job_card::{job_href, sites_href, standing_badge};
 use super::layout::{Page, problem_page};
 use crate::config::{JobSettings, Settings};
-use crate::flows::sites::{LoggedVisit, check_site_id, check_site_url, read_poll_log};
+use crate::flows::sites::{LoggedVisit, check_site_id, check_site_url, host_of, read_poll_log};
 use crate::http::next_visit::{SiteSituation, next_visit, standing};
 use crate::http::problem::{Answer, Problem};
 use crate::http::state::Http;
@@ -44,7 +44,8 @@ async fn page(http: &Http, site_id: &str) -> Answer<Page> {
             let Some(detail) = store.site(&wanted).await? else {
                 return Ok(None);
             };
-            let paused = store.paused_until(&hosts(&detail.site.url), now).await?;
+            let host = host_of(&detail.site.url).to_string();
+            let paused = store.paused_until(&[host], now).await?;
             Ok(Some((detail, paused)))
         })
         .await?;
@@ -54,17 +55,6 @@ async fn page(http: &Http, site_id: &str) -> Answer<Page> {
     let title = format!("Site {}", cut(site_id, 24));
     let live = show(&detail, &http.settings(), paused_until, now);
     Ok(Page::new(title, "/sites", live))
-}
-
-/// By which names a site's host may have asked to be left alone.
-fn hosts(url: &str) -> Vec<String> {
-    let Ok(url) = check_site_url(url) else {
-        return Vec::new();
-    };
-    let host = url.host_str().unwrap_or_default().to_owned();
-    let port = url.port_or_known_default();
-    let with_port = port.map(|port| format!("{host}:{port}"));
-    with_port.into_iter().chain([host]).collect()
 }
 
 fn show(
