@@ -2,9 +2,12 @@
 //! file for each.
 
 use super::control::SECRET_FILE;
+use super::findings::Origin;
 use super::forms::file;
+use super::reader::{Entry, Reader};
 use super::section::Section;
-use super::site_settings::Credential;
+use super::settings::HttpSettings;
+use super::site_settings::{AppSettings, Credential, HandlerSettings, JobSettings};
 use super::tokens::{self, SHORTEST_CREDENTIAL, TokenFile};
 use crate::flows::sites::check_site_id;
 use secrecy::SecretString;
@@ -126,6 +129,71 @@ pub(super) fn credential(
     }
     let secret = token_in(s, key, &path, Missing::Refused, SHORTEST_CREDENTIAL)?;
     Some(Some(Credential::Shared(secret)))
+}
+
+/// Keys of apps and jobs, by section (`apps[0]`), whose secret is one for all
+/// sites; both of them where one is set by file or by variable.
+pub(super) fn shared_secrets(
+    apps: Option<&[AppSettings]>,
+    jobs: Option<&[JobSettings]>,
+) -> Vec<(String, [&'static str; 2])> {
+    let shared = |secret: Option<&Credential>| matches!(secret, Some(Credential::Shared(_)));
+    let of_apps = apps.unwrap_or_default().iter().enumerate();
+    let of_apps = of_apps.flat_map(|(index, app)| {
+        [
+            (&app.api_key, ["api_key", "api_key_file"]),
+            (&app.site_key, ["site_key", "site_key_file"]),
+        ]
+        .into_iter()
+        .filter(|(secret, _)| shared(secret.as_ref()))
+        .map(move |(_, keys)| (format!("apps[{index}]"), keys))
+    });
+    let of_jobs = jobs.unwrap_or_default().iter().enumerate();
+    let of_jobs = of_jobs.filter_map(|(index, job)| {
+        let HandlerSettings::Http(http) = &job.handler else {
+            return None;
+        };
+        let keys = if shared(http.token.as_ref()) {
+            ["handler.http.token", "handler.http.token_file"]
+        } else if shared(http.basic.as_ref().map(|(_, password)| password)) {
+            ["handler.http.password", "handler.http.password_file"]
+        } else {
+            return None;
+        };
+        Some((format!("jobs[{index}]"), keys))
+    });
+    of_apps.chain(of_jobs).collect()
+}
+
+/// Who sends in a site says where its visits go, and what is sent with them.
+pub(super) fn warn_of_open_intake(
+    reader: &mut Reader<'_>,
+    http: &HttpSettings,
+    shared: &[(String, [&'static str; 2])],
+) {
+    let given = |entry: &Entry| {
+        entry.section == "http"
+            && matches!(&*entry.key, "intake_token" | "intake_token_file")
+            && entry.origin != Origin::Default
+    };
+    // One that is asked for but cannot be read is a mistake of its own.
+    if http.intake_token.is_some() || reader.entries.iter().any(given) {
+        return;
+    }
+    for (section, keys) in shared {
+        let find = |key: &str| {
+            let mut entries = reader.entries.iter();
+            entries.find(|entry| {
+                entry.section == *section && entry.key == key && entry.origin != Origin::Default
+            })
+        };
+        let Some(entry) = keys.iter().find_map(|key| find(key)) else {
+            continue;
+        };
+        let message = "the secret is one for all sites, and there is no intake token: anybody who reaches this server can send in a site with an address of his own, to which the secret would be sent; set http.intake_token_file, or name a file for each site ({site_id} in its path)";
+        let finding = reader.finding(&entry.origin, &entry.path(), message.to_owned());
+        reader.warnings.push(finding);
+    }
 }
 
 impl Credential {

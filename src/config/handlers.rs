@@ -17,7 +17,7 @@ use super::site_settings::{
     HttpHandler,
 };
 use super::structured::json;
-use crate::flows::sites::Template;
+use crate::flows::sites::{Template, shortened};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -149,11 +149,6 @@ fn check_path(s: &mut Section<'_, '_>, path: Option<&str>) {
         );
         s.warn(&["path"], message);
     }
-}
-
-fn shortened(text: &str) -> String {
-    let shown = text.chars().filter(|c| !c.is_control());
-    shown.take(80).collect()
 }
 
 /// Headers are one whatever the case of their names.

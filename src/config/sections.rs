@@ -6,7 +6,7 @@
 
 use super::apps::apps;
 use super::control::NEEDS_RESTART;
-use super::credentials::{Missing, token};
+use super::credentials::{Missing, shared_secrets, token, warn_of_open_intake};
 use super::findings::Origin;
 use super::forms::{
     DAY, count, database_url, duration, flag, identifier, size, socket_address, word,
@@ -76,6 +76,10 @@ pub(super) fn settings<'d>(
     let ledgers = ledgers(reader, root, base);
     let apps = apps(reader, root, base);
     let jobs = jobs(reader, root, base, apps.as_deref());
+    if let Some(http) = &http {
+        let shared = shared_secrets(apps.as_deref(), jobs.as_deref());
+        warn_of_open_intake(reader, http, &shared);
+    }
     warn_of_nothing(reader, root);
     reader.refuse_unknown(root, &SECTIONS);
     Some(Settings {

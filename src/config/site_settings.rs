@@ -58,11 +58,13 @@ pub struct JobSettings {
     pub retry: RetryPolicy,
     /// Shards into which servers split the job, 1 to 10000. Default 1.
     pub batches: u16,
-    /// Most visits of one host under way at once, by one server. Default 4.
+    /// Most visits of one host under way at once, by this job on one server.
+    /// Default 4.
     pub per_host: usize,
     /// Whether servers run it; otherwise only `highwater poll` does. Default yes.
     pub server: bool,
-    /// Tries after the first within a visit, where no answer came. Default 0.
+    /// Tries after the first within a visit, where no answer came. Commands and
+    /// Rust code are tried once whatever it says. Default 0.
     pub tries_more: u32,
     /// What is done on a site.
     pub handler: HandlerSettings,
@@ -162,7 +164,8 @@ pub struct CommandHandler {
     /// Program and arguments, no shell. The program is an absolute path or a
     /// name that `PATH` leads to; the arguments are templates.
     pub args: Vec<String>,
-    /// Time limit, after which it is killed with its children. Default 60s.
+    /// Time limit, after which it is killed with the children in its process
+    /// group. Default 60s.
     pub timeout: Duration,
     /// Most bytes read of its output. Default 64 KiB.
     pub max_output_bytes: usize,

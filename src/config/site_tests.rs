@@ -509,6 +509,43 @@ fn version_3_of_civicrm_without_a_site_key_deserves_a_look() {
 }
 
 #[test]
+fn a_shared_secret_behind_an_open_intake_deserves_a_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "hunter22hunter22").unwrap();
+    let key = key.display();
+    let told = |text: &str, environment: &[(&str, &str)]| {
+        let told = loaded(text, environment).warnings;
+        let told = told.iter().map(ToString::to_string);
+        let told =
+            told.filter_map(|told| Some(told.split_once(": the secret is one")?.0.to_owned()));
+        told.collect::<Vec<_>>()
+    };
+    let shared = format!(
+        "[[apps]]\nid = 'a'\napi_key_file = '{key}'\nsite_key_file = 'keys/{{site_id}}'\n\
+         {JOB}handler.http.token_file = '{key}'\n\
+         {JOB}name = 'other'\nhandler.http = {{ user = 'me', password_file = '{key}' }}\n"
+    );
+    assert_eq!(
+        told(&shared, &[]),
+        [
+            "hw.toml:3:16: apps[0].api_key_file",
+            "hw.toml:7:27: jobs[0].handler.http.token_file",
+            "hw.toml:11:46: jobs[1].handler.http.password_file",
+        ]
+    );
+    let closed = format!("{shared}[http]\nintake_token_file = '{key}'\n");
+    assert_eq!(told(&closed, &[]), [""; 0]);
+    let each = "[[apps]]\nid = 'a'\napi_key_file = 'keys/{site_id}'\n";
+    assert_eq!(told(each, &[]), [""; 0]);
+    let variable = ("HIGHWATER_APPS__A__SITE_KEY", "hunter22");
+    assert_eq!(
+        told(each, &[variable]),
+        ["HIGHWATER_APPS__A__SITE_KEY: apps[0].site_key"]
+    );
+}
+
+#[test]
 fn commands_come_from_the_file_alone() {
     let text = format!("{JOB}handler.command.args = ['visit']\n");
     let variable = ("HIGHWATER_JOBS__0__HANDLER__COMMAND__ARGS", "rm");

@@ -5,7 +5,7 @@
 use super::job_figures::JobFigures;
 use crate::config::{JobSettings, Settings};
 use crate::flows::sites::{JobView, Level, RetryPolicy, Shard, SitesView};
-use crate::store::{JobLease, JobSummary, OutcomeBucket, Outcomes, outcomes_within};
+use crate::store::{JobLease, JobSummary, OutcomeBucket, Outcomes, RangeName, outcomes_within};
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -224,20 +224,18 @@ pub(super) fn level_text(level: &Level) -> Option<String> {
     RetryPolicy::new(vec![*level]).map(|policy| policy.to_string())
 }
 
-/// A lease's name: `sites:APP/JOB:LO-HI`.
-fn read_name(name: &str) -> Option<((String, String), &str)> {
-    let (job, codes) = name.strip_prefix("sites:")?.rsplit_once(':')?;
-    let (app, name) = job.split_once('/')?;
-    Some(((app.to_owned(), name.to_owned()), codes))
-}
-
-type Held<'a> = (&'a str, &'a JobLease);
+/// The first and last batch code of a lease, and the lease.
+type Held<'a> = ((u16, u16), &'a JobLease);
 
 fn by_job(leases: &[JobLease]) -> BTreeMap<(String, String), Vec<Held<'_>>> {
     let mut jobs: BTreeMap<_, Vec<Held<'_>>> = BTreeMap::new();
     for lease in leases {
-        if let Some((job, codes)) = read_name(&lease.name) {
-            jobs.entry(job).or_default().push((codes, lease));
+        let Some(RangeName { job, codes }) = RangeName::parse(&lease.name) else {
+            continue;
+        };
+        if let Some((app, name)) = job.split_once('/') {
+            let held = jobs.entry((app.to_owned(), name.to_owned()));
+            held.or_default().push((codes.into_inner(), lease));
         }
     }
     jobs
@@ -295,17 +293,17 @@ fn shards(
     leases: &[Held<'_>],
     holder: &str,
 ) -> (Vec<ShardReport>, Vec<ShardReport>) {
-    let mut left: BTreeMap<&str, &JobLease> = leases.iter().copied().collect();
+    let mut left: BTreeMap<(u16, u16), &JobLease> = leases.iter().copied().collect();
     let shards = if job.server {
         let report = |shard: Shard| {
-            let codes = format!("{}-{}", shard.codes().start(), shard.codes().end());
-            let lease = left.remove(codes.as_str());
+            let codes = shard.codes().into_inner();
+            let lease = left.remove(&codes);
             ShardReport {
                 shard: Some(shard.to_string()),
                 held: lease.is_some_and(|lease| lease.holder == holder),
                 holder: lease.map(|lease| lease.holder.clone()),
                 since: lease.and_then(|lease| lease.acquired_at),
-                codes,
+                codes: codes_text(codes),
             }
         };
         Shard::all(job.batches).map(report).collect()
@@ -318,10 +316,15 @@ fn shards(
     (shards, others.collect())
 }
 
-fn range(codes: &str, lease: &JobLease, holder: &str) -> ShardReport {
+/// `0-2499`.
+fn codes_text((first, last): (u16, u16)) -> String {
+    format!("{first}-{last}")
+}
+
+fn range(codes: (u16, u16), lease: &JobLease, holder: &str) -> ShardReport {
     ShardReport {
         shard: None,
-        codes: codes.to_owned(),
+        codes: codes_text(codes),
         held: lease.holder == holder,
         holder: Some(lease.holder.clone()),
         since: lease.acquired_at,
@@ -385,7 +388,7 @@ fn not_configured(
     };
     let runs = leases
         .iter()
-        .map(|(codes, lease)| range(codes, lease, holder));
+        .map(|(codes, lease)| range(*codes, lease, holder));
     JobReport {
         app: key.0.clone(),
         name: key.1.clone(),

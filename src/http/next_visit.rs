@@ -84,7 +84,8 @@ fn after_a_visit(status: &StatusRow, policy: &RetryPolicy) -> String {
                 &format!("{failures} times")
             };
             format!(
-                "failed {times} at level {standing}: {period} after the last visit, from now on"
+                "failed {times} at level {}: {period} after the last visit, from now on",
+                standing - 1
             )
         }
         (1, _) => format!("failed once at this level: {period} after the last visit"),
@@ -106,23 +107,19 @@ fn period(level: Level) -> String {
     text[..end].to_owned()
 }
 
-/// How it stands under the policy: `level 1 of 2, 3 of 24 failures`.
+/// How it stands under the policy: `level 0 (20 min), 3 of 6 failures`.
 pub(super) fn standing(status: &StatusRow, job: Option<&JobSettings>) -> String {
     let Some(job) = job else {
-        return format!(
-            "level {}, {} in a row failed",
-            i64::from(status.level) + 1,
-            status.count
-        );
+        return format!("level {}, {} in a row failed", status.level, status.count);
     };
-    let levels = job.retry.levels().len();
     if status.given_up_at.is_some() {
+        let levels = job.retry.levels().len();
         return format!("past the last of {levels} levels");
     }
     let standing = level(status, &job.retry);
     format!(
-        "level {} of {levels}, {} of {} failures",
-        standing + 1,
+        "level {standing} ({}), {} of {} failures",
+        period(job.retry.level(standing)),
         status.count,
         job.retry.level(standing).count
     )

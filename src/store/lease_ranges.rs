@@ -8,27 +8,27 @@ const PREFIX: &str = "sites:";
 
 /// A lease's name, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RangeName<'n> {
-    /// What the range is of, with the `:` behind it.
-    pub(super) of: &'n str,
-    pub(super) codes: RangeInclusive<u16>,
+pub struct RangeName<'n> {
+    /// What the range is of: a job, as `APP/JOB`.
+    pub job: &'n str,
+    /// Its batch codes.
+    pub codes: RangeInclusive<u16>,
 }
 
 impl<'n> RangeName<'n> {
     /// Reads a name; `None` when it is no lease of a range.
-    pub(super) fn parse(name: &'n str) -> Option<Self> {
-        let (_, rest) = name.strip_prefix(PREFIX).map(|rest| (PREFIX, rest))?;
-        let (job, range) = rest.rsplit_once(':')?;
+    pub fn parse(name: &'n str) -> Option<Self> {
+        let (job, range) = name.strip_prefix(PREFIX)?.rsplit_once(':')?;
         let (low, high) = range.split_once('-')?;
         Some(Self {
-            of: &name[..=PREFIX.len() + job.len()],
+            job,
             codes: low.parse().ok()?..=high.parse().ok()?,
         })
     }
 
     /// Whether both cannot be held at once.
     pub(super) fn excludes(&self, other: &Self) -> bool {
-        self.of == other.of
+        self.job == other.job
             && self.codes.start() <= other.codes.end()
             && other.codes.start() <= self.codes.end()
     }

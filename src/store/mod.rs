@@ -36,7 +36,7 @@ pub use error::StoreError;
 pub use jobs_read::{
     JobLease, JobSummary, OUTCOME_BUCKET, OUTCOMES_SHOWN, OutcomeBucket, Outcomes, outcomes_within,
 };
-pub use lease_ranges::range_lease;
+pub use lease_ranges::{RangeName, range_lease};
 pub use leases::{LeaseRow, LeaseStake, RUNNER_PREFIX};
 pub use sites::Revival;
 pub use sites_changes::SiteChange;

@@ -2,9 +2,9 @@
 //! disabling, and reviving those that were given up. Bringing sites in is in
 //! `sites_import.rs`.
 
+use super::changes::as_json;
 use super::connection::on_backend;
 use super::schema::poll_status;
-use super::sites_import::as_json;
 use super::{Store, StoreError};
 use crate::time::Timestamp;
 use diesel::QueryableByName;

@@ -1,6 +1,7 @@
 //! Takes sites in, thousands at a time: what is new is added, what is known
 //! is brought up to date, what contradicts is refused.
 
+use super::changes::as_json;
 use super::connection::in_transaction;
 use super::{Store, StoreError};
 use crate::flows::sites::{AppName, BATCH_CODES};
@@ -298,11 +299,6 @@ impl Store {
             Ok::<_, StoreError>(plan.imported)
         })
     }
-}
-
-/// Parameters of bulk statements.
-pub(super) fn as_json(value: &impl Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Internal(error.to_string()))
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ mod work;
 pub use fetch::visit;
 pub use intake::{SiteEntry, SiteMistakes};
 pub use load::{SitesPage, SitesRead, SitesWant, load};
+pub(crate) use names::shortened;
 pub use names::{AppName, JobKey, NameProblem, check_label_name, check_site_id, check_site_url};
 pub use plan::SitesPlan;
 pub use policy::{Level, RetryPolicy, RetryProblem};

@@ -158,7 +158,7 @@ pub fn check_site_url(text: &str) -> Result<Url, NameProblem> {
 }
 
 /// The beginning of what was given, for messages.
-pub(super) fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     let mut short: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
     if short.len() < text.len() {
         short.push('…');

@@ -52,12 +52,6 @@ impl Shard {
         };
         self.index * size..=last
     }
-
-    /// Whether a site of this code is in both.
-    pub const fn overlaps(self, other: Self) -> bool {
-        let (mine, theirs) = (self.codes(), other.codes());
-        *mine.start() <= *theirs.end() && *theirs.start() <= *mine.end()
-    }
 }
 
 impl fmt::Display for Shard {
@@ -148,13 +142,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn two_overlap_when_a_code_is_in_both(one in shards(), other in shards()) {
-            let common = one.codes().any(|code| other.codes().contains(&code));
-            prop_assert_eq!(one.overlaps(other), common);
-            prop_assert_eq!(other.overlaps(one), common);
-        }
-
         #[test]
         fn what_is_written_is_read(shard in shards()) {
             prop_assert_eq!(shard.to_string().parse(), Ok(shard));

@@ -125,14 +125,6 @@ impl Spread {
         }
     }
 
-    /// Takes out a site that was due then and no longer is: disabled, removed,
-    /// or visited before its time.
-    pub fn remove(&mut self, at: Timestamp, period: Duration) {
-        if let Some(lane) = self.lanes.get_mut(&key(period)) {
-            lane.remove(at);
-        }
-    }
-
     /// Forgets what has passed, also of periods that no site has any more.
     pub fn forget(&mut self, now: Timestamp) {
         self.lanes.retain(|_, lane| {
@@ -142,7 +134,8 @@ impl Spread {
     }
 
     /// Sites counted that are not known to have passed.
-    pub fn sites(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn sites(&self) -> u64 {
         self.lanes.values().map(|lane| lane.sites).sum()
     }
 
@@ -205,14 +198,6 @@ impl Lane {
         self.sites = self.sites.saturating_add(count);
     }
 
-    fn remove(&mut self, at: Timestamp) {
-        // Where a second was seeded, it may have been counted in another part.
-        self.parts.remove(at);
-        if self.buckets.remove(at) {
-            self.sites = self.sites.saturating_sub(1);
-        }
-    }
-
     /// Forgets what has passed.
     fn forget(&mut self, now: Timestamp) {
         self.parts.forget(now);
@@ -239,19 +224,6 @@ impl Loads {
     fn add(&mut self, at: Timestamp, count: u64) {
         let counted = self.counts.entry(self.bucket(at)).or_default();
         *counted = counted.saturating_add(count);
-    }
-
-    /// Whether there was one to be taken out.
-    fn remove(&mut self, at: Timestamp) -> bool {
-        let bucket = self.bucket(at);
-        let Some(count) = self.counts.get_mut(&bucket) else {
-            return false;
-        };
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            self.counts.remove(&bucket);
-        }
-        true
     }
 
     /// Forgets the buckets that have passed, and says how many sites they held.

@@ -208,19 +208,6 @@ fn a_due_time_stays_where_it_is_while_there_is_room() {
 }
 
 #[test]
-fn a_site_taken_out_leaves_its_room() {
-    let mut spread = Spread::new();
-    let mut half = || 0.5;
-    let at = spread.place(START, HOUR, &mut half);
-    spread.remove(at, HALF_HOUR);
-    assert_eq!(spread.sites(), 1, "of another period");
-    spread.remove(at, HOUR);
-    spread.remove(at, HOUR);
-    assert_eq!(spread.sites(), 0);
-    assert_eq!(spread.place(START, HOUR, &mut half), START);
-}
-
-#[test]
 fn what_has_passed_is_forgotten() {
     let mut spread = Spread::new();
     spread.seed(START, 70, HOUR);
@@ -293,7 +280,6 @@ proptest! {
         spread.place(at, period, &mut || chance);
         spread.place(at, period, &mut || f64::NAN);
         spread.place(at, period, &mut || f64::NAN);
-        spread.remove(at, period);
         spread.forget(at);
     }
 }

@@ -7,7 +7,7 @@ use super::job_card::{self, shard_row, sites_href};
 use super::jobs::old_figures;
 use super::layout::{Page, problem_page};
 use crate::http::api::jobs::{JobWithOutcomes, job_detail};
-use crate::http::jobs::{JobReport, LevelReport};
+use crate::http::jobs::JobReport;
 use crate::http::problem::Answer;
 use crate::http::state::Http;
 use crate::time::Timestamp;
@@ -67,11 +67,11 @@ fn levels(job: &JobReport) -> Markup {
     html! {
         @if !job.levels.is_empty() {
             h2 { "Levels" }
-            p.lead { "A site that fails as often in a row as its level says goes on to the next; past the last it is given up. A visit that goes well leads back to level 1." }
+            p.lead { "A site that fails as often in a row as its level says goes on to the next; past the last it is given up. A visit that goes well leads back to level 0." }
             div.scroll { table {
                 thead { tr { th scope="col" { "Level" } th scope="col" { "Retry" } th.num scope="col" { "Sites" } } }
                 tbody { @for level in &job.levels { tr {
-                    th scope="row" { a href=(sites_href(&[("app", &job.app), ("job", &job.name), ("level", &level.level.to_string())])) { (shown(level)) } }
+                    th scope="row" { a href=(sites_href(&[("app", &job.app), ("job", &job.name), ("level", &level.level.to_string())])) { (level.level) } }
                     td { @match &level.retry {
                         Some(retry) => (retry),
                         None => span.none { "as the last level" },
@@ -81,11 +81,6 @@ fn levels(job: &JobReport) -> Markup {
             } }
         }
     }
-}
-
-/// Pages count levels from 1.
-fn shown(level: &LevelReport) -> String {
-    thousands(i64::from(level.level) + 1)
 }
 
 fn shards(job: &JobReport, now: Timestamp) -> Markup {

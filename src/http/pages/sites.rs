@@ -207,7 +207,7 @@ fn form(filter: &SiteFilter, settings: &Settings) -> Markup {
                 select #level name="level" {
                     option value="" { "all" }
                     @for level in 0..levels(settings, filter) {
-                        option value=(level) selected[filter.level == Some(level)] { (level + 1) }
+                        option value=(level) selected[filter.level == Some(level)] { (level) }
                     }
                 } }
             div.wide { label for="text" { "Id begins with, or address contains" }
@@ -312,7 +312,7 @@ fn row(item: &SiteItem, job: Option<&str>, now: Timestamp) -> Markup {
         td data-label="State" { (standing_of(item, job.is_some(), now)) }
         td.num data-label="Level" {
             @match status.filter(|status| status.last_run_at.is_some() && status.given_up_at.is_none()) {
-                Some(status) => span { (i64::from(status.level) + 1)
+                Some(status) => span { (status.level)
                     @if status.count > 0 { br; span.note { (thousands(status.count)) " failed" } } },
                 None => span.none { "–" },
             }

@@ -276,6 +276,8 @@ async fn the_pages_of_jobs_and_status_show_them() {
             "host-2",
             "this server",
             "Levels",
+            "leads back to level 0",
+            "level=0\">0</a>",
             "2 hour (x12)",
         ],
     );

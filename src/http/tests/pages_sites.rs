@@ -36,6 +36,13 @@ async fn the_list_filters_and_sorts() {
         &get("app=org.example.other").await,
         &["No sites match", "(not configured)"],
     );
+    has(
+        &get("level=1").await,
+        &[
+            "<option value=\"0\">0</option>",
+            "<option value=\"1\" selected>1</option>",
+        ],
+    );
     let of_sync = get("job=sync&sort=batch_code").await;
     has(
         &of_sync,
@@ -105,7 +112,7 @@ async fn a_site_says_how_it_stands_when_it_is_visited_next_and_why() {
     has(
         &page("alpha").await,
         &[
-            "level 1 of 2, 0 of 12 failures",
+            "level 0 (2 hour), 0 of 12 failures",
             "success: 2 hour after the last visit",
             "412 ms",
             "&quot;version&quot;: &quot;5.70&quot;",
@@ -118,7 +125,7 @@ async fn a_site_says_how_it_stands_when_it_is_visited_next_and_why() {
     has(
         &page("bravo").await,
         &[
-            "level 1 of 2, 3 of 12 failures",
+            "level 0 (2 hour), 3 of 12 failures",
             "failed 3 times at this level: 2 hour after the last visit",
             "due since",
             "timeout: no answer within &lt;10s&gt;",
@@ -144,10 +151,10 @@ async fn a_site_says_how_it_stands_when_it_is_visited_next_and_why() {
         &fixture,
         "UPDATE poll_status SET level = 1, count = 0 WHERE site_id = 'bravo'",
     );
-    let words = "failed 12 times at level 1: 1 day after the last visit, from now on";
+    let words = "failed 12 times at level 0: 1 day after the last visit, from now on";
     has(
         &page("bravo").await,
-        &["level 2 of 2, 0 of 30 failures", words],
+        &["level 1 (1 day), 0 of 30 failures", words],
     );
     let missing = fixture.get("/sites/zulu").await;
     assert_eq!(missing.status, 404);
