@@ -13,7 +13,12 @@
 //! PostgreSQL is measured where `HIGHWATER_TEST_POSTGRES_URL` names a server
 //! (`./scripts/bench` starts one).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    missing_docs
+)]
 
 use diesel::SqliteConnection;
 use diesel::sql_types::Text;

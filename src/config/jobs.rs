@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use toml_edit::TableLike;
 
-/// Most shards of a job: each has a batch code at least.
+/// Most shards that servers split a job into: each is a lease, renewed by every
+/// heartbeat.
 const MOST_BATCHES: u64 = 256;
 
 /// Reads all jobs; `None` when something is wrong. `apps` are those configured,
@@ -70,7 +71,7 @@ fn job(
         }
     }
     let retry = s.get("retry", &*RetryPolicy::default().to_string(), retry);
-    let why = "sites have a batch code from 0 to 10000";
+    let why = "each is a lease of its own; highwater poll --batch i/n takes n up to 10000";
     let batches = s.get("batches", 1, count(1..=MOST_BATCHES, why));
     let per_host = s.get("per_host", 4, count(1..=1024, ""));
     let server = s.get("server", true, flag);

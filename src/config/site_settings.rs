@@ -56,7 +56,7 @@ pub struct JobSettings {
     pub key: JobKey,
     /// Retry policy. Default `1 hour (x48); 1 day (x90)`.
     pub retry: RetryPolicy,
-    /// Shards into which servers split the job, 1 to 10000. Default 1.
+    /// Shards into which servers split the job, 1 to 256. Default 1.
     pub batches: u16,
     /// Most visits of one host under way at once, by this job on one server.
     /// Default 4.

@@ -380,7 +380,7 @@ handler.command.args = ["visit-{app_id}"]
     hw.toml:21:6: apps[2].id: "org.b" is the id of apps[1] already; expected an id of its own
     hw.toml:22:1: apps[2].name: unknown key; did you mean jobs[0].name?; known here are id, title, url, api_key_file, site_key_file
     hw.toml:26:9: jobs[0].retry: "2 parsec (x12)" is not a retry policy: "parsec" is no unit (sec, min, hour, day, week, month, year), at character 3: write levels as "20min (x6); 1hour (x24)"
-    hw.toml:27:11: jobs[0].batches: 10001 is out of range; expected 1 to 10000 (sites have a batch code from 0 to 10000)
+    hw.toml:27:11: jobs[0].batches: 10001 is out of range; expected 1 to 256 (each is a lease of its own; highwater poll --batch i/n takes n up to 10000)
     hw.toml:28:12: jobs[0].per_host: 0 is out of range; expected 1 to 1024
     hw.toml:29:14: jobs[0].tries_more: 11 is out of range; expected 0 to 10
     hw.toml:30:10: jobs[0].server: 1 is neither; expected true or false
@@ -531,7 +531,7 @@ fn a_shared_secret_behind_an_open_intake_deserves_a_look() {
         [
             "hw.toml:3:16: apps[0].api_key_file",
             "hw.toml:7:27: jobs[0].handler.http.token_file",
-            "hw.toml:11:46: jobs[1].handler.http.password_file",
+            "hw.toml:11:47: jobs[1].handler.http.password_file",
         ]
     );
     let closed = format!("{shared}[http]\nintake_token_file = '{key}'\n");
@@ -617,7 +617,7 @@ fn control_sets_limits_and_not_what_is_done() {
         ("apps.b.title", "B"),
     ]));
     insta::assert_snapshot!(refused.unwrap_err(), @r#"
-    control: jobs.a/x.y.batches: 0 is out of range; expected 1 to 10000 (sites have a batch code from 0 to 10000)
+    control: jobs.a/x.y.batches: 0 is out of range; expected 1 to 256 (each is a lease of its own; highwater poll --batch i/n takes n up to 10000)
     control: apps.a.url: handlers may send the app's keys to this address, which control does not change; change the configuration file, and reload
     control: apps.b.title: unknown key; did you mean apps.a.title? apps go by name, apps.NAME.KEY, and those configured are a; others are added in the configuration file
     control: jobs.a/x.y.handler.http.headers: control does not choose what is done on sites, only its limits; change the configuration file, and reload

@@ -577,7 +577,7 @@ mod tests {
     async fn a_validator_that_is_gone_cuts_off_and_then_hangs() {
         let sim = start(|o| {
             o.latency = Duration::from_secs(3600);
-            o.validator_timeout = Duration::from_millis(200);
+            o.validator_timeout = Duration::from_millis(1500);
         });
         let query = format!("?id={}", test_id(1));
         let gone = Behaviour {

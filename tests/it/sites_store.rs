@@ -418,7 +418,7 @@ fn change(seq: i64, visit: u64) -> SiteChange {
         last_outcome: "success",
         last_error: None,
         last_duration_ms: 12,
-        log: format!("{visit:0width$}", width = ENTRY),
+        log: format!("{visit:0ENTRY$}"),
         job: job(),
         document: None,
         pause: None,

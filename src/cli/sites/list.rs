@@ -33,10 +33,6 @@ Examples:
   highwater sites list --app org.civicrm.myapp --job default --state due --sort next_due_at
   highwater sites list --state given_up --output json | jq -r '.items[].site_id'
   highwater sites list --text example.org --limit 20")]
-#[expect(
-    clippy::doc_markdown,
-    reason = "shown as help, in which backticks would stand"
-)]
 pub(in crate::cli) struct ListArgs {
     /// Only of this app.
     #[arg(long, value_name = "APP", value_parser = super::app)]

@@ -280,7 +280,7 @@ impl World {
                         job: key.clone(),
                         site: number,
                         standing: Standing::default(),
-                        next_due_at: Some(self.now.plus(ms(5 * added))),
+                        next_due_at: Some(self.now.plus(ms(5 * (added - 1)))),
                     };
                     self.rows.insert(self.next_row, row);
                 }
