@@ -20,6 +20,11 @@ pub fn sites_lease(job: &JobKey, shard: Shard) -> String {
     range_lease(&job.to_string(), &shard.codes())
 }
 
+/// Name of the lease of a subscription.
+pub fn events_lease(subscription: &str) -> String {
+    format!("events:{subscription}")
+}
+
 /// What a server knows of the leases on its work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holdings {

@@ -10,6 +10,7 @@ mod credentials;
 mod diff;
 mod dump;
 mod environment;
+mod event_settings;
 mod findings;
 mod forms;
 mod handlers;
@@ -37,6 +38,11 @@ pub use changes::changed_keys;
 pub use diff::{SettingsDiff, diff};
 pub use dump::dump;
 pub use environment::environment;
+pub use event_settings::{
+    EventCode, EventCommand, EventHandlerSettings, EventHttp, EventsSettings, Fields, GatewayKind,
+    GatewaySettings, GatewaySource, HandlerRetry, Late, LedgerSource, Order, Relevance,
+    RelevanceWait, SecretOf, SourceSettings, SubscriptionSettings,
+};
 pub use findings::{ConfigError, ConfigErrors, Finding, Origin, Warning};
 pub use load::{LoadOptions, Loaded, load, parse};
 pub use reader::Entry;

@@ -2,4 +2,5 @@
 //! is due, how one unit is fetched and how outcomes are written.
 
 pub mod batches;
+pub mod events;
 pub mod sites;

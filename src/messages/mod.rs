@@ -3,6 +3,7 @@
 mod fetch;
 mod in_flight;
 pub mod names;
+mod record;
 mod schedule;
 mod state;
 mod update;
@@ -10,6 +11,7 @@ mod work;
 
 pub use fetch::Fetch;
 pub use in_flight::{InFlight, Ticket, TicketNews, WorkId};
+pub use record::{Mark, Record};
 pub use schedule::{Drain, Settled, SettledWork, Wake};
 pub use state::SaveStates;
 pub use update::{Commit, Done, Flush};

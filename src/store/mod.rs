@@ -52,9 +52,9 @@ pub use states::{AsideState, SavedState, StateWrite};
 use crate::config::DatabaseSettings;
 use batches_write::TransactionKey;
 use connection::{Lent, Pools};
+use futures_util::future::BoxFuture;
 use slots::Access;
 use std::future::Future;
-use futures_util::future::BoxFuture;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Handle of the database; cheap to clone.

@@ -1,0 +1,5 @@
+DROP TABLE known_keys;
+DROP TABLE known_transactions;
+DROP TABLE subscription_blocks;
+DROP TABLE subscriptions;
+DROP TABLE events;

@@ -1,0 +1,90 @@
+//! Where events come from: a gateway that calls back, or a ledger's stream.
+
+use super::model::{Checkpoint, Heard, Recorded};
+use futures_util::future::BoxFuture;
+use std::time::Duration;
+
+/// Where the events of a subscription come from.
+///
+/// The Subscriber that holds the subscription's lease runs it, drops the future
+/// to end it, and runs it again, with backoff, when it ends.
+pub trait Source: Send + Sync + 'static {
+    /// Asks for events from `checkpoint` on and hands them to `sink` until
+    /// something ends it. It resumes where nothing is missed, and so hands over
+    /// what is known already as well: the sink knows it again.
+    fn run<'a>(&'a self, checkpoint: Checkpoint, sink: &'a dyn Sink) -> BoxFuture<'a, SourceEnd>;
+
+    /// What it is, for pages and logs: the address without secrets.
+    fn place(&self) -> String;
+}
+
+/// Where a source puts what it hears.
+pub trait Sink: Send + Sync {
+    /// Records events; answered when they are durable. Bounded by the caller:
+    /// a few hundred at a time.
+    fn record(&self, heard: Vec<Heard>) -> BoxFuture<'_, Result<Recorded, SinkError>>;
+
+    /// Remembers a document of the source's own, given back to it as
+    /// [`Checkpoint::source_state`]; commits with what was recorded before.
+    fn remember(&self, state: String) -> BoxFuture<'_, Result<(), SinkError>>;
+
+    /// Tells how the source stands, for pages and metrics.
+    fn tell(&self, state: SourceState);
+
+    /// How long nothing was heard of this subscription, by any way.
+    fn silent_for(&self) -> Duration;
+
+    /// Highest block of which an event is known by now.
+    fn highest_block(&self) -> Option<i64>;
+}
+
+/// Why events were not recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// The database is out of reach: hand them over again.
+    #[error("the database is out of reach: {0}")]
+    Away(String),
+    /// The subscription is another server's now: end.
+    #[error("the subscription is run by another server now")]
+    Fenced,
+    /// An event that the database refuses: a defect, or a trigger.
+    #[error("the database refuses an event: {0}")]
+    Refused(String),
+}
+
+/// How a source stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceState {
+    /// Asking for events.
+    Connecting,
+    /// Events come, from this block on, up to this one (a window).
+    Live {
+        /// First block asked for; `None` where the source has no blocks.
+        from: Option<i64>,
+        /// Last block asked for, where a window bounds it.
+        to: Option<i64>,
+    },
+    /// Blocks that were missed are asked for.
+    CatchingUp {
+        /// How many are known to be missing.
+        missing: u64,
+    },
+}
+
+/// Why a source ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceEnd {
+    /// To be run again at once: a window was renewed, nothing failed.
+    Renew,
+    /// It failed: run again with backoff; or after the time that the other side
+    /// asked for.
+    Failed {
+        /// The thing, the value and what was expected; bounded, without secrets.
+        why: String,
+        /// What the other side asked for (`Retry-After`).
+        retry_after: Option<Duration>,
+    },
+    /// The other side will never take this: only a change of configuration
+    /// mends it. Tried again rarely.
+    Refused(String),
+}
