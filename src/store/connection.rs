@@ -12,6 +12,7 @@ use diesel_async::pooled_connection::{
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use std::ops::DerefMut;
 use std::path::Path;
 use std::time::Duration;
@@ -66,12 +67,18 @@ impl Lent {
 }
 
 /// Runs the same typed query on whichever backend `$lent` is: the body is
-/// compiled once per backend, with `$conn` as the connection.
+/// compiled once per backend, with `$conn` as the connection. The types of a
+/// query are long; they are boxed away here, so that the compiler does not walk
+/// through them again for every future that holds this one.
 macro_rules! on_backend {
     ($lent:expr, $conn:ident => $body:expr) => {
         match $lent.connection() {
-            $crate::store::connection::Connection::Sqlite($conn) => $body,
-            $crate::store::connection::Connection::Postgres($conn) => $body,
+            $crate::store::connection::Connection::Sqlite($conn) => {
+                $crate::store::connection::boxed(async { $body }).await
+            }
+            $crate::store::connection::Connection::Postgres($conn) => {
+                $crate::store::connection::boxed(async { $body }).await
+            }
         }
     };
 }
@@ -83,23 +90,27 @@ macro_rules! in_transaction {
     ($lent:expr, $conn:ident => $body:expr) => {
         match $lent.connection() {
             $crate::store::connection::Connection::Sqlite(outer) => {
-                outer
-                    .immediate_transaction(
-                        async |$conn: &mut $crate::store::connection::AsyncSqlite| $body,
-                    )
-                    .await
+                let work = outer.immediate_transaction(
+                    async |$conn: &mut $crate::store::connection::AsyncSqlite| $body,
+                );
+                $crate::store::connection::boxed(work).await
             }
             $crate::store::connection::Connection::Postgres(outer) => {
-                diesel_async::AsyncConnection::transaction(
+                let work = diesel_async::AsyncConnection::transaction(
                     outer,
                     async |$conn: &mut diesel_async::AsyncPgConnection| $body,
-                )
-                .await
+                );
+                $crate::store::connection::boxed(work).await
             }
         }
     };
 }
 pub(super) use in_transaction;
+
+/// A future without its type.
+pub(super) fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
+    Box::pin(future)
+}
 
 /// The pools: on SQLite one writer and several readers, on PostgreSQL one
 /// pool for both.

@@ -54,6 +54,7 @@ use batches_write::TransactionKey;
 use connection::{Lent, Pools};
 use slots::Access;
 use std::future::Future;
+use futures_util::future::BoxFuture;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Handle of the database; cheap to clone.
@@ -116,8 +117,8 @@ impl Store {
         use diesel_async::RunQueryDsl;
         let mut lent = self.reader().await?;
         connection::on_backend!(lent, conn => {
-            diesel::sql_query("SELECT 1").execute(conn).await?;
-        });
+            diesel::sql_query("SELECT 1").execute(conn).await
+        })?;
         Ok(())
     }
 
@@ -141,34 +142,42 @@ impl Store {
         locked.unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn reader(&self) -> Result<Lent, StoreError> {
-        let slot = match &self.access {
-            Some(access) => Some(access.reader().await?),
-            None => None,
-        };
-        Ok(Lent::new(self.pools.reader().await?, slot))
+    fn reader(&self) -> BoxFuture<'_, Result<Lent, StoreError>> {
+        Box::pin(async {
+            let slot = match &self.access {
+                Some(access) => Some(access.reader().await?),
+                None => None,
+            };
+            Ok(Lent::new(self.pools.reader().await?, slot))
+        })
     }
 
-    async fn writer(&self) -> Result<Lent, StoreError> {
-        let slot = match &self.access {
-            Some(access) => Some(access.writer().await?),
-            None => None,
-        };
-        Ok(Lent::new(self.pools.writer().await?, slot))
+    fn writer(&self) -> BoxFuture<'_, Result<Lent, StoreError>> {
+        Box::pin(async {
+            let slot = match &self.access {
+                Some(access) => Some(access.writer().await?),
+                None => None,
+            };
+            Ok(Lent::new(self.pools.writer().await?, slot))
+        })
     }
 
     /// Runs `work` to its end in a task of its own, so that a caller that goes
     /// away cannot leave a transaction open.
-    async fn detached<T, F>(work: F) -> Result<T, StoreError>
+    fn detached<T, F>(work: F) -> BoxFuture<'static, Result<T, StoreError>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        match tokio::spawn(work).await {
-            Ok(result) => result,
-            Err(error) => Err(StoreError::Internal(format!(
-                "a database task ended: {error}"
-            ))),
-        }
+        // Boxed: callers hold a future of no type instead of all of `work`.
+        let work: BoxFuture<'static, Result<T, StoreError>> = Box::pin(work);
+        Box::pin(async move {
+            match tokio::spawn(work).await {
+                Ok(result) => result,
+                Err(error) => Err(StoreError::Internal(format!(
+                    "a database task ended: {error}"
+                ))),
+            }
+        })
     }
 }
