@@ -27,8 +27,10 @@ const CONNECT_TIMES: usize = 6;
 /// How long an idle connection is kept: less than the 5 seconds after which
 /// Apache closes it, so that a request seldom meets a connection that ends.
 const KEEP_IDLE: Duration = Duration::from_secs(4);
-/// Idle connections kept of one host.
-const IDLE_PER_HOST: usize = 4;
+/// Idle connections kept of one host: as many as visit it at once in most
+/// installations. A lower bound would open and close connections all the time
+/// where many sites share a host; they are kept for [`KEEP_IDLE`] at most.
+const IDLE_PER_HOST: usize = 64;
 /// Characters shown of what others say.
 const MAX_WORDS: usize = 300;
 
