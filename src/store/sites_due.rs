@@ -52,8 +52,10 @@ pub struct JobRange {
     pub codes: RangeInclusive<u16>,
 }
 
+/// The answer of a query that counts.
 #[derive(QueryableByName)]
 pub(super) struct Count {
+    /// How many there are.
     #[diesel(sql_type = BigInt)]
     pub(super) count: i64,
 }

@@ -121,10 +121,15 @@ pub struct SiteFilter {
 /// Where a page ends. As a text it is opaque to clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteCursor {
+    /// The order of the list.
     pub(super) sort: SiteSort,
+    /// The number by which the last row has its place.
     pub(super) key: i64,
+    /// The last row's number.
     pub(super) seq: i64,
+    /// The last row's site.
     pub(super) site_id: String,
+    /// The last row's job.
     pub(super) job: String,
 }
 

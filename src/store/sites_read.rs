@@ -67,10 +67,13 @@ pub struct StatusRow {
     /// When it was given up.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub given_up_at: Option<Timestamp>,
+    /// The site's app.
     #[serde(skip)]
     pub(super) app_id: String,
+    /// The site's batch code.
     #[serde(skip)]
     pub(super) batch_code: i32,
+    /// Whether the site is enabled.
     #[serde(skip)]
     pub(super) enabled: bool,
     /// The newest polls, as they are stored.

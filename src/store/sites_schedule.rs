@@ -97,15 +97,25 @@ impl Store {
         from: Timestamp,
         step: Duration,
     ) -> Result<usize, StoreError> {
+        let due = spaced(self.is_sqlite(), step.as_secs_f64() * 1000.0);
+        let fresh = new_sites(after);
+        let sql = format!(
+            "INSERT INTO poll_status (site_id, job_name, app_id, batch_code, enabled, next_due_at) \
+             SELECT site_id, $2, app_id, batch_code, enabled, {due} FROM ({fresh}) AS fresh \
+             WHERE TRUE ON CONFLICT (site_id, job_name) DO NOTHING"
+        );
+        self.change_range(range, from, sql).await
+    }
+
+    /// Runs a statement on a range, whose last parameter is `from`.
+    async fn change_range(
+        &self,
+        range: &JobRange,
+        from: Timestamp,
+        sql: String,
+    ) -> Result<usize, StoreError> {
         let (store, range) = (self.clone(), range.clone());
         Self::detached(async move {
-            let due = spaced(store.is_sqlite(), step.as_secs_f64() * 1000.0);
-            let fresh = new_sites(after);
-            let sql = format!(
-                "INSERT INTO poll_status (site_id, job_name, app_id, batch_code, enabled, next_due_at) \
-                 SELECT site_id, $2, app_id, batch_code, enabled, {due} FROM ({fresh}) AS fresh \
-                 WHERE TRUE ON CONFLICT (site_id, job_name) DO NOTHING"
-            );
             let mut lent = store.writer().await?;
             let sqlite = lent.is_sqlite();
             Ok(on_backend!(lent, conn => {
@@ -245,22 +255,14 @@ impl Store {
         from: Timestamp,
         step: Duration,
     ) -> Result<usize, StoreError> {
-        let (store, range) = (self.clone(), range.clone());
-        Self::detached(async move {
-            let due = spaced(store.is_sqlite(), step.as_secs_f64() * 1000.0);
-            let sql = format!(
-                "UPDATE poll_status SET next_due_at = {due} FROM (SELECT p.seq, \
-                 row_number() OVER (ORDER BY p.next_due_at, p.seq) - 1 AS n FROM poll_status p \
-                 WHERE {OF_JOB} AND p.enabled AND p.next_due_at IS NOT NULL AND p.next_due_at <= $5) AS o \
-                 WHERE poll_status.seq = o.seq"
-            );
-            let mut lent = store.writer().await?;
-            let sqlite = lent.is_sqlite();
-            Ok(on_backend!(lent, conn => {
-                of_range!(sqlite, sql, range).bind::<SqlTimestamp, _>(from).execute(conn).await
-            })?)
-        })
-        .await
+        let due = spaced(self.is_sqlite(), step.as_secs_f64() * 1000.0);
+        let sql = format!(
+            "UPDATE poll_status SET next_due_at = {due} FROM (SELECT p.seq, \
+             row_number() OVER (ORDER BY p.next_due_at, p.seq) - 1 AS n FROM poll_status p \
+             WHERE {OF_JOB} AND p.enabled AND p.next_due_at IS NOT NULL AND p.next_due_at <= $5) AS o \
+             WHERE poll_status.seq = o.seq"
+        );
+        self.change_range(range, from, sql).await
     }
 
     /// Puts sites off: each is due then, and not before. One that is due later

@@ -30,6 +30,7 @@ pub(super) type Pauses = HashMap<Arc<str>, Timestamp>;
 /// A job.
 #[derive(Debug)]
 pub(super) struct JobPlan {
+    /// The settings in force.
     pub(super) settings: Arc<JobSettings>,
     shards: Vec<ShardPlan>,
     queue: HostQueue,
@@ -43,6 +44,7 @@ pub(super) struct JobPlan {
 }
 
 impl JobPlan {
+    /// A job none of whose shards is held yet.
     pub(super) fn new(job: &JobSettings) -> Self {
         Self {
             settings: Arc::new(job.clone()),
@@ -124,12 +126,14 @@ impl JobPlan {
         self.old_visits.insert(seq);
     }
 
+    /// Somebody told that sites may have come or become due.
     pub(super) fn wake(&mut self, now: Timestamp) {
         for shard in &mut self.shards {
             shard.wake(now);
         }
     }
 
+    /// Adds what is to be read now, numbered from `numbers` on.
     pub(super) fn wants(&mut self, now: Timestamp, numbers: &mut u64, wants: &mut Vec<SitesWant>) {
         let (low, limit) = (self.is_low(), self.page());
         let shards = self.shards.iter_mut();
@@ -194,10 +198,12 @@ impl JobPlan {
         }
     }
 
+    /// Whether a visit can begin now.
     pub(super) fn has_ready(&self) -> bool {
         self.queue.has_ready()
     }
 
+    /// The next visit, if one can begin.
     pub(super) fn next_work(&mut self) -> Option<SitesWork> {
         let (host, waiting) = self.queue.pop()?;
         let shard = self.shards.get(waiting.shard);
@@ -215,6 +221,7 @@ impl JobPlan {
         })
     }
 
+    /// A visit is off the network: its host has room for another.
     pub(super) fn freed(&mut self, host: &Arc<str>) {
         self.queue.freed(host);
     }
@@ -296,6 +303,7 @@ impl JobPlan {
         shards.filter_map(|shard| shard.wake_at(low)).min()
     }
 
+    /// What is shown of the job.
     pub(super) fn view(&self, paused_hosts: usize) -> JobView {
         let shards = self.shards.iter().map(|shard| ShardView {
             shard: shard.shard,

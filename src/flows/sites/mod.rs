@@ -13,8 +13,6 @@ mod job_plan;
 mod load;
 mod names;
 mod plan;
-#[cfg(test)]
-mod plan_tests;
 mod policy;
 #[cfg(test)]
 mod policy_tests;
@@ -34,6 +32,8 @@ mod standing_tests;
 pub mod template;
 #[cfg(test)]
 mod template_tests;
+#[cfg(test)]
+mod tests;
 mod view;
 mod visit;
 mod work;

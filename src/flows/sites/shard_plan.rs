@@ -28,9 +28,11 @@ const START: (Timestamp, i64) = (Timestamp::from_millis(0), i64::MIN);
 /// A shard of a job.
 #[derive(Debug)]
 pub(super) struct ShardPlan {
+    /// Which part of the sites it is.
     pub(super) shard: Shard,
     /// Name of its lease.
     pub(super) lease: String,
+    /// The lease, while it is held.
     pub(super) stake: Option<LeaseStake>,
     /// Who has it, when somebody else has.
     pub(super) other: Option<String>,
@@ -70,6 +72,7 @@ pub(super) struct ShardPlan {
 }
 
 impl ShardPlan {
+    /// A shard that is not held.
     pub(super) fn new(job: &JobSettings, shard: Shard) -> Self {
         Self::of(sites_lease(&job.key, shard), shard)
     }

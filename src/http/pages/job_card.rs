@@ -6,6 +6,7 @@ use crate::http::jobs::{JobReport, JobState, ShardReport};
 use crate::store::Outcomes;
 use crate::time::Timestamp;
 use maud::{Markup, html};
+use std::collections::BTreeMap;
 
 /// Words of counts, in the order of the bar, with what a person reads and
 /// what the list of sites is asked for.
@@ -145,14 +146,30 @@ pub(super) fn shares(job: &JobReport) -> Markup {
     if total <= 0 {
         return html! { p.empty { "No sites." } };
     }
+    let words = STANDINGS.map(|(word, _)| word);
+    bar(&words, &job.sites, total, |word, count| {
+        html! { a href=(sites_of(job, word)) {
+            (standing_badge(word)) " " span.num { (thousands(count)) }
+        } }
+    })
+}
+
+/// A bar of how many there are of each word, in their order, and below it an
+/// entry for each word of which there are any.
+pub(super) fn bar(
+    words: &[&'static str],
+    counts: &BTreeMap<String, i64>,
+    total: i64,
+    entry: impl Fn(&'static str, i64) -> Markup,
+) -> Markup {
     let mut at = 0.0;
     let mut pieces = Vec::new();
-    for (word, _) in STANDINGS {
-        let count = job.sites.get(word).copied().unwrap_or(0);
+    for word in words {
+        let count = counts.get(*word).copied().unwrap_or(0);
         if count > 0 {
             // Thin pieces stay visible.
             let width = (count as f64 / total as f64 * 100.0).max(0.6);
-            pieces.push((word, count, at, width));
+            pieces.push((*word, count, at, width));
             at += width;
         }
     }
@@ -163,11 +180,7 @@ pub(super) fn shares(job: &JobReport) -> Markup {
             }
         }
         ul.counts {
-            @for (word, count, _, _) in &pieces {
-                li { a href=(sites_of(job, word)) {
-                    (standing_badge(word)) " " span.num { (thousands(*count)) }
-                } }
-            }
+            @for (word, count, _, _) in &pieces { li { (entry(word, *count)) } }
         }
     }
 }
