@@ -138,6 +138,11 @@ fn track(runtime: &Runtime, place: &Place, sites: &SitesHandle) {
             })
             .collect();
         store.import_sites(all).await.unwrap();
+        // The job knows them: measured are visits, not the first insertion.
+        store
+            .initialise_sites(&all_sites(), 0, Timestamp::now(), Duration::ZERO)
+            .await
+            .unwrap();
         store.close();
     });
 }
