@@ -129,6 +129,8 @@ struct World {
     pauses: HashMap<Arc<str>, Timestamp>,
     /// Pauses that the plan was told of.
     told_pauses: HashMap<Arc<str>, Timestamp>,
+    /// Sites that were disabled or removed, of which the plan was told.
+    told_left: HashSet<usize>,
     /// Rows that the database refused, until when they may be left alone.
     refused: HashMap<i64, Timestamp>,
     /// The table of leases: whether this server has it, and the epoch.
@@ -153,6 +155,7 @@ impl World {
             next_row: 0,
             pauses: HashMap::new(),
             told_pauses: HashMap::new(),
+            told_left: HashSet::new(),
             refused: HashMap::new(),
             leases: BTreeMap::new(),
             told: Holdings::default(),
@@ -251,7 +254,11 @@ impl World {
             row.job == key && site.is_some_and(|site| want.shard.codes().contains(&site.code))
         };
         let brought = match &want.read {
-            SitesRead::Prepare { first, after } => {
+            SitesRead::Prepare {
+                first,
+                after,
+                waiting,
+            } => {
                 let of_shard: Vec<i64> = self
                     .rows
                     .iter()
@@ -285,11 +292,17 @@ impl World {
                     self.rows.insert(self.next_row, row);
                 }
                 let pauses = self.pauses.iter().filter(|_| *first);
+                let stays = |seq: &&i64| {
+                    let site = self.rows.get(*seq).map(|row| &self.sites[row.site]);
+                    site.is_some_and(|site| site.as_ref().is_some_and(|site| site.enabled))
+                };
+                let gone = waiting.iter().filter(|seq| !stays(seq)).copied().collect();
                 SitesBrought::Prepared {
                     added: usize::try_from(added).unwrap(),
                     pauses: pauses
                         .map(|(host, until)| (host.to_string(), *until))
                         .collect(),
+                    gone,
                     seen: i64::try_from(self.sites.len().saturating_sub(2)).unwrap(),
                 }
             }
@@ -398,6 +411,8 @@ impl World {
             .filter(|open| !open.fetched && open.work.host == work.host)
             .count();
         prop_assert!(busy < job.per_host, "{} has {} visits", work.host, busy);
+        let site: usize = work.site.site_id[1..].parse().unwrap();
+        prop_assert!(!self.told_left.contains(&site), "site {} has left", site);
         if let Some(until) = self.told_pauses.get(&work.host) {
             prop_assert!(*until <= self.now, "{} is paused", work.host);
         }
@@ -450,6 +465,11 @@ impl World {
             took: self.now.since(open.begun),
         };
         let mut report = SitesReport::of(&outcome);
+        if let Some(until) = report.pause {
+            // Told at once, and once more when it is written.
+            self.pause(&report.host, until);
+        }
+        let open = &self.open[place];
         let mut due_at = None;
         if matches!(end, End::Refused) {
             report.refused = Some("no".into());
@@ -475,6 +495,13 @@ impl World {
             report.fenced = true;
         }
         self.open[place].report = Some((report, due_at));
+    }
+
+    /// A host asks to be left alone, which is not written yet.
+    fn pause(&mut self, host: &Arc<str>, until: Timestamp) {
+        let known = self.told_pauses.entry(host.clone()).or_insert(until);
+        *known = (*known).max(until);
+        self.plan.paused(host, until, self.now);
     }
 
     /// A visit comes back: with what was written, or lost.
@@ -732,9 +759,16 @@ impl World {
     fn change(&mut self, site: usize, how: u8) {
         let mut rows = self.rows.values_mut().filter(|row| row.site == site);
         match (how, &mut self.sites[site]) {
+            // By SQL: the plan hears nothing.
             (0, Some(site)) => site.enabled = false,
-            (1, Some(site)) => {
-                site.enabled = true;
+            (4, Some(found)) => {
+                found.enabled = false;
+                self.told_left.insert(site);
+                self.plan.left(&[format!("s{site}")]);
+            }
+            (1, Some(found)) => {
+                found.enabled = true;
+                self.told_left.remove(&site);
                 self.plan.wake(self.now);
             }
             (2, Some(_)) => {
@@ -746,6 +780,8 @@ impl World {
             }
             (3, found) => {
                 *found = None;
+                self.told_left.insert(site);
+                self.plan.left(&[format!("s{site}")]);
                 self.rows.retain(|_, row| row.site != site);
             }
             _ => {}
@@ -902,4 +938,80 @@ fn what_could_not_be_put_off_is_put_off_later() {
     world.begin();
     assert!(matches!(world.reads[0].want.read, SitesRead::PutOff(_)));
     world.settle_down(secs(60)).unwrap();
+}
+
+#[test]
+fn a_host_that_asks_for_it_is_left_alone_by_all_jobs_before_its_wish_is_written() {
+    let mut world = World::new(Variant {
+        second: true,
+        ..PLAIN
+    });
+    world.insert("h", 1);
+    world.read();
+    assert!(world.take().unwrap());
+    assert!(world.plan.has_work(), "the other job would visit it");
+    let until = world.now.plus(secs(30));
+    world.pause(&"h".into(), until);
+    assert!(!world.plan.has_work());
+    world.read();
+    assert!(!world.take().unwrap());
+    world.now = until;
+    world.read();
+    assert!(world.take().unwrap());
+}
+
+#[test]
+fn a_wish_is_believed_for_a_day_at_most() {
+    let mut world = World::new(PLAIN);
+    world.insert("h", 1);
+    world.read();
+    assert!(world.take().unwrap());
+    world.write(0, End::RetryAfter(u64::MAX / 2_000));
+    let day = secs(24 * 3600);
+    let (report, _) = world.open[0].report.as_ref().unwrap();
+    assert_eq!(report.pause, Some(world.now.plus(day)));
+}
+
+#[test]
+fn a_site_that_was_disabled_is_not_visited_though_it_was_read() {
+    let mut world = World::new(PLAIN);
+    let (first, second) = (world.insert("h", 1), world.insert("i", 1));
+    world.now = world.now.plus(ms(10));
+    world.read();
+    world.change(first, 4);
+    assert!(world.take().unwrap(), "the other one");
+    assert!(!world.take().unwrap());
+    world.write(0, End::Success);
+    world.end(0);
+
+    // While the page that shows it is being read.
+    world.now = world.now.plus(secs(11));
+    world.begin();
+    while !matches!(world.reads[0].want.read, SitesRead::Page { .. }) {
+        world.execute(0);
+        world.answer(0, true);
+        world.begin();
+    }
+    world.execute(0);
+    world.change(second, 3);
+    world.answer(0, true);
+    assert!(!world.take().unwrap());
+    world.read();
+    assert!(!world.take().unwrap());
+}
+
+#[test]
+fn what_is_disabled_by_sql_is_not_visited_after_the_next_look() {
+    let mut world = World::new(PLAIN);
+    let site = world.insert("h", 1);
+    world.read();
+    assert!(world.plan.has_work());
+    world.change(site, 0);
+    world.now = world.now.plus(secs(5));
+    world.read();
+    assert!(!world.plan.has_work());
+    world.change(site, 1);
+    world.now = world.now.plus(secs(1));
+    world.read();
+    assert!(world.take().unwrap());
 }
