@@ -4,7 +4,7 @@
 use super::fetch::visit;
 use super::queue::{HostQueue, Pushed, Waiting};
 use super::rules::change_of;
-use super::work::{SitesOutcome, SitesWork, host_of};
+use super::work::{LONGEST_PAUSE, SitesOutcome, SitesWork, host_of};
 use crate::config::{JobSettings, SitesSettings};
 use crate::handlers::Handler;
 use crate::store::{ChangeGroup, DueSite, JobRange, LeaseStake, SiteChange, Store, StoreError};
@@ -125,7 +125,7 @@ impl Run {
             .host_pauses(now)
             .await?
             .into_iter()
-            .map(|(host, until)| (host.into(), until))
+            .map(|(host, until)| (host.into(), until.min(now.plus(LONGEST_PAUSE))))
             .collect();
         let mut queue = HostQueue::unbounded(self.job.per_host);
         let mut visits = FuturesUnordered::new();
