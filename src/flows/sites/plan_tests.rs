@@ -976,6 +976,7 @@ fn a_wish_is_believed_for_a_day_at_most() {
 fn a_site_that_was_disabled_is_not_visited_though_it_was_read() {
     let mut world = World::new(PLAIN);
     let (first, second) = (world.insert("h", 1), world.insert("i", 1));
+    world.read();
     world.now = world.now.plus(ms(10));
     world.read();
     world.change(first, 4);

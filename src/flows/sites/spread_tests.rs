@@ -141,13 +141,6 @@ fn a_herd_thins_out_within_twenty_five_periods_and_is_hardly_delayed_then() {
 }
 
 #[test]
-fn a_herd_whose_visits_are_a_little_late_thins_out_too() {
-    let mut world = World::import(std::iter::repeat_n(HALF_HOUR, 10_000), 50);
-    world.run(halves(39));
-    assert_even(&world.run(halves(40)), HALF_HOUR);
-}
-
-#[test]
 fn a_restart_leaves_an_even_load_even() {
     let mut world = World::even(20_000, HOUR);
     assert_even(&world.run(hours(1)), HOUR);
