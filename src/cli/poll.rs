@@ -3,6 +3,7 @@
 use super::context;
 use super::failure::Failure;
 use super::output::{self, OutputArgs};
+use super::poll_lease::keep_lease;
 use crate::app::holder_name;
 use crate::config::{JobSettings, Loaded};
 use crate::flows::sites::{
@@ -10,7 +11,7 @@ use crate::flows::sites::{
 };
 use crate::handlers::{self, Handler, Listeners, SiteClient};
 use crate::leases::sites_lease;
-use crate::store::{DueSite, JobRange, LeaseRow, LeaseStake, RUNNER_PREFIX, Store};
+use crate::store::{DueSite, JobRange, LeaseRow, RUNNER_PREFIX, Store};
 use crate::time::Timestamp;
 use clap::Args;
 use std::path::Path;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 /// Visits the sites of a job that are due, once, and ends.
 ///
@@ -150,6 +152,7 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
         .max(Duration::from_secs(1))
         .mul_f64(0.9);
     let names = [planned.lease.clone()];
+    let asked = Instant::now();
     let stakes = store.hold_leases(&holder, &names, ttl, false).await?;
     let Some(stake) = stakes.into_iter().next() else {
         let holders = store.leases_in_the_way(&holder, &planned.lease).await?;
@@ -157,14 +160,16 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
     };
     let (stop, stopped) = watch::channel(None);
     let (over, is_over) = oneshot::channel();
-    let beating = tokio::spawn(keep_lease(
-        store.clone(),
-        holder.clone(),
-        stake.clone(),
-        ttl,
-        stop.clone(),
-        is_over,
-    ));
+    let (renewed, held_until) = watch::channel(asked + ttl);
+    let beating = {
+        let (store, holder, names) = (store.clone(), holder.clone(), names.clone());
+        let kept = stake.clone();
+        let renew = async move || {
+            let stakes = store.hold_leases(&holder, &names, ttl, false).await?;
+            Ok(stakes.contains(&kept))
+        };
+        tokio::spawn(keep_lease(renew, ttl, renewed, stop.clone(), is_over))
+    };
     let told = tokio::spawn(stop_on_signal(stop));
     let run = Run {
         store: store.clone(),
@@ -177,6 +182,7 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
         settings: loaded.settings.sites.clone(),
         keep: loaded.settings.retention.polls_per_site,
         stop: stopped,
+        held_until,
     };
     let verbose = args.verbose && !args.output.is_json();
     let mut broken = None;
@@ -207,39 +213,6 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
         return Err(Failure::Said);
     }
     Ok(())
-}
-
-/// Prolongs the lease until the run is over, or the lease is lost, which ends
-/// the run.
-async fn keep_lease(
-    store: Store,
-    holder: String,
-    stake: LeaseStake,
-    ttl: Duration,
-    stop: watch::Sender<Option<String>>,
-    mut is_over: oneshot::Receiver<()>,
-) {
-    let mut renewed = tokio::time::Instant::now();
-    let names = [stake.name.clone()];
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(ttl / 4) => {}
-            _ = &mut is_over => return,
-        }
-        let begun = tokio::time::Instant::now();
-        match store.hold_leases(&holder, &names, ttl, false).await {
-            Ok(stakes) if stakes.contains(&stake) => renewed = begun,
-            Ok(_) => {
-                stop.send_replace(Some("its lease was taken over".to_owned()));
-                return;
-            }
-            Err(error) if renewed.elapsed() >= ttl => {
-                stop.send_replace(Some(format!("its lease could not be renewed: {error}")));
-                return;
-            }
-            Err(_) => {}
-        }
-    }
 }
 
 /// Lets the run end after what is under way, on SIGTERM and SIGINT.

@@ -3,7 +3,7 @@
 
 use super::inward::points_inward;
 use super::resolver::{InwardOnly, Resolver};
-use crate::flows::sites::{FailureKind, VisitError, check_site_url};
+use crate::flows::sites::{FailureKind, LONGEST_PAUSE, VisitError, check_site_url};
 use crate::net::{causes, ended_early, one_line, read_within, retry_after, sources};
 use crate::telemetry::{TRACE_TARGET, trace_headers};
 use crate::time::Timestamp;
@@ -17,8 +17,6 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span, field};
 use url::{Host, Url};
 
-/// Longest `Retry-After` believed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Longest time to get connected, where the request's timeout allows more.
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How often that is halved for requests with short timeouts: a client has one
@@ -196,7 +194,7 @@ impl SiteClient {
         span.record("http.response.status_code", i64::from(status.as_u16()));
         let refused = status.is_client_error() || status.is_server_error();
         let retry_after = refused
-            .then(|| retry_after(response.headers(), Timestamp::now(), MAX_RETRY_AFTER))
+            .then(|| retry_after(response.headers(), Timestamp::now(), LONGEST_PAUSE))
             .flatten();
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();

@@ -378,6 +378,8 @@ impl From<StoreError> for Box<Problem> {
             StoreError::Unreachable(_) | StoreError::Locked(_) => Problem::database(
                 "the database is out of reach; nothing was lost, send the request again".to_owned(),
             ),
+            // No request works under a lease.
+            StoreError::LeaseLost(_) => Problem::internal(),
             StoreError::Refused(_) => Problem::database(
                 "the database refused a statement; the log says which and why".to_owned(),
             ),

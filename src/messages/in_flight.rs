@@ -13,6 +13,7 @@
 use super::Flow;
 use crate::flows::sites::JobKey;
 use crate::leases::batches_lease;
+use crate::time::Timestamp;
 use crate::watchdog::Slot;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,6 +51,14 @@ pub enum TicketNews {
     /// The network work is over; its connection is free. The outcome is on its
     /// way into the database.
     Fetched(WorkId),
+    /// The host of a visit asked to be left alone; its wish is on its way into
+    /// the database.
+    Paused {
+        /// The host.
+        host: Arc<str>,
+        /// Until then.
+        until: Timestamp,
+    },
     /// The ticket has come back.
     Returned {
         /// Which work it was for.
@@ -311,6 +320,19 @@ impl Ticket {
         }
         drop(guard);
         drop(slot);
+        self.shared.ring();
+    }
+
+    /// Tells that the host of this visit wants to be left alone, before that is
+    /// written.
+    pub fn pause(&self, until: Timestamp) {
+        let mut state = self.shared.lock();
+        let open = state.open.get(&self.number);
+        if let Some(WorkId::Sites { host, .. }) = open.map(|open| &open.work) {
+            let host = host.clone();
+            state.news.push(TicketNews::Paused { host, until });
+        }
+        drop(state);
         self.shared.ring();
     }
 

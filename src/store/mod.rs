@@ -22,6 +22,7 @@ mod sites_import;
 mod sites_list;
 mod sites_read;
 mod sites_schedule;
+mod sites_steps;
 mod slots;
 mod states;
 
@@ -40,21 +41,22 @@ pub use lease_ranges::{RangeName, range_lease};
 pub use leases::{LeaseRow, LeaseStake, RUNNER_PREFIX};
 pub use sites::Revival;
 pub use sites_changes::SiteChange;
-pub use sites_due::{DueSite, JobRange};
+pub use sites_due::{DueSite, JobRange, MOST_PAUSES};
 pub use sites_filter::{
     SiteCursor, SiteFilter, SiteItem, SitePage, SiteSort, SiteState, UnknownSiteWord,
 };
 pub use sites_import::{Imported, NewSite, RefusedSite};
 pub use sites_read::{JobDetail, LearnedRow, SiteDetail, SiteRow, StatusRow};
+pub use sites_steps::MOST_IN_A_STEP;
 pub use slots::DatabaseSlots;
 pub use states::{AsideState, SavedState, StateWrite};
 
 use crate::config::DatabaseSettings;
 use batches_write::TransactionKey;
 use connection::{Lent, Pools};
+use futures_util::future::BoxFuture;
 use slots::Access;
 use std::future::Future;
-use futures_util::future::BoxFuture;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Handle of the database; cheap to clone.

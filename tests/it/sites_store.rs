@@ -2,11 +2,12 @@
 //! sites enter, how due times are corrected, what visits change.
 
 mod outcomes;
+mod steps;
 
 use crate::support::{Database, on_both_databases};
 use highwater::config::{self, LoadOptions};
 use highwater::flows::sites::{AppName, JobKey, RetryPolicy, Standing};
-use highwater::store::{DueSite, JobRange, Store};
+use highwater::store::{DueSite, JobRange, LeaseStake, Store};
 use highwater::time::Timestamp;
 use std::path::Path;
 use std::time::Duration;
@@ -18,6 +19,9 @@ on_both_databases!(
     due_times_are_corrected_by_the_policy,
     overdue_sites_are_spaced_in_their_order_and_put_off_only_later,
 );
+
+/// The lease of [`range`].
+const LEASE: &str = "sites:org.a/sync:2500-4999";
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_245_931_007);
 
@@ -222,10 +226,11 @@ async fn new_sites_enter_once_and_spaced(database: &Database) {
         database.run(&sql).await.unwrap();
     }
     assert_eq!(store.new_sites(&range(), 0).await.unwrap(), 4);
+    let stake = stake(&store, "me", LEASE).await;
     let step = Duration::from_micros(12_500);
     let enter = async |after| {
         store
-            .initialise_sites(&range(), after, NOW, step)
+            .initialise_sites(&range(), &stake, after, NOW, step)
             .await
             .unwrap()
     };
@@ -310,9 +315,10 @@ async fn due_times_are_corrected_by_the_policy(database: &Database) {
     ];
     insert(database, &rows).await;
     let policy = policy("100 sec (x2); 1000 sec (x2)");
+    let stake = stake(&store, "me", LEASE).await;
     let correct = async || {
         store
-            .correct_due_times(&range(), &policy, 0.05, NOW)
+            .correct_due_times(&range(), &stake, &policy, 0.05, NOW)
             .await
             .unwrap()
     };
@@ -366,8 +372,9 @@ async fn overdue_sites_are_spaced_in_their_order_and_put_off_only_later(database
         },
     ];
     insert(database, &rows).await;
+    let stake = stake(&store, "me", LEASE).await;
     let spaced = store
-        .space_overdue_sites(&range(), NOW, secs(1))
+        .space_overdue_sites(&range(), &stake, NOW, secs(1))
         .await
         .unwrap();
     assert_eq!(spaced, 3);
@@ -396,4 +403,10 @@ async fn overdue_sites_are_spaced_in_their_order_and_put_off_only_later(database
         None,
     ];
     assert_eq!(dues(database).await, after);
+}
+
+async fn stake(store: &Store, holder: &str, name: &str) -> LeaseStake {
+    let names = [name.to_owned()];
+    let held = store.hold_leases(holder, &names, secs(600), false).await;
+    held.unwrap().remove(0)
 }

@@ -128,9 +128,12 @@ impl Visits {
             }
             count(&outcome);
             // A site that fails is no reason to send its host less. A host that
-            // asks for silence is kept busy until the Scheduler knows of that.
-            if outcome.pause().is_none() {
-                ticket.fetched();
+            // asks for silence is kept busy until its wish is written, also for a
+            // Scheduler that is built meanwhile.
+            match outcome.pause() {
+                None => ticket.fetched(),
+                // Other jobs visit the same host.
+                Some(until) => ticket.pause(until),
             }
             ticket.in_task(false);
             let outcome = Outcome::Sites(outcome);

@@ -136,10 +136,24 @@ impl JobPlan {
     /// Adds what is to be read now, numbered from `numbers` on.
     pub(super) fn wants(&mut self, now: Timestamp, numbers: &mut u64, wants: &mut Vec<SitesWant>) {
         let (low, limit) = (self.is_low(), self.page());
-        let shards = self.shards.iter_mut();
-        wants.extend(
-            shards.filter_map(|shard| shard.want(&self.settings, now, low, limit, numbers)),
-        );
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            let Some(mut want) = shard.want(&self.settings, now, low, limit, numbers) else {
+                continue;
+            };
+            if let SitesRead::Prepare { waiting, .. } = &mut want.read {
+                *waiting = self.queue.rows_waiting(number);
+            }
+            wants.push(want);
+        }
+    }
+
+    /// These sites are not to be visited any more: they were disabled or removed.
+    pub(super) fn left(&mut self, sites: &HashSet<String>) {
+        for shard in &mut self.shards {
+            shard.left(sites);
+        }
+        self.queue
+            .drop_where(|waiting| sites.contains(&waiting.site.site_id));
     }
 
     /// An answer came. Answers the pauses of hosts that it brought.
@@ -160,9 +174,19 @@ impl JobPlan {
             return Vec::new();
         }
         match (brought, &want.read) {
-            (SitesBrought::Prepared { pauses, seen, .. }, read) => {
+            (
+                SitesBrought::Prepared {
+                    pauses, seen, gone, ..
+                },
+                read,
+            ) => {
                 let full = matches!(read, SitesRead::Prepare { after: 0, .. });
                 shard.prepared(full, seen, now, again);
+                if !gone.is_empty() {
+                    let gone: HashSet<i64> = gone.into_iter().collect();
+                    self.queue
+                        .drop_where(|waiting| gone.contains(&waiting.site.seq));
+                }
                 return pauses;
             }
             (
@@ -369,8 +393,8 @@ impl JobPlan {
             .last()
             .map(|row| (row.next_due_at.unwrap_or_default(), row.seq));
         for site in rows {
-            if shard.is_stale(site.seq) {
-                // Read before its outcome was written.
+            if shard.is_stale(&site) {
+                // Read before its outcome was written, or it was changed.
                 left_out = true;
                 continue;
             }

@@ -55,4 +55,4 @@ pub use standing::Standing;
 pub use template::{Template, TemplateProblem};
 pub use view::{JobView, ShardView, SitesView};
 pub use visit::{FailureKind, SiteInfo, Visit, VisitError, Visited};
-pub use work::{SitesOutcome, SitesReport, SitesWork, host_of};
+pub use work::{LONGEST_PAUSE, SitesOutcome, SitesReport, SitesWork, host_of};

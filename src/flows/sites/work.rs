@@ -8,6 +8,9 @@ use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Longest that a host is left alone, whatever it asks for.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
 /// One visit of one site.
 #[derive(Clone, Debug)]
 pub struct SitesWork {
@@ -88,10 +91,11 @@ impl SitesOutcome {
         }
     }
 
-    /// Until when the host asked to be left alone.
+    /// Until when the host asked to be left alone, [`LONGEST_PAUSE`] at most.
     pub fn pause(&self) -> Option<Timestamp> {
         let ended = self.begun.plus(self.took);
-        self.visited.retry_after.map(|wish| ended.plus(wish))
+        let wish = self.visited.retry_after?;
+        Some(ended.plus(wish.min(LONGEST_PAUSE)))
     }
 }
 

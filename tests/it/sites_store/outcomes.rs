@@ -1,6 +1,6 @@
 //! What visits change, and what a server that lost its lease cannot change.
 
-use super::{NOW, ROW, insert, job, open, secs};
+use super::{LEASE, NOW, ROW, insert, job, open, secs, stake};
 use crate::support::{Database, on_both_databases};
 use highwater::flows::sites::ENTRY;
 use highwater::store::{ChangeGroup, LeaseStake, SiteChange, Store};
@@ -10,13 +10,8 @@ on_both_databases!(
     outcomes_are_written_and_what_is_kept_is_bounded,
     outcomes_are_counted_right_by_two_at_once,
     a_fenced_group_writes_nothing,
+    an_outcome_that_is_written_again_is_counted_once,
 );
-
-async fn stake(store: &Store, holder: &str, name: &str) -> LeaseStake {
-    let names = [name.to_owned()];
-    let held = store.hold_leases(holder, &names, secs(600), false).await;
-    held.unwrap().remove(0)
-}
 
 /// The outcome of visit number `visit` of a row.
 fn change(seq: i64, visit: u64) -> SiteChange {
@@ -92,7 +87,7 @@ async fn outcomes_are_written_and_what_is_kept_is_bounded(database: &Database) {
     let pauses = store.host_pauses(NOW).await.unwrap();
     assert_eq!(pauses, [("h.example".to_owned(), NOW.plus(secs(99)))]);
     let counts = "SELECT sum(successes) || ' ' || sum(failures) AS value FROM job_outcomes";
-    assert_eq!(database.texts(counts).await, ["8 7"]);
+    assert_eq!(database.texts(counts).await, ["7 7"]);
 }
 
 async fn outcomes_are_counted_right_by_two_at_once(database: &Database) {
@@ -105,8 +100,8 @@ async fn outcomes_are_counted_right_by_two_at_once(database: &Database) {
     let writing = [(1, 0), (2, 1)].map(|(seq, which): (i64, usize)| {
         let (store, stake) = (store.clone(), stakes[which].clone());
         tokio::spawn(async move {
-            for _ in 0..40 {
-                let mut change = change(seq, 1);
+            for visit in 1..=40 {
+                let mut change = change(seq, visit);
                 change.pause = Some(("h".into(), NOW.plus(secs(9))));
                 apply(&store, &stake, vec![change]).await;
             }
@@ -152,4 +147,26 @@ async fn a_fenced_group_writes_nothing(database: &Database) {
         0
     );
     assert_eq!(number("job_outcomes WHERE successes = 1").await, 1);
+}
+
+async fn an_outcome_that_is_written_again_is_counted_once(database: &Database) {
+    let store = open(database).await;
+    insert(database, &[ROW, ROW]).await;
+    let stake = stake(&store, "me", LEASE).await;
+    let counts = "SELECT sum(successes) || ' ' || sum(failures) AS value FROM job_outcomes";
+    let fails = |seq, visit| SiteChange {
+        last_outcome: "failure",
+        ..change(seq, visit)
+    };
+    apply(&store, &stake, vec![change(1, 1), fails(2, 1)]).await;
+    assert_eq!(database.texts(counts).await, ["1 1"]);
+    // A commit whose answer was lost, as a whole and one by one.
+    apply(&store, &stake, vec![change(1, 1), fails(2, 1)]).await;
+    apply(&store, &stake, vec![change(1, 1)]).await;
+    apply(&store, &stake, vec![fails(2, 1)]).await;
+    assert_eq!(database.texts(counts).await, ["1 1"]);
+    // With others that are new, and of a row that is gone.
+    let group = vec![change(1, 1), fails(2, 2), change(77, 2)];
+    apply(&store, &stake, group).await;
+    assert_eq!(database.texts(counts).await, ["1 2"]);
 }

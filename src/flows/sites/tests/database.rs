@@ -26,7 +26,11 @@ impl World {
             row.job == key && site.is_some_and(|site| want.shard.codes().contains(&site.code))
         };
         let brought = match &want.read {
-            SitesRead::Prepare { first, after } => {
+            SitesRead::Prepare {
+                first,
+                after,
+                waiting,
+            } => {
                 let of_shard: Vec<i64> = self
                     .rows
                     .iter()
@@ -60,11 +64,17 @@ impl World {
                     self.rows.insert(self.next_row, row);
                 }
                 let pauses = self.pauses.iter().filter(|_| *first);
+                let stays = |seq: &&i64| {
+                    let site = self.rows.get(*seq).map(|row| &self.sites[row.site]);
+                    site.is_some_and(|site| site.as_ref().is_some_and(|site| site.enabled))
+                };
+                let gone = waiting.iter().filter(|seq| !stays(seq)).copied().collect();
                 SitesBrought::Prepared {
                     added: usize::try_from(added).unwrap(),
                     pauses: pauses
                         .map(|(host, until)| (host.to_string(), *until))
                         .collect(),
+                    gone,
                     seen: i64::try_from(self.sites.len().saturating_sub(2)).unwrap(),
                 }
             }
@@ -144,6 +154,11 @@ impl World {
             took: self.now.since(open.begun),
         };
         let mut report = SitesReport::of(&outcome);
+        if let Some(until) = report.pause {
+            // Told at once, and once more when it is written.
+            self.pause(&report.host, until);
+        }
+        let open = &self.open[place];
         let mut due_at = None;
         if matches!(end, End::Refused) {
             report.refused = Some("no".into());
@@ -174,9 +189,16 @@ impl World {
     pub(super) fn change(&mut self, site: usize, how: u8) {
         let mut rows = self.rows.values_mut().filter(|row| row.site == site);
         match (how, &mut self.sites[site]) {
+            // By SQL: the plan hears nothing.
             (0, Some(site)) => site.enabled = false,
-            (1, Some(site)) => {
-                site.enabled = true;
+            (4, Some(found)) => {
+                found.enabled = false;
+                self.told_left.insert(site);
+                self.plan.left(&[format!("s{site}")]);
+            }
+            (1, Some(found)) => {
+                found.enabled = true;
+                self.told_left.remove(&site);
                 self.plan.wake(self.now);
             }
             (2, Some(_)) => {
@@ -188,6 +210,8 @@ impl World {
             }
             (3, found) => {
                 *found = None;
+                self.told_left.insert(site);
+                self.plan.left(&[format!("s{site}")]);
                 self.rows.retain(|_, row| row.site != site);
             }
             _ => {}

@@ -2,6 +2,7 @@
 
 mod calm;
 mod database;
+mod left;
 mod life;
 mod plan;
 
@@ -127,6 +128,8 @@ struct World {
     pauses: HashMap<Arc<str>, Timestamp>,
     /// Pauses that the plan was told of.
     told_pauses: HashMap<Arc<str>, Timestamp>,
+    /// Sites that were disabled or removed, of which the plan was told.
+    told_left: HashSet<usize>,
     /// Rows that the database refused, until when they may be left alone.
     refused: HashMap<i64, Timestamp>,
     /// The table of leases: whether this server has it, and the epoch.
@@ -151,6 +154,7 @@ impl World {
             next_row: 0,
             pauses: HashMap::new(),
             told_pauses: HashMap::new(),
+            told_left: HashSet::new(),
             refused: HashMap::new(),
             leases: BTreeMap::new(),
             told: Holdings::default(),
@@ -287,6 +291,8 @@ impl World {
             .filter(|open| !open.fetched && open.work.host == work.host)
             .count();
         prop_assert!(busy < job.per_host, "{} has {} visits", work.host, busy);
+        let site: usize = work.site.site_id[1..].parse().unwrap();
+        prop_assert!(!self.told_left.contains(&site), "site {} has left", site);
         if let Some(until) = self.told_pauses.get(&work.host) {
             prop_assert!(*until <= self.now, "{} is paused", work.host);
         }
@@ -316,6 +322,13 @@ impl World {
             let (key, host) = (open.work.job.key.clone(), open.work.host.clone());
             self.plan.fetched(&key, &host);
         }
+    }
+
+    /// A host asks to be left alone, which is not written yet.
+    fn pause(&mut self, host: &Arc<str>, until: Timestamp) {
+        let known = self.told_pauses.entry(host.clone()).or_insert(until);
+        *known = (*known).max(until);
+        self.plan.paused(host, until, self.now);
     }
 
     /// A visit comes back: with what was written, or lost.

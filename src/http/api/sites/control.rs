@@ -65,9 +65,13 @@ pub(in crate::http) async fn remove_site(
     site_id: web::Path<String>,
 ) -> Answer<HttpResponse> {
     let act = Act::of(&request, "sites.remove");
-    change(&http, act, &site_id, |store, ids| async move {
-        store.remove_sites(&ids).await
-    })
+    change(
+        &http,
+        act,
+        &site_id,
+        Change::Leaves,
+        |store, ids| async move { store.remove_sites(&ids).await },
+    )
     .await
 }
 
@@ -89,9 +93,13 @@ pub(in crate::http) async fn enable_site(
     site_id: web::Path<String>,
 ) -> Answer<HttpResponse> {
     let act = Act::of(&request, "sites.enable");
-    change(&http, act, &site_id, |store, ids| async move {
-        store.enable_sites(&ids).await
-    })
+    change(
+        &http,
+        act,
+        &site_id,
+        Change::Comes,
+        |store, ids| async move { store.enable_sites(&ids).await },
+    )
     .await
 }
 
@@ -113,9 +121,13 @@ pub(in crate::http) async fn disable_site(
     site_id: web::Path<String>,
 ) -> Answer<HttpResponse> {
     let act = Act::of(&request, "sites.disable");
-    change(&http, act, &site_id, |store, ids| async move {
-        store.disable_sites(&ids).await
-    })
+    change(
+        &http,
+        act,
+        &site_id,
+        Change::Leaves,
+        |store, ids| async move { store.disable_sites(&ids).await },
+    )
     .await
 }
 
@@ -257,11 +269,21 @@ fn judge(body: ReviveSitesBody) -> Answer<(Revival, Value)> {
     Ok((which, details))
 }
 
+/// What a change means for visits.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// The site may be due now.
+    Comes,
+    /// It is not to be visited any more.
+    Leaves,
+}
+
 /// Does something to one site and records it.
 async fn change<F>(
     http: &Http,
     act: Act,
     site_id: &str,
+    what: Change,
     work: impl FnOnce(Store, Vec<String>) -> F + Send + 'static,
 ) -> Answer<HttpResponse>
 where
@@ -279,7 +301,10 @@ where
             if found.is_empty() {
                 return Err(site_not_found(&site_id));
             }
-            sites_changed(&state);
+            match what {
+                Change::Comes => sites_changed(&state),
+                Change::Leaves => (state.sites_left)(std::slice::from_ref(&site_id)),
+            }
             Ok(Done::from(SiteChanged { site_id }))
         })
         .await?;

@@ -96,11 +96,17 @@ pub(in crate::http) async fn take_sites(
         .take(MOST_APPS)
         .map(|app| app.as_str().to_owned())
         .collect();
+    let off: Vec<String> = sites
+        .iter()
+        .filter(|site| site.enabled == Some(false))
+        .map(|site| site.site_id.clone())
+        .collect();
     let imported = http
         .database(|store| async move { store.import_sites(sites).await })
         .await?;
     let changed = imported.added + imported.changed > 0;
     let mut response = if changed {
+        (http.state.sites_left)(&off);
         sites_changed(&http.state);
         HttpResponse::Accepted()
     } else {
