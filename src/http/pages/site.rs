@@ -1,6 +1,7 @@
 //! `/sites/{site_id}`: one site, how it stands with each job and why, its
 //! visits, and what was learned.
 
+use super::app_title::app_title;
 use super::format::{Tone, ago, ago_or_dash, badge, counted, cut, short_span};
 use super::job_card::{job_href, sites_href, standing_badge};
 use super::layout::{Page, problem_page};
@@ -8,6 +9,7 @@ use crate::config::{JobSettings, Settings};
 use crate::flows::sites::{LoggedVisit, check_site_id, check_site_url, host_of, read_poll_log};
 use crate::http::next_visit::{SiteSituation, next_visit, standing};
 use crate::http::problem::{Answer, Problem};
+use crate::http::revive;
 use crate::http::state::Http;
 use crate::store::{JobDetail, LearnedRow, SiteDetail, SiteRow, StatusRow};
 use crate::time::Timestamp;
@@ -78,6 +80,7 @@ fn show(
             @if site.enabled { (badge(Tone::Good, "●", "enabled")) } @else { (standing_badge("disabled")) }
             " " span.whole-id { (site.site_id) }
         }
+        (app_title(settings, &site.app_id))
         (what(site, now))
         @if let Some(until) = paused_until {
             section.notice.warn {
@@ -156,6 +159,9 @@ fn with_job(
                     Some(_) => { (next.why) },
                     None => { "none (" (next.why) ")" },
                 }
+            }
+            @if status.given_up_at.is_some() {
+                p { "To revive it: " code { (revive::of_site(&site.site_id, &status.job_name)) } }
             }
         }
         @if let Some(error) = &status.last_error {
