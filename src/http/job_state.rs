@@ -143,7 +143,11 @@ pub(super) fn judge(
     if job.server && !ours && !held(false) {
         return (JobState::Waiting, least);
     }
-    let most = if job.server { LATE } else { patience(&job.retry) };
+    let most = if job.server {
+        LATE
+    } else {
+        patience(&job.retry)
+    };
     if report.oldest_due_at.is_some_and(|at| now.since(at) > most) {
         return (JobState::Late, Severity::Look);
     }
@@ -181,7 +185,9 @@ pub(super) fn warnings(job: &JobReport, now: Timestamp) -> Vec<String> {
             told.push(format!("{key} does not run as it should: {error}{again}"));
         }
         JobState::Late => {
-            let minutes = job.oldest_due_at.map_or(0, |at| now.since(at).as_secs() / 60);
+            let minutes = job
+                .oldest_due_at
+                .map_or(0, |at| now.since(at).as_secs() / 60);
             let why = if job.server == Some(false) {
                 "; servers leave it to `highwater poll`: see whether cron runs that"
             } else {
@@ -208,8 +214,8 @@ pub(super) fn warnings(job: &JobReport, now: Timestamp) -> Vec<String> {
     }
     let given_up = job.given_up();
     if job.configured && given_up > 0 {
-        let enabled: i64 = job.sites.values().sum::<i64>()
-            - job.sites.get("disabled").copied().unwrap_or(0);
+        let enabled: i64 =
+            job.sites.values().sum::<i64>() - job.sites.get("disabled").copied().unwrap_or(0);
         let how_many = if given_up == enabled {
             format!("all {enabled}")
         } else {

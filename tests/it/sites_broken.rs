@@ -2,7 +2,9 @@
 //! against no site, and ends by itself once the cause is mended.
 
 use crate::sites_support::{APP, done, rows, run};
-use crate::support::{Database, Installation, PATIENCE, ServerProcess, eventually, on_both_databases};
+use crate::support::{
+    Database, Installation, PATIENCE, ServerProcess, eventually, on_both_databases,
+};
 use std::fs::{Permissions, rename, set_permissions, write};
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -21,7 +23,11 @@ fn command(name: &str, more: &str, program: &str) -> String {
 }
 
 fn import(place: &Installation) {
-    let site = |n| format!("{{\"site_id\":\"s{n:02}\",\"app_id\":\"{APP}\",\"url\":\"https://s{n}.example\"}}\n");
+    let site = |n| {
+        format!(
+            "{{\"site_id\":\"s{n:02}\",\"app_id\":\"{APP}\",\"url\":\"https://s{n}.example\"}}\n"
+        )
+    };
     let file = place.path().join("sites.ndjson");
     write(file, (0..SITES).map(site).collect::<String>()).unwrap();
     done(place, &["sites", "import", "sites.ndjson"]);
@@ -51,7 +57,8 @@ async fn a_program_that_is_missing_is_the_jobs_trouble_and_no_sites(database: &D
     let said = run(&place, &["check"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
-        said.err.contains("handler.command.args: the program") && said.err.contains("/visit\" does not exist"),
+        said.err.contains("handler.command.args: the program")
+            && said.err.contains("/visit\" does not exist"),
         "{said:?}"
     );
     let server = place.serve().await;
@@ -68,17 +75,29 @@ async fn a_program_that_is_missing_is_the_jobs_trouble_and_no_sites(database: &D
     })
     .await;
     let job = server.get(&path).await;
-    assert_eq!((&job["severity"], &job["due"]), (&"bad".into(), &SITES.into()));
+    assert_eq!(
+        (&job["severity"], &job["due"]),
+        (&"bad".into(), &SITES.into())
+    );
     let error = job["last_error"].as_str().unwrap();
     assert!(error.contains("/visit\" cannot be started"), "{error}");
     let page = server.page("/").await;
-    assert!(page.contains("headline bad") && page.contains("No site is blamed for it."), "{page}");
+    assert!(
+        page.contains("headline bad") && page.contains("No site is blamed for it."),
+        "{page}"
+    );
     let ready = server.get("/readyz").await;
     assert_eq!(ready["ready"], true);
-    assert!(ready["warnings"].to_string().contains("cannot be started"), "{ready}");
+    assert!(
+        ready["warnings"].to_string().contains("cannot be started"),
+        "{ready}"
+    );
     for (site, row) in rows(database, "sync").await {
         assert_eq!((row.level, row.count), (0, 0), "{site}: {row:?}");
-        assert!(row.last_run_at.is_none() && row.given_up_at.is_none(), "{row:?}");
+        assert!(
+            row.last_run_at.is_none() && row.given_up_at.is_none(),
+            "{row:?}"
+        );
         assert!(row.log.is_empty() && row.last_error.is_empty(), "{row:?}");
     }
     // Meanwhile the other job goes on, and gives its sites up.
@@ -110,26 +129,43 @@ async fn a_program_that_is_missing_is_the_jobs_trouble_and_no_sites(database: &D
 fn is_logged(log: &str) {
     let lines = |message: &str, job: &str| -> Vec<&str> {
         let lines = log.lines().filter(|line| line.contains(message));
-        lines.filter(|line| line.contains(&format!("{APP}/{job}"))).collect()
+        lines
+            .filter(|line| line.contains(&format!("{APP}/{job}")))
+            .collect()
     };
     let broken = lines("a job does not run as it should", "sync");
     assert_eq!(broken.len(), 1, "{log}");
     assert!(broken[0].contains("cannot be started"), "{broken:?}");
     let given_up = lines("sites were given up", "fails");
     assert!((1..=3).contains(&given_up.len()), "{log}");
-    assert!(given_up[0].contains("sites.first=") && given_up[0].contains("sites.given_up="), "{given_up:?}");
-    assert_eq!(lines("every recent visit of a job failed", "fails").len(), 1, "{log}");
+    assert!(
+        given_up[0].contains("sites.first=") && given_up[0].contains("sites.given_up="),
+        "{given_up:?}"
+    );
+    assert_eq!(
+        lines("every recent visit of a job failed", "fails").len(),
+        1,
+        "{log}"
+    );
 }
 
 async fn a_poll_whose_program_is_missing_fails_and_touches_no_site(database: &Database) {
-    let place = Installation::new(database, "poll", &command("sync", "server = false", "./visit"));
+    let place = Installation::new(
+        database,
+        "poll",
+        &command("sync", "server = false", "./visit"),
+    );
     import(&place);
     let poll = || run(&place, &["poll", APP, "--name", "sync"]);
     for _ in 0..3 {
         let said = poll();
         assert_eq!(said.code, 1, "{said:?}");
         assert!(said.out.contains("0 sites visited"), "{said:?}");
-        assert!(said.out.contains("ended early: the job's handler cannot work"), "{said:?}");
+        assert!(
+            said.out
+                .contains("ended early: the job's handler cannot work"),
+            "{said:?}"
+        );
     }
     for (site, row) in rows(database, "sync").await {
         assert_eq!((row.level, row.count), (0, 0), "{site}: {row:?}");

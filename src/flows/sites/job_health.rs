@@ -245,7 +245,12 @@ mod tests {
             }
             health.visited(seq, "s", missing(), now);
             // Those that were out with it change nothing.
-            health.visited(seq + 100, "s", missing(), now.plus(Duration::from_millis(1)));
+            health.visited(
+                seq + 100,
+                "s",
+                missing(),
+                now.plus(Duration::from_millis(1)),
+            );
             health.returned(seq);
             health.tick(now);
             assert!(health.rests() && !health.admits());

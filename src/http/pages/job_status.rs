@@ -24,7 +24,10 @@ fn verdict(jobs: &Jobs) -> Option<Verdict> {
         let is = |job: &&JobReport| job.state == state && job.severity == Severity::Bad;
         jobs.jobs.iter().filter(is).count()
     };
-    let looked_at = jobs.jobs.iter().filter(|job| job.configured && job.given_up() > 0);
+    let looked_at = jobs
+        .jobs
+        .iter()
+        .filter(|job| job.configured && job.given_up() > 0);
     let given_up = looked_at.count();
     let of = |count: usize| format!("{count} of {configured} {noun}");
     let told = |count: usize, one: &str, many: &str| {
@@ -43,7 +46,10 @@ fn verdict(jobs: &Jobs) -> Option<Verdict> {
         );
         (Tone::Bad, "▲", words)
     } else if bad(JobState::AllGivenUp) > 0 {
-        let words = format!("All sites of {} were given up", of(bad(JobState::AllGivenUp)));
+        let words = format!(
+            "All sites of {} were given up",
+            of(bad(JobState::AllGivenUp))
+        );
         (Tone::Bad, "▽", words)
     } else if bad(JobState::Failing) > 0 {
         let words = format!("Most visits of {} fail", of(bad(JobState::Failing)));

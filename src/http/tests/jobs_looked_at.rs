@@ -7,7 +7,9 @@ use crate::time::Timestamp;
 
 /// Where a job stands, as everything that shows it tells: state and severity.
 async fn told(fixture: &Fixture, job: &str) -> (String, String) {
-    let one = fixture.get(&format!("/v1/jobs/org.example.app/{job}")).await;
+    let one = fixture
+        .get(&format!("/v1/jobs/org.example.app/{job}"))
+        .await;
     let one = one.json();
     let word = |field: &str| one[field].as_str().unwrap().to_owned();
     let (state, severity) = (word("state"), word("severity"));
@@ -96,7 +98,8 @@ async fn a_job_of_which_most_visits_fail_is_red_and_yellow_where_few_sites_do_it
     has(&fixture.get("/").await.text(), &["headline warn"]);
 
     // A job that is visited seldom is judged by how its sites stand.
-    let none = format!("{WELL} DELETE FROM job_outcomes; UPDATE poll_status SET last_outcome = 'failure'");
+    let none =
+        format!("{WELL} DELETE FROM job_outcomes; UPDATE poll_status SET last_outcome = 'failure'");
     let (fixture, state, severity) = after("sync", &none).await;
     assert_eq!((&*state, &*severity), ("failing", "bad"));
     has(&warnings(&fixture).await, &["fail than are well"]);
@@ -137,7 +140,10 @@ async fn a_job_of_polls_alone_that_nobody_polls_is_yellow_after_the_policys_peri
             has(&status, &["headline warn", "1 of 2 jobs is late"]);
             has(
                 &warned,
-                &["job org.example.app/info is late: 4 sites are due", "see whether cron runs"],
+                &[
+                    "job org.example.app/info is late: 4 sites are due",
+                    "see whether cron runs",
+                ],
             );
         } else {
             has(&status, &["headline good", "by highwater poll"]);
