@@ -222,7 +222,7 @@ pub(super) fn warnings(job: &JobReport, now: Timestamp) -> Vec<String> {
             format!("{given_up} of {enabled}")
         };
         told.push(format!(
-            "{how_many} sites of {key} were given up: once what failed is mended, `{}`",
+            "{how_many} sites of {key} were given up: once what failed is mended, run `{}`",
             revive::of_job(&job.app, &job.name)
         ));
     }

@@ -44,12 +44,12 @@ fn show(detail: &JobWithOutcomes, settings: &Settings, now: Timestamp) -> Markup
     html! {
         p.crumb { a href="/jobs" { "Jobs" } " / " a href=(sites_href(&[("app", &job.app)])) { (job.app) } }
         h1.batch { (job_card::state_badge(job)) " " span.whole-id { (job.app) "/" (job.name) } }
-        (app_title(settings, &job.app))
         @match &job.retry {
             Some(retry) => p.lead { "Sites are visited by the retry policy " code { (retry) } "."
                 @if job.server == Some(false) { " Servers leave the job to " code { "highwater poll" } " (" code { "server = false" } ")." } },
             None => p.lead { "Not in the configuration: its rows stay, and its sites are not visited." },
         }
+        (app_title(settings, &job.app))
         (old_figures(detail.problem.as_deref(), detail.read_at, now))
         @if let Some(error) = &job.last_error {
             section.notice.bad { h2 { span aria-hidden="true" { "▲ " } "It does not run as it should" } p.words { (error) } (job_card::tried_again(job, now)) }

@@ -6,7 +6,9 @@ use super::format::{Tone, ago, ago_or_dash, badge, counted, cut, short_span};
 use super::job_card::{job_href, sites_href, standing_badge};
 use super::layout::{Page, problem_page};
 use crate::config::{JobSettings, Settings};
-use crate::flows::sites::{LoggedVisit, check_site_id, check_site_url, host_of, read_poll_log};
+use crate::flows::sites::{
+    LoggedVisit, SitesView, check_site_id, check_site_url, host_of, read_poll_log,
+};
 use crate::http::next_visit::{SiteSituation, next_visit, standing};
 use crate::http::problem::{Answer, Problem};
 use crate::http::revive;
@@ -55,13 +57,20 @@ async fn page(http: &Http, site_id: &str) -> Answer<Page> {
         return Err(missing().into());
     };
     let title = format!("Site {}", cut(site_id, 24));
-    let live = show(&detail, &http.settings(), paused_until, now);
+    let live = show(
+        &detail,
+        &http.settings(),
+        &http.sites_view(),
+        paused_until,
+        now,
+    );
     Ok(Page::new(title, "/sites", live))
 }
 
 fn show(
     detail: &SiteDetail,
     settings: &Settings,
+    view: &SitesView,
     paused_until: Option<Timestamp>,
     now: Timestamp,
 ) -> Markup {
@@ -91,6 +100,9 @@ fn show(
         @for job in &detail.jobs {
             @let found = configured.iter().find(|known| *known.key.name == *job.status.job_name);
             (with_job(site, job, found.copied(), paused_until, now))
+            @if let Some(error) = found.and_then(|job| view.job(&job.key)?.last_error.as_deref()) {
+                section.notice.bad { h2 { "The job does not run as it should" } p.words { (cut(error, 400)) } }
+            }
         }
         @for job in configured.iter().filter(|job| !met(job)) {
             @let situation = SiteSituation { enabled: site.enabled, job: Some(job), status: None, paused_until };

@@ -322,7 +322,7 @@ async fn what_is_wrong_with_a_job_is_said_everywhere() {
         }],
     }));
     let told = "the handler &lt;x&gt; cannot be built";
-    for path in ["/", "/jobs", "/jobs/org.example.app/sync"] {
+    for path in ["/", "/jobs", "/jobs/org.example.app/sync", "/sites/alpha"] {
         has(&fixture.get(path).await.text(), &[told]);
     }
     let status = fixture.get("/").await.text();
