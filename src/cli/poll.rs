@@ -209,7 +209,7 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
     } else {
         output::print(sentence(args, &planned, &summary))?;
     }
-    if summary.unwritten > 0 {
+    if summary.unwritten > 0 || summary.broken.is_some() {
         return Err(Failure::Said);
     }
     Ok(())

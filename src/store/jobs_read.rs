@@ -47,6 +47,10 @@ pub struct JobSummary {
     pub due: i64,
     /// Since when the oldest due site is due.
     pub oldest_due_at: Option<Timestamp>,
+    /// Enabled sites that the job has not seen yet.
+    pub unseen: i64,
+    /// Since when the first enabled site is there, while the job has seen none.
+    pub unseen_since: Option<Timestamp>,
 }
 
 /// Visits of a job in a span of time.
@@ -95,6 +99,8 @@ struct AppCount {
     enabled: i64,
     #[diesel(sql_type = BigInt)]
     disabled: i64,
+    #[diesel(sql_type = Nullable<SqlTimestamp>)]
+    first_at: Option<Timestamp>,
 }
 
 #[derive(QueryableByName)]
@@ -157,7 +163,8 @@ impl Store {
         let (apps, levels): (Vec<AppCount>, Vec<LevelCount>) = on_backend!(lent, conn => {
             let apps = diesel::sql_query(
                 "SELECT app_id, sum(CASE WHEN enabled THEN 1 ELSE 0 END) AS enabled, \
-                 sum(CASE WHEN enabled THEN 0 ELSE 1 END) AS disabled \
+                 sum(CASE WHEN enabled THEN 0 ELSE 1 END) AS disabled, \
+                 min(CASE WHEN enabled THEN created_at END) AS first_at \
                  FROM sites GROUP BY app_id ORDER BY app_id LIMIT $1",
             )
             .bind::<BigInt, _>(MOST_GROUPS)
@@ -203,10 +210,14 @@ impl Store {
             if let Some(app) = apps.get(key.0.as_str()) {
                 job.enabled = app.enabled;
                 job.disabled = app.disabled;
+                if !known.contains_key(key) {
+                    job.unseen_since = app.first_at;
+                }
             }
             // A site that is new has no row until it is looked for.
             let unknown = job.enabled - known.get(key).copied().unwrap_or(0);
-            job.never_visited += unknown.max(0);
+            job.unseen = unknown.max(0);
+            job.never_visited += job.unseen;
         }
         Ok(jobs)
     }

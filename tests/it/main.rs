@@ -33,6 +33,7 @@ mod resource_fetch;
 mod rude_ledgers;
 mod settle;
 mod sharing;
+mod sites_broken;
 mod sites_by_hand;
 mod sites_hosts;
 mod sites_killed;

@@ -116,7 +116,7 @@ impl Visits {
             let outcome = match handler {
                 Ok(handler) => visit(&*handler, work).instrument(span.clone()).await,
                 Err(problem) => SitesOutcome {
-                    visited: Visited::failed(FailureKind::Handler, &problem),
+                    visited: Visited::failed(FailureKind::Job, &problem),
                     begun: Timestamp::now(),
                     took: Duration::ZERO,
                     work,
@@ -150,6 +150,10 @@ fn count(outcome: &SitesOutcome) {
         "outcome" => outcome.word()
     )
     .increment(1);
+    if outcome.visited.of_job().is_some() {
+        // The site was not visited.
+        return;
+    }
     if let Some(due) = outcome.work.site.next_due_at {
         let late = outcome.begun.since(due);
         metrics::histogram!("highwater_site_lateness_seconds", "job" => job.clone())

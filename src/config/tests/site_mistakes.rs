@@ -164,6 +164,14 @@ fn what_deserves_a_look_is_told() {
         warnings("[[jobs]]\napp='org.a'\nhandler.http.path='?a'\n"),
         ""
     );
+    let told = warnings(
+        "[[jobs]]\napp='org.a'\nretry='1 day (x1)'\nhandler.command.args=['/nowhere/visit', '{site_id}']\n",
+    );
+    assert!(told.contains(":4:"), "{told}");
+    assert!(
+        told.contains("handler.command.args: the program \"/nowhere/visit\" does not exist"),
+        "{told}"
+    );
     let app_alone = warnings("[[apps]]\nid='org.b'\n");
     assert!(
         app_alone.contains("no ledger is configured and no job"),

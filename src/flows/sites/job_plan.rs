@@ -2,12 +2,14 @@
 //! are at hand or out. Pure.
 
 use super::job_health::JobHealth;
+use super::job_news::{JobNews, News};
 use super::load::{SitesBrought, SitesPage, SitesRead, SitesWant};
 use super::queue::{HostQueue, Pushed, Waiting};
 use super::rules::standing_of;
 use super::shard::Shard;
 use super::shard_plan::ShardPlan;
 use super::view::{JobView, ShardView};
+use super::visit::FailureKind;
 use super::work::{SitesReport, SitesWork, host_of};
 use crate::config::JobSettings;
 use crate::leases::Holdings;
@@ -41,6 +43,7 @@ pub(super) struct JobPlan {
     old_visits: HashSet<i64>,
     old_reads: HashSet<u64>,
     health: JobHealth,
+    news: News,
 }
 
 impl JobPlan {
@@ -54,6 +57,7 @@ impl JobPlan {
             old_visits: HashSet::new(),
             old_reads: HashSet::new(),
             health: JobHealth::default(),
+            news: News::default(),
         }
     }
 
@@ -65,6 +69,9 @@ impl JobPlan {
         }
         let former = std::mem::replace(&mut self.settings, Arc::new(job.clone()));
         self.queue.configure(job.per_host);
+        if former.handler != job.handler {
+            self.health.try_now();
+        }
         if former.batches != job.batches || former.retry != job.retry {
             self.begin_afresh();
             // Leases are told of again by `hold`.
@@ -135,7 +142,8 @@ impl JobPlan {
 
     /// Adds what is to be read now, numbered from `numbers` on.
     pub(super) fn wants(&mut self, now: Timestamp, numbers: &mut u64, wants: &mut Vec<SitesWant>) {
-        let (low, limit) = (self.is_low(), self.page());
+        self.health.tick(now);
+        let (low, limit) = (self.reads(), self.page());
         for (number, shard) in self.shards.iter_mut().enumerate() {
             let Some(mut want) = shard.want(&self.settings, now, low, limit, numbers) else {
                 continue;
@@ -224,11 +232,14 @@ impl JobPlan {
 
     /// Whether a visit can begin now.
     pub(super) fn has_ready(&self) -> bool {
-        self.queue.has_ready()
+        self.health.admits() && self.queue.has_ready()
     }
 
     /// The next visit, if one can begin.
     pub(super) fn next_work(&mut self) -> Option<SitesWork> {
+        if !self.health.admits() {
+            return None;
+        }
         let (host, waiting) = self.queue.pop()?;
         let shard = self.shards.get(waiting.shard);
         let Some(stake) = shard.and_then(|shard| shard.stake.clone()) else {
@@ -237,6 +248,7 @@ impl JobPlan {
             self.queue.returned(waiting.site.seq);
             return None;
         };
+        self.health.began(waiting.site.seq);
         Some(SitesWork {
             job: self.settings.clone(),
             stake,
@@ -252,6 +264,7 @@ impl JobPlan {
 
     /// A visit is over. One that was not settled is due still.
     pub(super) fn returned(&mut self, seq: i64, settled: bool, now: Timestamp) {
+        self.health.returned(seq);
         let code = self.queue.returned(seq);
         let known = code.and_then(|code| self.place_of(code));
         let shards = match known {
@@ -286,10 +299,16 @@ impl JobPlan {
             self.health.refused(&report.site_id, refusal);
         } else {
             let failure = report.failure.as_ref();
-            self.health.visited(
-                &report.site_id,
-                failure.map(|(kind, detail)| (*kind, detail.as_str())),
-            );
+            let failure = failure.map(|(kind, detail)| (*kind, detail.as_str()));
+            self.health
+                .visited(report.seq, &report.site_id, failure, now);
+            if failure.is_some_and(|(kind, _)| kind == FailureKind::Job) {
+                // Nothing was written: it is due as before.
+                due = Some(now);
+            }
+            if report.given_up {
+                self.news.gave_up(&report.site_id);
+            }
         }
         if report.fenced {
             self.fenced(report);
@@ -322,9 +341,22 @@ impl JobPlan {
 
     /// When the job wants to be asked again, if nothing else happens.
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        let low = self.is_low();
+        let low = self.reads();
         let shards = self.shards.iter();
-        shards.filter_map(|shard| shard.wake_at(low)).min()
+        let shards = shards.filter_map(|shard| shard.wake_at(low));
+        let again = self.health.retry_at().filter(|_| self.health.rests());
+        shards.chain(again).min()
+    }
+
+    /// What the log is to tell of the job now; `all`: this is the end.
+    pub(super) fn news(&mut self, now: Timestamp, all: bool) -> Vec<JobNews> {
+        let events = self.news.take(self.health.condition(), now, all);
+        let job = &self.settings.key;
+        let news = events.into_iter().map(|event| JobNews {
+            job: job.clone(),
+            event,
+        });
+        news.collect()
     }
 
     /// What is shown of the job.
@@ -341,6 +373,7 @@ impl JobPlan {
             shards: shards.collect(),
             paused_hosts,
             last_error: self.health.problem().map(str::to_owned),
+            retry_at: self.health.retry_at(),
         }
     }
 
@@ -369,6 +402,11 @@ impl JobPlan {
     fn held(&self) -> usize {
         let held = |shard: &&ShardPlan| shard.stake.is_some();
         self.shards.iter().filter(held).count()
+    }
+
+    /// Whether more due sites are wanted: few are at hand, and visits go on.
+    fn reads(&self) -> bool {
+        self.is_low() && !self.health.rests()
     }
 
     /// Whether few sites are at hand.

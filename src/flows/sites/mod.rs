@@ -9,6 +9,7 @@ mod crontab_tests;
 mod fetch;
 mod intake;
 mod job_health;
+mod job_news;
 mod job_plan;
 mod load;
 mod names;
@@ -40,6 +41,7 @@ mod work;
 
 pub use fetch::visit;
 pub use intake::{SiteEntry, SiteMistakes};
+pub use job_news::{JobEvent, JobNews};
 pub use load::{SitesPage, SitesRead, SitesWant, load};
 pub(crate) use names::shortened;
 pub use names::{AppName, JobKey, NameProblem, check_label_name, check_site_id, check_site_url};

@@ -6,6 +6,7 @@
 //! until their host has room. The site that is due longest comes next, and jobs
 //! take turns.
 
+use super::job_news::JobNews;
 use super::job_plan::{JobPlan, Pauses};
 use super::load::{SitesPage, SitesWant};
 use super::names::JobKey;
@@ -240,6 +241,13 @@ impl SitesPlan {
         SitesView {
             jobs: jobs.collect(),
         }
+    }
+
+    /// What the log is to tell of jobs now; `all`: without waiting, since this
+    /// is the end.
+    pub fn news(&mut self, now: Timestamp, all: bool) -> Vec<JobNews> {
+        let jobs = self.jobs.iter_mut();
+        jobs.flat_map(|job| job.news(now, all)).collect()
     }
 
     /// Most visits under way at once, over all jobs.

@@ -73,6 +73,9 @@ pub struct Summary {
     pub unwritten: usize,
     /// Why the run ended before all were visited.
     pub cut_short: Option<String>,
+    /// Why the job's handler could not work at all, which ended the run and
+    /// counts against no site.
+    pub broken: Option<String>,
 }
 
 /// A visit, as it is told while a run goes on.
@@ -191,6 +194,13 @@ impl Run {
                 let host = outcome.work.host.clone();
                 summary.left_alone += queue.drain_host(&host).len();
                 pauses.insert(host, until);
+            }
+            if let Some(problem) = outcome.visited.of_job() {
+                // So it would be with every site.
+                summary.broken.get_or_insert_with(|| problem.to_owned());
+                let why = || format!("the job's handler cannot work: {problem}");
+                summary.cut_short.get_or_insert_with(why);
+                continue;
             }
             done.push(outcome);
             if done.len() >= self.settings.commit_rows {

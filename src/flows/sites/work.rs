@@ -60,6 +60,8 @@ pub struct SitesReport {
     pub refused: Option<String>,
     /// The outcome was not written, the lease being lost.
     pub fenced: bool,
+    /// The site was given up by it, which was written.
+    pub given_up: bool,
 }
 
 impl SitesWork {
@@ -114,6 +116,7 @@ impl SitesReport {
             pause: outcome.pause(),
             refused: None,
             fenced: false,
+            given_up: false,
         }
     }
 }

@@ -2,7 +2,8 @@
 //! that the page of one job shows too.
 
 use super::format::{Tone, ago, badge, counted, cut, encode, span, thousands};
-use crate::http::jobs::{JobReport, JobState, ShardReport};
+use crate::http::jobs::{JobReport, JobState, Severity, ShardReport};
+use crate::http::revive;
 use crate::store::Outcomes;
 use crate::time::Timestamp;
 use maud::{Markup, html};
@@ -36,17 +37,22 @@ pub(super) fn sites_href(filters: &[(&str, &str)]) -> String {
 }
 
 /// How a job fares.
-pub(super) fn state_badge(state: JobState) -> Markup {
-    let (tone, shape) = match state {
+pub(super) fn state_badge(job: &JobReport) -> Markup {
+    let (usual, shape) = match job.state {
         JobState::Visiting => (Tone::Good, "●"),
         JobState::Late => (Tone::Warn, "◐"),
-        JobState::Failing => (Tone::Warn, "▽"),
+        JobState::Failing | JobState::GivenUp | JobState::AllGivenUp => (Tone::Warn, "▽"),
         JobState::Broken => (Tone::Bad, "▲"),
-        JobState::Waiting | JobState::ByHand => (Tone::Quiet, "○"),
+        JobState::Waiting | JobState::PollOnly => (Tone::Quiet, "○"),
         JobState::Elsewhere => (Tone::Quiet, "◇"),
         JobState::NotConfigured => (Tone::Warn, "⊘"),
     };
-    badge(tone, shape, state.as_str())
+    let tone = match job.severity {
+        Severity::Bad => Tone::Bad,
+        Severity::Look => Tone::Warn,
+        Severity::None => usual,
+    };
+    badge(tone, shape, job.state.as_str())
 }
 
 /// How a site stands with a job, by the word of the counts.
@@ -68,25 +74,47 @@ pub(super) fn card(job: &JobReport, now: Timestamp) -> Markup {
         article.card {
             header {
                 h3 { a href=(job_href(&job.app, &job.name)) { (cut(&job.app, 80)) "/" wbr; (cut(&job.name, 80)) } }
-                (state_badge(job.state))
+                (state_badge(job))
             }
             @match &job.retry {
                 Some(retry) => p.kind { (cut(retry, 120)) },
                 None => p.kind { "Not in the configuration: its sites are not visited." },
             }
-            (trouble(job))
+            (trouble(job, now))
             (figures(job, now))
             (shares(job))
+            (given_up(job))
             @if !job.shards.is_empty() { p.note { (held(&job.shards)) } }
         }
     }
 }
 
 /// Why the job does not run as it should.
-pub(super) fn trouble(job: &JobReport) -> Markup {
+fn trouble(job: &JobReport, now: Timestamp) -> Markup {
     html! {
         @if let Some(error) = &job.last_error {
-            div.trouble { p.words { (cut(error, 400)) } }
+            div.trouble { p.words { (cut(error, 400)) } (tried_again(job, now)) }
+        }
+    }
+}
+
+/// When a handler that cannot work at all is tried again.
+pub(super) fn tried_again(job: &JobReport, now: Timestamp) -> Markup {
+    html! {
+        @if let Some(at) = job.retry_at {
+            p { "No site is blamed for it. "
+                @if at > now { "Tried again " (ago(at, now)) "." } @else { "It is being tried again." }
+            }
+        }
+    }
+}
+
+/// How sites that were given up are taken up again.
+pub(super) fn given_up(job: &JobReport) -> Markup {
+    html! {
+        @if job.configured && job.given_up() > 0 {
+            p.note { "Sites that were given up are not visited until they are revived: "
+                code { (revive::of_job(&job.app, &job.name)) } }
         }
     }
 }

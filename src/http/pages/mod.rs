@@ -1,6 +1,7 @@
 //! Pages for people: server-rendered, kept live by a small script, whole
 //! without it.
 
+mod app_title;
 mod batch;
 mod batches;
 mod chart;

@@ -1,19 +1,23 @@
 //! `/sites/{site_id}`: one site, how it stands with each job and why, its
 //! visits, and what was learned.
 
+use super::app_title::app_title;
 use super::format::{Tone, ago, ago_or_dash, badge, counted, cut, short_span};
 use super::job_card::{job_href, sites_href, standing_badge};
 use super::layout::{Page, problem_page};
 use crate::config::{JobSettings, Settings};
-use crate::flows::sites::{LoggedVisit, check_site_id, check_site_url, host_of, read_poll_log};
+use crate::flows::sites::{LoggedVisit, SitesView, check_site_url, host_of, read_poll_log};
 use crate::http::next_visit::{SiteSituation, next_visit, standing};
 use crate::http::problem::{Answer, Problem};
+use crate::http::revive;
 use crate::http::state::Http;
 use crate::store::{JobDetail, LearnedRow, SiteDetail, SiteRow, StatusRow};
 use crate::time::Timestamp;
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
+/// Longest id that table `sites` takes, in characters.
+const LONGEST_ID: usize = 256;
 /// Most visits shown of a job.
 const MOST_VISITS: usize = 20;
 /// Most earlier results shown of a job.
@@ -36,7 +40,10 @@ pub(in crate::http) async fn site(
 
 async fn page(http: &Http, site_id: &str) -> Answer<Page> {
     let missing = || Problem::site_not_found(site_id);
-    check_site_id(site_id).map_err(|_| missing())?;
+    // The table takes any text of 1 to 256 characters, and the list leads here.
+    if site_id.chars().count() > LONGEST_ID || site_id.contains('\0') {
+        return Err(missing().into());
+    }
     let now = Timestamp::now();
     let wanted = site_id.to_owned();
     let found = http
@@ -53,13 +60,20 @@ async fn page(http: &Http, site_id: &str) -> Answer<Page> {
         return Err(missing().into());
     };
     let title = format!("Site {}", cut(site_id, 24));
-    let live = show(&detail, &http.settings(), paused_until, now);
+    let live = show(
+        &detail,
+        &http.settings(),
+        &http.sites_view(),
+        paused_until,
+        now,
+    );
     Ok(Page::new(title, "/sites", live))
 }
 
 fn show(
     detail: &SiteDetail,
     settings: &Settings,
+    view: &SitesView,
     paused_until: Option<Timestamp>,
     now: Timestamp,
 ) -> Markup {
@@ -78,6 +92,7 @@ fn show(
             @if site.enabled { (badge(Tone::Good, "●", "enabled")) } @else { (standing_badge("disabled")) }
             " " span.whole-id { (site.site_id) }
         }
+        (app_title(settings, &site.app_id))
         (what(site, now))
         @if let Some(until) = paused_until {
             section.notice.warn {
@@ -88,6 +103,9 @@ fn show(
         @for job in &detail.jobs {
             @let found = configured.iter().find(|known| *known.key.name == *job.status.job_name);
             (with_job(site, job, found.copied(), paused_until, now))
+            @if let Some(error) = found.and_then(|job| view.job(&job.key)?.last_error.as_deref()) {
+                section.notice.bad { h2 { "The job does not run as it should" } p.words { (cut(error, 400)) } }
+            }
         }
         @for job in configured.iter().filter(|job| !met(job)) {
             @let situation = SiteSituation { enabled: site.enabled, job: Some(job), status: None, paused_until };
@@ -156,6 +174,9 @@ fn with_job(
                     Some(_) => { (next.why) },
                     None => { "none (" (next.why) ")" },
                 }
+            }
+            @if status.given_up_at.is_some() {
+                p { "To revive it: " code { (revive::of_site(&site.site_id, &status.job_name)) } }
             }
         }
         @if let Some(error) = &status.last_error {

@@ -7,6 +7,7 @@ use crate::config::Settings;
 use crate::flows::sites::JobKey;
 use crate::http::api::read_query;
 use crate::http::problem::{Answer, FieldError, Problem};
+use crate::http::revive;
 use crate::http::state::Http;
 use crate::store::{SiteCursor, SiteFilter, SiteItem, SiteSort, SiteState};
 use crate::time::Timestamp;
@@ -270,6 +271,14 @@ fn rows(items: &[SiteItem], filter: &SiteFilter, job: Option<&str>, now: Timesta
             } } }
             tbody { @for item in items { (row(item, job, now)) } }
         } }
+        @if items.iter().any(|item| item.state(now) == Some(SiteState::GivenUp)) {
+            p.note { "Sites that were given up are not visited until they are revived: "
+                @match filter.app.as_deref().zip(job) {
+                    Some((app, job)) => code { (revive::of_job(app, job)) },
+                    None => code { "highwater sites revive SITE …" },
+                }
+            }
+        }
     }
 }
 

@@ -37,6 +37,10 @@ async fn the_list_filters_and_sorts() {
         &["No sites match", "(not configured)"],
     );
     has(
+        &get("job=sync&app=org.example.app&state=given_up").await,
+        &["highwater sites revive --all --app org.example.app --job sync"],
+    );
+    has(
         &get("level=1").await,
         &[
             "<option value=\"0\">0</option>",
@@ -134,7 +138,11 @@ async fn a_site_says_how_it_stands_when_it_is_visited_next_and_why() {
     );
     has(
         &page("charlie").await,
-        &["past the last of 2 levels", "revive it"],
+        &[
+            "past the last of 2 levels",
+            "<code>highwater sites revive --job sync charlie</code>",
+            "App: Example",
+        ],
     );
     has(
         &page("delta").await,
