@@ -25,7 +25,8 @@ mod sites_bare;
 
 use frame::{Place, ROUNDS, Round, Running, resident_mb};
 use highwater::config::Loaded;
-use highwater::flows::sites::{AppName, BATCH_CODES, JobKey};
+use highwater::flows::sites::{AppName, BATCH_CODES, JobKey, Shard};
+use highwater::leases::sites_lease;
 use highwater::sim::{SitesHandle, SitesOptions, SitesSim};
 use highwater::store::{JobRange, NewSite, Store};
 use highwater::time::Timestamp;
@@ -139,10 +140,14 @@ fn track(runtime: &Runtime, place: &Place, sites: &SitesHandle) {
             .collect();
         store.import_sites(all).await.unwrap();
         // The job knows them: measured are visits, not the first insertion.
+        let lease = [sites_lease(&all_sites().job, Shard::all(1).next().unwrap())];
+        let ttl = Duration::from_secs(60);
+        let held = store.hold_leases(APP, &lease, ttl, false).await.unwrap();
         store
-            .initialise_sites(&all_sites(), 0, Timestamp::now(), Duration::ZERO)
+            .initialise_sites(&all_sites(), &held[0], 0, Timestamp::now(), Duration::ZERO)
             .await
             .unwrap();
+        store.release_leases(APP, &lease).await.unwrap();
         store.close();
     });
 }
