@@ -5,7 +5,7 @@
 use super::job_figures::JobFigures;
 use crate::config::{JobSettings, Settings};
 use crate::flows::sites::{JobView, Level, RetryPolicy, Shard, SitesView};
-use crate::store::{JobLease, JobSummary, OutcomeBucket, Outcomes, RangeName, outcomes_within};
+use crate::store::{AppSites, JobLease, JobSummary, OutcomeBucket, Outcomes, RangeName, outcomes_within};
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -100,6 +100,30 @@ pub(crate) struct JobReport {
     pub other_runs: Vec<ShardReport>,
 }
 
+/// An app whose sites no job visits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct AppWithoutJob {
+    /// Id of the app.
+    pub app: String,
+    /// Its sites, disabled ones too.
+    pub sites: i64,
+}
+
+/// The apps that have sites and no job in the configuration, by id.
+pub(super) fn without_jobs(settings: &Settings, apps: &[AppSites]) -> Vec<AppWithoutJob> {
+    let visited = |app: &&AppSites| {
+        let mut jobs = settings.jobs.iter();
+        !jobs.any(|job| job.key.app.as_str() == app.app_id)
+    };
+    apps.iter()
+        .filter(visited)
+        .map(|app| AppWithoutJob {
+            app: app.app_id.clone(),
+            sites: app.enabled + app.disabled,
+        })
+        .collect()
+}
+
 /// How many sites stand at a level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct LevelReport {
@@ -136,6 +160,10 @@ pub(super) struct Jobs {
     pub(super) jobs: Vec<JobReport>,
     /// Jobs left out of `jobs`; none of them is configured.
     pub(super) more: usize,
+    /// Apps that have sites and no job in the configuration, at most 50.
+    pub(super) apps_without_jobs: Vec<AppWithoutJob>,
+    /// Apps left out of these.
+    pub(super) more_apps: usize,
     pub(super) read_at: Option<Timestamp>,
     pub(super) problem: Option<String>,
 }
@@ -183,9 +211,14 @@ impl Jobs {
             let held = leases.get(key).map_or(&[][..], Vec::as_slice);
             not_configured(key, summary, held, holder)
         }));
+        let mut apps_without_jobs = without_jobs(settings, &figures.apps);
+        let more_apps = apps_without_jobs.len().saturating_sub(MOST_OTHERS);
+        apps_without_jobs.truncate(MOST_OTHERS);
         Self {
             jobs,
             more,
+            apps_without_jobs,
+            more_apps,
             read_at: figures.read_at,
             problem: figures.problem.clone(),
         }

@@ -11,7 +11,6 @@ mod host;
 mod job_figures;
 mod jobs;
 mod metrics;
-mod next_visit;
 mod openapi;
 mod overview;
 mod pages;
