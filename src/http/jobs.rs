@@ -3,9 +3,10 @@
 //! disagree.
 
 use super::job_figures::JobFigures;
+use super::unvisited::{AppWithoutJob, without_jobs};
 use crate::config::{JobSettings, Settings};
 use crate::flows::sites::{JobView, Level, RetryPolicy, Shard, SitesView};
-use crate::store::{AppSites, JobLease, JobSummary, OutcomeBucket, Outcomes, RangeName, outcomes_within};
+use crate::store::{JobLease, JobSummary, OutcomeBucket, Outcomes, RangeName, outcomes_within};
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -98,30 +99,6 @@ pub(crate) struct JobReport {
     pub shards: Vec<ShardReport>,
     /// Runs of the command line that hold codes of it besides.
     pub other_runs: Vec<ShardReport>,
-}
-
-/// An app whose sites no job visits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub(crate) struct AppWithoutJob {
-    /// Id of the app.
-    pub app: String,
-    /// Its sites, disabled ones too.
-    pub sites: i64,
-}
-
-/// The apps that have sites and no job in the configuration, by id.
-pub(super) fn without_jobs(settings: &Settings, apps: &[AppSites]) -> Vec<AppWithoutJob> {
-    let visited = |app: &&AppSites| {
-        let mut jobs = settings.jobs.iter();
-        !jobs.any(|job| job.key.app.as_str() == app.app_id)
-    };
-    apps.iter()
-        .filter(visited)
-        .map(|app| AppWithoutJob {
-            app: app.app_id.clone(),
-            sites: app.enabled + app.disabled,
-        })
-        .collect()
 }
 
 /// How many sites stand at a level.

@@ -22,6 +22,7 @@ mod single_flight;
 mod state;
 mod states;
 mod summary;
+mod unvisited;
 mod why_not_now;
 
 #[cfg(test)]

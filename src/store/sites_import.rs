@@ -306,11 +306,7 @@ impl Store {
         .await
     }
 
-    async fn import_chunk(
-        &self,
-        sites: &[NewSite],
-        flags: Flags,
-    ) -> Result<Imported, StoreError> {
+    async fn import_chunk(&self, sites: &[NewSite], flags: Flags) -> Result<Imported, StoreError> {
         let ids: Vec<&str> = sites.iter().map(|site| site.site_id.as_str()).collect();
         let ids = as_json(&ids)?;
         let mut lent = self.writer().await?;
@@ -373,10 +369,20 @@ mod tests {
 
     #[test]
     fn a_known_site_keeps_what_is_not_given() {
-        let plan = Plan::decide(&[site("s", "a", "new")], vec![row("s", "a", "old")], Flags::Taken, || 1);
+        let plan = Plan::decide(
+            &[site("s", "a", "new")],
+            vec![row("s", "a", "old")],
+            Flags::Taken,
+            || 1,
+        );
         assert_eq!(plan.change, [row("s", "a", "new")]);
         assert_eq!((plan.imported.changed, plan.add.len()), (1, 0));
-        let same = Plan::decide(&[site("s", "a", "old")], vec![row("s", "a", "old")], Flags::Taken, || 1);
+        let same = Plan::decide(
+            &[site("s", "a", "old")],
+            vec![row("s", "a", "old")],
+            Flags::Taken,
+            || 1,
+        );
         assert_eq!((same.imported.unchanged, same.change.len()), (1, 0));
     }
 
@@ -393,7 +399,10 @@ mod tests {
         let mut off = on.clone();
         off.enabled = Some(false);
         let plan = Plan::decide(&[on, off], Vec::new(), Flags::Kept, || 1);
-        assert!(!plan.add[0].enabled, "new by this call: the last word counts");
+        assert!(
+            !plan.add[0].enabled,
+            "new by this call: the last word counts"
+        );
     }
 
     #[test]

@@ -314,22 +314,23 @@ impl Import {
     async fn write(&mut self, store: &Store, progress: &Progress) -> Result<(), Failure> {
         let sites = std::mem::take(&mut self.sites);
         let apps: Vec<AppName> = sites.iter().map(|site| site.app_id.clone()).collect();
-        let imported = store
-            .import_sites(sites)
-            .await
-            .map_err(|error| {
-                let before = self.report.added + self.report.changed + self.report.unchanged;
-                Failure::Failed(format!(
-                    "{error}; {} imported before: importing all of them again does no harm",
-                    output::count(before, "site was", "sites were")
-                ))
-            })?;
+        let imported = store.import_sites(sites).await.map_err(|error| {
+            let before = self.report.added + self.report.changed + self.report.unchanged;
+            Failure::Failed(format!(
+                "{error}; {} imported before: importing all of them again does no harm",
+                output::count(before, "site was", "sites were")
+            ))
+        })?;
         let lines = std::mem::take(&mut self.lines);
         let mut bad = std::mem::take(&mut self.bad);
         let Imported { refused, .. } = &imported;
         // The app of a site that was refused is not one whose sites came in.
         let wrong: BTreeSet<usize> = refused.iter().map(|refused| refused.index).collect();
-        for (_, app) in apps.into_iter().enumerate().filter(|(n, _)| !wrong.contains(n)) {
+        for (_, app) in apps
+            .into_iter()
+            .enumerate()
+            .filter(|(n, _)| !wrong.contains(n))
+        {
             if self.apps.len() < MOST_APPS {
                 self.apps.insert(app);
             }

@@ -142,16 +142,16 @@ pub(super) async fn run(args: &ListArgs, loaded: &Loaded) -> Result<(), Failure>
 }
 
 /// Tells how many sites nothing visits, since no job of their app is configured.
-async fn tell_of_unvisited(
-    args: &ListArgs,
-    store: &Store,
-    loaded: &Loaded,
-) -> Result<(), Failure> {
+async fn tell_of_unvisited(args: &ListArgs, store: &Store, loaded: &Loaded) -> Result<(), Failure> {
     let jobs = &loaded.settings.jobs;
     let apps = store.sites_by_app().await?;
     let unvisited: Vec<&AppSites> = apps
         .iter()
-        .filter(|of| args.app.as_ref().is_none_or(|app| app.as_str() == of.app_id))
+        .filter(|of| {
+            args.app
+                .as_ref()
+                .is_none_or(|app| app.as_str() == of.app_id)
+        })
         .filter(|of| !jobs.iter().any(|job| job.key.app.as_str() == of.app_id))
         .collect();
     for app in unvisited.iter().take(MOST_APPS) {

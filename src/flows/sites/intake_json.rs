@@ -82,7 +82,9 @@ fn not_json(error: &serde_json::Error) -> String {
     }
     // Each line is a document of its own: "at line 1" would mislead.
     let text = error.to_string();
-    let what = text.split_once(" at line ").map_or(&*text, |(what, _)| what);
+    let what = text
+        .split_once(" at line ")
+        .map_or(&*text, |(what, _)| what);
     format!("column {column}: not JSON: {what}")
 }
 

@@ -93,16 +93,19 @@ fn configured(settings: &Settings) -> SiteNames {
         .collect();
     let apps = settings.apps.iter().map(|app| app.id.to_string());
     SiteNames {
-        apps: apps.chain(jobs.iter().map(|(app, _)| app.clone())).collect(),
+        apps: apps
+            .chain(jobs.iter().map(|(app, _)| app.clone()))
+            .collect(),
         jobs,
     }
 }
 
 /// The apps that have a job of this name.
 fn having(known: &SiteNames, app: Option<&str>, job: &str) -> Vec<String> {
-    let jobs = known.jobs.iter().filter(|(of, name)| {
-        *name == *job && app.is_none_or(|app| app == of)
-    });
+    let jobs = known
+        .jobs
+        .iter()
+        .filter(|(of, name)| *name == *job && app.is_none_or(|app| app == of));
     jobs.map(|(of, _)| of.clone()).collect()
 }
 

@@ -224,9 +224,9 @@ impl Scan {
                 unit.truncate(20); // ASCII
                 match unit.strip_suffix('s').filter(|one| units.contains(one)) {
                     // The seed writes "2 hour", and so does a policy.
-                    Some(one) => format!(
-                        "\"{unit}\" is no unit: write \"{number} {one}\", without the s"
-                    ),
+                    Some(one) => {
+                        format!("\"{unit}\" is no unit: write \"{number} {one}\", without the s")
+                    }
                     None => format!("\"{unit}\" is no unit ({})", units.join(", ")),
                 }
             };

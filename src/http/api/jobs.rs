@@ -2,9 +2,10 @@
 
 use crate::flows::sites::{AppName, JobKey};
 use crate::http::job_figures::{JobFigures, job_figures};
-use crate::http::jobs::{AppWithoutJob, JobReport, Jobs};
+use crate::http::jobs::{JobReport, Jobs};
 use crate::http::problem::{Answer, Problem};
 use crate::http::state::Http;
+use crate::http::unvisited::AppWithoutJob;
 use crate::store::OutcomeBucket;
 use crate::time::Timestamp;
 use actix_web::web;

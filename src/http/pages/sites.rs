@@ -1,15 +1,16 @@
 //! `/sites`: the list, by filters, in an order, page by page.
 
-use super::format::{ago_or_dash, counted, cut, encode, short_id, thousands};
+use super::format::{ago_or_dash, cut, encode, short_id, thousands};
 use super::job_card::{sites_href, standing_badge};
 use super::layout::{Page, problem_page};
+use super::unvisited::unvisited;
 use crate::config::Settings;
 use crate::flows::sites::JobKey;
 use crate::http::api::read_query;
 use crate::http::job_figures::job_figures;
-use crate::http::jobs::{AppWithoutJob, without_jobs};
 use crate::http::problem::{Answer, FieldError, Problem};
 use crate::http::state::Http;
+use crate::http::unvisited::without_jobs;
 use crate::store::{SiteCursor, SiteFilter, SiteItem, SiteSort, SiteState, StatusRow};
 use crate::time::Timestamp;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -20,8 +21,6 @@ use std::time::Duration;
 
 /// Rows of a page.
 const ROWS: i64 = 100;
-/// Most apps named that no job is for.
-const MOST_APPS: usize = 20;
 /// Longest filter.
 const LONGEST_FILTER: usize = 1024;
 
@@ -88,24 +87,6 @@ async fn page(http: &Http, request: &HttpRequest) -> Answer<Page> {
     );
     answer.still = form(&filter, &settings);
     Ok(answer)
-}
-
-/// Sites that no job visits, in a notice: of the app that is asked for, or of all.
-fn unvisited(apps: &[AppWithoutJob], asked: Option<&str>) -> Markup {
-    let told = |app: &&AppWithoutJob| asked.is_none_or(|asked| asked == app.app);
-    let apps: Vec<&AppWithoutJob> = apps.iter().filter(told).collect();
-    html! {
-        @if !apps.is_empty() {
-            section.notice.warn {
-                h2 { span aria-hidden="true" { "⊘ " } "Sites that nothing visits" }
-                p { "No job of their app is configured." }
-                ul { @for app in apps.iter().take(MOST_APPS) {
-                    li { a href=(sites_href(&[("app", &app.app)])) { (cut(&app.app, 80)) } ": " (counted(app.sites, "site", "sites")) }
-                } }
-                @if apps.len() > MOST_APPS { p.note { "and " (counted(apps.len() - MOST_APPS, "more app", "more apps")) } }
-            }
-        }
-    }
 }
 
 /// The name of the job that sites are shown with where none is asked for: the

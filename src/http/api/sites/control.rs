@@ -211,7 +211,11 @@ pub(in crate::http) async fn revive_sites(
 fn target(which: &Revival) -> String {
     match &which.site_ids {
         Some(ids) => audited(ids).0,
-        None => which.app.clone().or_else(|| which.job.clone()).unwrap_or_default(),
+        None => which
+            .app
+            .clone()
+            .or_else(|| which.job.clone())
+            .unwrap_or_default(),
     }
 }
 

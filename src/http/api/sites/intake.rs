@@ -149,7 +149,10 @@ fn told(state: &HttpState, imported: &Imported) -> StatusCode {
 }
 
 fn answer(imported: Imported, sent: &[(String, AppName)], settings: &Settings) -> SitesTaken {
-    let id = |index: usize| sent.get(index).map_or_else(String::new, |(id, _)| id.clone());
+    let id = |index: usize| {
+        sent.get(index)
+            .map_or_else(String::new, |(id, _)| id.clone())
+    };
     let refused: BTreeSet<usize> = imported.refused.iter().map(|one| one.index).collect();
     let taken = sent.iter().enumerate();
     // What was refused is of another app, if the name is right at all.

@@ -109,9 +109,9 @@ pub(in crate::http) async fn show_site(
     }
     let (wanted, settings) = (site_id.clone(), http.settings());
     let found = http
-        .database(|store| async move {
-            site_report(&store, &settings, &wanted, Timestamp::now()).await
-        })
+        .database(
+            |store| async move { site_report(&store, &settings, &wanted, Timestamp::now()).await },
+        )
         .await?;
     match found {
         Some(report) => Ok(web::Json(report)),

@@ -1,19 +1,19 @@
 //! `highwater poll`: visits the sites of a job that are due, and ends; for cron.
 
+mod declined;
+mod dry_run;
+
 use super::context;
 use super::failure::Failure;
 use super::output::{self, OutputArgs};
 use crate::app::holder_name;
 use crate::config::{JobSettings, Loaded};
-use crate::flows::sites::{
-    AppName, JobKey, RetryPolicy, Run, Shard, Standing, Summary, Told, would_visit,
-};
+use crate::flows::sites::{AppName, JobKey, RetryPolicy, Run, Shard, Summary, Told};
 use crate::handlers::{self, Handler, Listeners, SiteClient};
 use crate::leases::sites_lease;
-use crate::store::{DueSite, JobRange, LeaseRow, LeaseStake, RUNNER_PREFIX, Store};
+use crate::store::{JobRange, LeaseStake, RUNNER_PREFIX, Store};
 use crate::time::Timestamp;
 use clap::Args;
-use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,72 +62,6 @@ pub(super) struct PollArgs {
     #[command(flatten)]
     output: OutputArgs,
 }
-
-/// What `--output json` prints where somebody else has the batch.
-#[derive(Debug, Serialize)]
-struct Declined {
-    /// Always true.
-    declined: bool,
-    job: String,
-    batch: String,
-    /// None where the other one has just ended.
-    holders: Vec<HolderReport>,
-}
-
-/// Who has batch codes.
-#[derive(Debug, Serialize)]
-struct HolderReport {
-    holder: String,
-    /// Whether it is another poll; else it is a server.
-    poll: bool,
-    /// `0-2499`.
-    codes: String,
-    since: Option<Timestamp>,
-}
-
-impl From<&LeaseRow> for HolderReport {
-    fn from(row: &LeaseRow) -> Self {
-        let runner = row.holder.strip_prefix(RUNNER_PREFIX);
-        Self {
-            holder: runner.unwrap_or(&row.holder).to_owned(),
-            poll: runner.is_some(),
-            codes: row.name.rsplit(':').next().unwrap_or_default().to_owned(),
-            since: row.acquired_at,
-        }
-    }
-}
-
-/// What `--dry-run --output json` prints.
-#[derive(Debug, Serialize)]
-struct DryRun {
-    /// Always true: nothing was done.
-    dry_run: bool,
-    job: String,
-    batch: String,
-    /// Who has codes of it, so that a run would decline now.
-    holders: Vec<HolderReport>,
-    /// Sites that would be visited.
-    due: usize,
-    /// Of these, sites that the job has never seen.
-    new: usize,
-    /// The first of them.
-    sites: Vec<WouldVisit>,
-    /// Sites left out of `sites`, there being too many.
-    more: usize,
-}
-
-/// A site that would be visited.
-#[derive(Debug, Serialize)]
-struct WouldVisit {
-    site_id: String,
-    why: String,
-}
-
-/// Sites that the JSON of a dry run names.
-const MOST_NAMED: usize = 100_000;
-
-/// New sites of a dry run read at a time.
-const NEW_AT_A_TIME: i64 = 1_000;
 
 /// What a run is made of, once the configuration was read.
 struct Planned {
@@ -203,7 +137,7 @@ fn plan(args: &PollArgs, loaded: &Loaded, listeners: &Listeners) -> Result<Plann
 async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), Failure> {
     let store = context::open(loaded).await?;
     if args.dry_run {
-        return dry_run(args, &store, &planned).await;
+        return dry_run::dry_run(args, &store, &planned).await;
     }
     let holder = format!("{RUNNER_PREFIX}{}", holder_name());
     // As a server takes it: a little less, so that a takeover is in time.
@@ -217,15 +151,7 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
     let stakes = store.hold_leases(&holder, &names, ttl, false).await?;
     let Some(stake) = stakes.into_iter().next() else {
         let holders = store.leases_in_the_way(&holder, &planned.lease).await?;
-        if args.output.is_json() {
-            return output::print_json(&Declined {
-                declined: true,
-                job: planned.job.key.to_string(),
-                batch: args.batch.to_string(),
-                holders: holders.iter().map(HolderReport::from).collect(),
-            });
-        }
-        return output::print(declined(args, &planned, &holders));
+        return declined::tell(args, &planned, &holders);
     };
     let (stop, stopped) = watch::channel(None);
     let (over, is_over) = oneshot::channel();
@@ -333,120 +259,6 @@ async fn stop_on_signal(stop: watch::Sender<Option<String>>) {
         _ = interrupt.recv() => {}
     }
     std::process::exit(1);
-}
-
-async fn dry_run(args: &PollArgs, store: &Store, planned: &Planned) -> Result<(), Failure> {
-    let now = Timestamp::now();
-    let json = args.output.is_json();
-    let mut broken = None;
-    let mut named = Vec::new();
-    let mut tell = |site_id: &str, why: String| {
-        if json {
-            if named.len() < MOST_NAMED {
-                let site_id = site_id.to_owned();
-                named.push(WouldVisit { site_id, why });
-            }
-        } else if broken.is_none()
-            && let Err(error) = output::print(format_args!("{site_id}  {why}"))
-        {
-            broken = Some(error);
-        }
-    };
-    let holders = store.leases_in_the_way("", &planned.lease).await?;
-    if !holders.is_empty() && !json {
-        output::print(declined(args, planned, &holders))?;
-    }
-    let mut new = 0;
-    loop {
-        let page = store
-            .new_site_ids(&planned.range, new, NEW_AT_A_TIME)
-            .await?;
-        if page.is_empty() {
-            break;
-        }
-        new += i64::try_from(page.len()).unwrap_or(i64::MAX);
-        for site in page {
-            tell(&site, "never seen by this job".to_owned());
-        }
-    }
-    let due = would_visit(store, &planned.range, &planned.job, now, |site| {
-        tell(&site.site_id, why(site, &planned.job.retry, now));
-    })
-    .await?;
-    let new = usize::try_from(new).unwrap_or(usize::MAX);
-    let due = due.saturating_add(new);
-    if json {
-        return output::print_json(&DryRun {
-            dry_run: true,
-            job: planned.job.key.to_string(),
-            batch: args.batch.to_string(),
-            holders: holders.iter().map(HolderReport::from).collect(),
-            due,
-            new,
-            more: due.saturating_sub(named.len()),
-            sites: named,
-        });
-    }
-    if let Some(error) = broken {
-        return Err(error);
-    }
-    output::print(format_args!(
-        "{} of {}, batch {}: {} would be visited, of which {new} for the first time; nothing was done",
-        planned.job.key.name,
-        planned.job.key.app,
-        args.batch,
-        sites(due),
-    ))
-}
-
-/// Why a site is due.
-fn why(site: &DueSite, policy: &RetryPolicy, now: Timestamp) -> String {
-    let Some(last) = site.last_run_at else {
-        return "never visited, or revived since".to_owned();
-    };
-    let standing = Standing {
-        level: u32::try_from(site.level).unwrap_or(0),
-        last_run_at: Some(last),
-        ..Standing::default()
-    };
-    let due = standing.due_at(policy, now).unwrap_or(now);
-    let level = policy.level(usize::try_from(site.level).unwrap_or(0));
-    format!(
-        "last visited {last}, due since {due}: level {} ({}), {} of {} failures",
-        site.level,
-        humantime::format_duration(level.period),
-        site.count,
-        level.count
-    )
-}
-
-/// Says who has the sites.
-fn declined(args: &PollArgs, planned: &Planned, holders: &[LeaseRow]) -> String {
-    let holders: Vec<String> = holders
-        .iter()
-        .map(|row| {
-            let row = HolderReport::from(row);
-            let who = if row.poll {
-                format!("another poll ({})", row.holder)
-            } else {
-                format!("server {}", row.holder)
-            };
-            let codes = row.codes;
-            let since = row
-                .since
-                .map_or_else(String::new, |at| format!(" since {at}"));
-            format!("{who} has batch codes {codes}{since}")
-        })
-        .collect();
-    let who = if holders.is_empty() {
-        "somebody else had it a moment ago".to_owned()
-    } else {
-        holders.join("; ")
-    };
-    format!(
-        "declined: batch {} of job {} is being handled: {who}",
-        args.batch, planned.job.key
-    )
 }
 
 fn line(told: &Told<'_>) -> String {
