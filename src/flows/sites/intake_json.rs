@@ -172,7 +172,24 @@ mod tests {
             ]
             .map(told)
             .join("\n"),
-            @"");
+            @r#"
+        expected an object, as {"site_id":"s1","app_id":"org.civicrm.myapp","url":"https://s1.example/"}, found a list
+        expected an object, as {"site_id":"s1","app_id":"org.civicrm.myapp","url":"https://s1.example/"}, found a number
+        expected an object, as {"site_id":"s1","app_id":"org.civicrm.myapp","url":"https://s1.example/"}, found a text
+        expected an object, as {"site_id":"s1","app_id":"org.civicrm.myapp","url":"https://s1.example/"}, found null
+        expected an object, as {"site_id":"s1","app_id":"org.civicrm.myapp","url":"https://s1.example/"}, found true
+        site_id: expected a text in quotes, found the number 7
+        url: expected a text in quotes, found null
+        app_id: expected a text in quotes, found a list
+        batch_code: expected a whole number from 0 to 10000, found the text "17"
+        batch_code: expected a whole number from 0 to 10000, found the number 1.5
+        enabled: expected true or false, found the text "yes"
+        labels: expected an object, as {"region":"eu"}, found a list
+        "site" is not a field: expected site_id, app_id, url, batch_code, enabled, labels
+        url: given twice
+        column 11: JSON that ends early
+        column 2: not JSON: expected ident
+        "#);
     }
 
     #[test]
@@ -194,7 +211,8 @@ mod tests {
         fn what_is_read_is_what_the_api_reads(text in "[\\[\\]{}:,\"a-z0-9_ .-]{0,80}") {
             // The API asks for the fields that it needs; else both read alike.
             let strict: Result<SiteEntry, _> = serde_json::from_str(&text);
-            if let Ok(strict) = strict {
+            // It takes a list for an object too, which nobody means.
+            if let Ok(strict) = strict && !text.trim_start().starts_with('[') {
                 prop_assert_eq!(read_site(&text), Ok(strict));
             }
         }

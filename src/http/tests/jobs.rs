@@ -265,6 +265,7 @@ async fn the_pages_of_jobs_and_status_show_them() {
             "2 shards, 1 held by this server and 1 by others.",
             "by hand",
             "/sites?app=org%2Eexample%2Eapp&amp;job=sync&amp;state=given%5Fup",
+            "/sites?app=org%2Eexample%2Eapp&amp;job=sync&amp;state=failing&amp;sort=level&amp;descending=true",
         ],
     );
     let one = fixture.get("/jobs/org.example.app/sync").await.text();
