@@ -203,20 +203,21 @@ impl Store {
         let seqs = as_json(&seqs)?;
         let mut lent = self.writer().await?;
         let source = if lent.is_sqlite() {
-            "SELECT value FROM json_each($1)"
+            "SELECT value FROM json_each($2)"
         } else {
-            "SELECT value::bigint FROM json_array_elements_text($1::json)"
+            "SELECT value::bigint FROM json_array_elements_text($2::json)"
         };
         // As if it had never been visited, so that it is due at once.
+        // SQLite numbers parameters in the order in which they stand.
         let statement = format!(
             "UPDATE poll_status SET level = 0, count = 0, last_run_at = NULL, given_up_at = NULL, \
-             next_due_at = $2 WHERE seq IN ({source}) AND given_up_at IS NOT NULL \
+             next_due_at = $1 WHERE seq IN ({source}) AND given_up_at IS NOT NULL \
              RETURNING site_id"
         );
         let found: Vec<Found> = on_backend!(lent, conn => {
             diesel::sql_query(&statement)
-                .bind::<Text, _>(&seqs)
                 .bind::<SqlTimestamp, _>(now)
+                .bind::<Text, _>(&seqs)
                 .load(conn)
                 .await
         })?;
