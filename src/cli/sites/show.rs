@@ -108,8 +108,9 @@ fn job_text(job: &SiteWithJob, configured: Option<&JobSettings>, now: Timestamp)
     line("stands at", standing_text(status, configured));
     line("last run", at(status.last_run_at));
     line("outcome", status.last_outcome.clone().unwrap_or_default());
-    let millis = status.last_duration_ms.map(|millis| u64::try_from(millis));
-    let took = millis.map(|millis| output::millis(millis.unwrap_or(0)));
+    let took = status
+        .last_duration_ms
+        .map(|millis| output::millis(u64::try_from(millis).unwrap_or(0)));
     line("took", took.unwrap_or_default());
     line(
         "last error",
