@@ -5,7 +5,7 @@
 
 use super::control::WORK;
 use super::credentials::credential;
-use super::forms::{DAY, duration, flag, size, word};
+use super::forms::{DAY, duration, flag, joined, size, word};
 use super::section::Section;
 use super::sections::BODY;
 use super::site_forms::{
@@ -254,7 +254,7 @@ fn command(s: &mut Section<'_, '_>, base: &Path) -> Option<CommandHandler> {
                 }
                 // Else it would depend on where the server was started.
                 Some(program) if program.contains('/') => {
-                    *program = base.join(&*program).to_string_lossy().into_owned();
+                    *program = joined(base, program).to_string_lossy().into_owned();
                     warn_of_program(s, program);
                 }
                 Some(program) => warn_of_program(s, program),

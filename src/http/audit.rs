@@ -132,6 +132,16 @@ pub(super) struct Acted<T> {
     warning: Option<&'static str>,
 }
 
+impl<T> Acted<T> {
+    /// The same, with another value for the client.
+    pub(super) fn map<U>(self, value: impl FnOnce(T) -> U) -> Acted<U> {
+        Acted {
+            value: value(self.value),
+            warning: self.warning,
+        }
+    }
+}
+
 impl<T: Serialize> Acted<T> {
     /// The answer.
     pub(super) fn respond(self, status: StatusCode) -> HttpResponse {

@@ -5,6 +5,7 @@
 use super::job_figures::JobFigures;
 pub(crate) use super::job_state::{JobState, Severity};
 use super::job_state::{judge, warnings};
+use super::unvisited::{AppWithoutJob, without_jobs};
 use crate::config::{JobSettings, Settings};
 use crate::flows::sites::{JobView, Level, RetryPolicy, Shard, SitesView};
 use crate::store::{JobLease, JobSummary, OutcomeBucket, Outcomes, RangeName, outcomes_within};
@@ -111,6 +112,10 @@ pub(super) struct Jobs {
     pub(super) jobs: Vec<JobReport>,
     /// Jobs left out of `jobs`; none of them is configured.
     pub(super) more: usize,
+    /// Apps that have sites and no job in the configuration, at most 50.
+    pub(super) apps_without_jobs: Vec<AppWithoutJob>,
+    /// Apps left out of these.
+    pub(super) more_apps: usize,
     pub(super) read_at: Option<Timestamp>,
     pub(super) problem: Option<String>,
 }
@@ -158,9 +163,14 @@ impl Jobs {
             let held = leases.get(key).map_or(&[][..], Vec::as_slice);
             not_configured(key, summary, held, holder)
         }));
+        let mut apps_without_jobs = without_jobs(settings, &figures.apps);
+        let more_apps = apps_without_jobs.len().saturating_sub(MOST_OTHERS);
+        apps_without_jobs.truncate(MOST_OTHERS);
         Self {
             jobs,
             more,
+            apps_without_jobs,
+            more_apps,
             read_at: figures.read_at,
             problem: figures.problem.clone(),
         }

@@ -12,7 +12,6 @@ mod job_figures;
 mod job_state;
 mod jobs;
 mod metrics;
-mod next_visit;
 mod openapi;
 mod overview;
 mod pages;
@@ -25,6 +24,7 @@ mod single_flight;
 mod state;
 mod states;
 mod summary;
+mod unvisited;
 mod why_not_now;
 
 #[cfg(test)]

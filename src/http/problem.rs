@@ -23,7 +23,7 @@ use std::fmt;
 pub(super) const MOST_ERRORS: usize = 100;
 
 /// Media type of problems.
-const PROBLEM_JSON: &str = "application/problem+json";
+pub(in crate::http) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Seconds after which a request that found no database may be repeated.
 const RETRY_AFTER: u32 = 5;

@@ -81,6 +81,16 @@ pub struct StatusRow {
     pub poll_log: String,
 }
 
+impl StatusRow {
+    /// Whether it was visited, given up, and revived since: it is due at once
+    /// and keeps its history, though no last visit counts.
+    pub fn is_revived(&self) -> bool {
+        self.last_run_at.is_none()
+            && self.given_up_at.is_none()
+            && (self.last_outcome.is_some() || !self.poll_log.is_empty())
+    }
+}
+
 /// What a handler learned at a visit.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Serialize, utoipa::ToSchema)]
 pub struct LearnedRow {

@@ -41,6 +41,7 @@ mod sites_poll;
 mod sites_shared;
 mod sites_store;
 mod sites_support;
+mod sites_told;
 mod sites_visited;
 mod sql_intake;
 mod states;

@@ -151,7 +151,7 @@ fn a_program_is_one_for_all_sites_wherever_the_server_was_started() {
     };
     assert_eq!(program("visit"), "visit");
     assert_eq!(program("bin/visit"), "/nonexistent/base/bin/visit");
-    assert_eq!(program("./visit"), "/nonexistent/base/./visit");
+    assert_eq!(program("./visit"), "/nonexistent/base/visit");
     assert_eq!(program("/bin/visit"), "/bin/visit");
     assert_eq!(program("/bin/{{any}} {"), "/bin/{{any}} {");
 }

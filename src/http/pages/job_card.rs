@@ -213,14 +213,13 @@ pub(super) fn bar(
     }
 }
 
-/// The list of a job's sites that stand so. No list is of those that fail
-/// alone: those that failed most are first.
+/// The list of a job's sites that stand so; of those that fail, the ones that
+/// failed most are first.
 fn sites_of(job: &JobReport, standing: &str) -> String {
-    let mut filters = vec![("app", job.app.as_str()), ("job", job.name.as_str())];
-    match standing {
-        "failing" => filters.extend([("sort", "level"), ("descending", "true")]),
-        "well" => {}
-        state => filters.push(("state", state)),
+    let (app, name) = (job.app.as_str(), job.name.as_str());
+    let mut filters = vec![("app", app), ("job", name), ("state", standing)];
+    if standing == "failing" {
+        filters.extend([("sort", "level"), ("descending", "true")]);
     }
     sites_href(&filters)
 }

@@ -19,6 +19,7 @@ mod site;
 mod sites;
 mod states;
 mod status;
+mod unvisited;
 
 pub(super) use batch::batch;
 pub(super) use batches::batches;

@@ -274,6 +274,7 @@ async fn the_pages_of_jobs_and_status_show_them() {
             "by highwater poll",
             "highwater sites revive --all --app org.example.app --job sync",
             "/sites?app=org%2Eexample%2Eapp&amp;job=sync&amp;state=given%5Fup",
+            "/sites?app=org%2Eexample%2Eapp&amp;job=sync&amp;state=failing&amp;sort=level&amp;descending=true",
         ],
     );
     let one = fixture.get("/jobs/org.example.app/sync").await.text();

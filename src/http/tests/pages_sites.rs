@@ -21,6 +21,8 @@ async fn the_list_filters_and_sorts() {
     for (query, expected) in [
         ("state=due", vec!["bravo"]),
         ("state=given_up", vec!["charlie"]),
+        ("state=failing", vec!["bravo"]),
+        ("state=well&job=sync", vec!["alpha"]),
         ("state=disabled", vec!["echo"]),
         ("state=never&job=sync", vec!["delta"]),
         ("level=0&job=sync", vec!["alpha", "bravo"]),
