@@ -60,7 +60,7 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     sweep_interval = "5s" # default
     deny_private_networks = false # default
     max_result_bytes = "16KiB" # default
-    commit_interval = "5ms" # default
+    commit_interval = "25ms" # default
     commit_rows = 2000 # default
 
     [resources]

@@ -85,10 +85,13 @@ impl SitesWork {
 }
 
 impl SitesOutcome {
+    /// The word of a visit that went well.
+    pub const SUCCESS: &str = "success";
+
     /// `success`, or the kind of failure: bounded, for metrics.
     pub fn word(&self) -> &'static str {
         match &self.visited.result {
-            Ok(_) => "success",
+            Ok(_) => Self::SUCCESS,
             Err(error) => error.kind.as_str(),
         }
     }

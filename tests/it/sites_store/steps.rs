@@ -1,8 +1,8 @@
 //! Corrections of many rows, in steps, and what is kept of pauses.
 
-use super::{LEASE, NOW, ROW, dues, insert, open, policy, range, secs, stake};
+use super::{LEASE, NOW, dues, open, policy, range, secs, stake};
 use crate::support::{Database, on_both_databases};
-use highwater::store::{LeaseStake, MOST_IN_A_STEP, MOST_PAUSES, StoreError};
+use highwater::store::{MOST_IN_A_STEP, MOST_PAUSES, StoreError};
 use highwater::time::Timestamp;
 use std::time::Duration;
 
