@@ -14,7 +14,7 @@ pub use state::SchedulerState;
 use super::{follow_settings, on_each};
 use crate::config::{BatchesSettings, JobSettings, LedgerSettings, SitesSettings};
 use crate::flows::batches::BatchesView;
-use crate::flows::sites::{SitesView, Spreads};
+use crate::flows::sites::{JobEvent, JobNews, SitesView, Spreads};
 use crate::leases::Holdings;
 use crate::messages::{Drain, Fetch, Flow, InFlight, Settled, Wake, Want, names};
 use crate::store::{Store, StoreError};
@@ -254,6 +254,9 @@ impl Scheduler {
         let now = Timestamp::now();
         show(&self.parts.view, self.plans.batches.view(now));
         show(&self.parts.sites_view, self.plans.sites.view(now));
+        for news in self.plans.sites.news(now, self.draining) {
+            tell(&news);
+        }
         if std::mem::take(&mut self.unsaved) {
             let state = SchedulerState::held(self.plans.batches.health(now), &self.holdings);
             self.state.update(state);
@@ -343,6 +346,35 @@ impl Scheduler {
         if self.state.current() != state {
             self.state.update(state);
         }
+    }
+}
+
+/// Logs what happened to a job. The messages are in docs/LOGGING.md.
+fn tell(news: &JobNews) {
+    let job = &news.job;
+    match &news.event {
+        JobEvent::GaveUp { sites, first } => tracing::warn!(
+            job.key = %job,
+            sites.given_up = sites,
+            sites.first = %first.join(", "),
+            "sites were given up"
+        ),
+        JobEvent::Broken(error) => tracing::error!(
+            job.key = %job,
+            error,
+            "a job does not run as it should"
+        ),
+        JobEvent::Failing { visits, error } => tracing::warn!(
+            job.key = %job,
+            visits.failed = visits,
+            error,
+            "every recent visit of a job failed"
+        ),
+        JobEvent::Recovered(after) => tracing::info!(
+            job.key = %job,
+            job.trouble_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+            "a job is well again"
+        ),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsR
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle};
 use flows::{FlowGroup, asked_of, group_of, report_of, rows_of, write_group};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{Span, field};
 use write::Written;
@@ -80,6 +80,8 @@ pub struct Updater {
 struct Lane {
     gathered: Vec<Gathered>,
     rows: usize,
+    /// When the oldest of it came.
+    since: Option<Instant>,
     timer: Option<SpawnHandle>,
 }
 
@@ -140,16 +142,27 @@ impl Updater {
         );
         let lane = &mut self.lanes[flow.index()];
         lane.rows += rows;
+        lane.since.get_or_insert_with(Instant::now);
         lane.gathered.push(Gathered {
             outcome,
             ticket,
             span,
         });
-        if lane.rows >= self.settings.commit_rows(flow) {
+        self.commit_in_time(flow, ctx);
+    }
+
+    /// Commits what is gathered of a flow, once it is enough or old enough.
+    fn commit_in_time(&mut self, flow: Flow, ctx: &mut Context<Self>) {
+        let lane = &self.lanes[flow.index()];
+        let Some(since) = lane.since else {
+            return;
+        };
+        let interval = self.settings.commit_interval(flow);
+        let wait = interval.saturating_sub(since.elapsed());
+        if lane.rows >= self.settings.commit_rows(flow) || wait.is_zero() {
             self.commit(flow, ctx);
         } else if lane.timer.is_none() && self.committing < self.parts.writers {
-            let after = self.settings.commit_interval(flow);
-            self.lanes[flow.index()].timer = Some(ctx.run_later(after, move |updater, ctx| {
+            self.lanes[flow.index()].timer = Some(ctx.run_later(wait, move |updater, ctx| {
                 updater.lanes[flow.index()].timer = None;
                 updater.commit(flow, ctx);
             }));
@@ -164,6 +177,7 @@ impl Updater {
         if self.context.fence().is_up() {
             // Another Updater has taken over; these tickets go back.
             lane.gathered.clear();
+            lane.since = None;
             return;
         }
         if let Some(timer) = lane.timer.take() {
@@ -217,17 +231,23 @@ impl Updater {
                 // Whoever flushed may have given up waiting.
                 flush.send(()).unwrap_or_default();
             }
+        } else if self.flushes.is_empty() {
+            // What gathered during the commit has waited long enough, or nearly.
+            self.in_turn(|updater, flow| updater.commit_in_time(flow, ctx));
         } else {
-            // What gathered during the commit has waited long enough.
             self.commit_all(ctx);
         }
     }
 
     /// Writes what is gathered, flows in turn.
     fn commit_all(&mut self, ctx: &mut Context<Self>) {
+        self.in_turn(|updater, flow| updater.commit(flow, ctx));
+    }
+
+    fn in_turn(&mut self, mut each: impl FnMut(&mut Self, Flow)) {
         let turn = self.turn;
         for step in 0..Flow::ALL.len() {
-            self.commit(Flow::ALL[(turn + step) % Flow::ALL.len()], ctx);
+            each(self, Flow::ALL[(turn + step) % Flow::ALL.len()]);
         }
     }
 
@@ -278,6 +298,8 @@ impl Lane {
         let group = std::mem::replace(&mut self.gathered, rest);
         let waiting = self.gathered.iter();
         self.rows = waiting.map(|gathered| rows_of(&gathered.outcome)).sum();
+        // Of the rest, nobody knows; it came later.
+        self.since = (!self.gathered.is_empty()).then(Instant::now);
         group
     }
 }

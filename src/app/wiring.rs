@@ -255,6 +255,14 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             // As above: what is missed is found by the next look.
             Arc::new(move || drop(wake.post(Wake::Sites)))
         },
+        sites_left: {
+            let wake = wake.clone();
+            Arc::new(move |sites| {
+                if !sites.is_empty() {
+                    drop(wake.post(Wake::SitesLeft(sites.to_vec())));
+                }
+            })
+        },
         wake: Arc::new(move |ledger| {
             // A Scheduler that is away looks at everything when it is back.
             drop(wake.post(Wake::Ledger(ledger.to_owned())));

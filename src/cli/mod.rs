@@ -16,6 +16,7 @@ mod failure;
 mod migrate;
 mod output;
 mod poll;
+mod poll_lease;
 mod program;
 mod progress;
 mod serve;

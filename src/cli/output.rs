@@ -117,6 +117,14 @@ pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// A duration in milliseconds; nothing shorter is measured.
+pub(super) fn millis(millis: u64) -> String {
+    match millis {
+        0 => "< 1 ms".to_owned(),
+        millis => format!("{millis} ms"),
+    }
+}
+
 /// A count with its noun.
 pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })

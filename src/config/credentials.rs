@@ -215,6 +215,27 @@ impl Credential {
             }
         }
     }
+
+    /// Why no site's file can be read, whatever the site: the folder in which
+    /// they all lie is not there. Asks the disk, so it is for a thread that may
+    /// wait.
+    pub fn folder_problem(&self) -> Option<String> {
+        let Self::PerSite(path) = self else {
+            return None;
+        };
+        let mut folders = path.ancestors().skip(1);
+        let folder = folders.find(|folder| !folder.to_string_lossy().contains(SITE))?;
+        let error = match folder.metadata() {
+            Ok(found) if found.is_dir() => return None,
+            Ok(_) => "it is no folder".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Some(format!(
+            "the folder {} of the files of all sites ({}) cannot be used: {error}",
+            folder.display(),
+            path.display()
+        ))
+    }
 }
 
 #[cfg(test)]

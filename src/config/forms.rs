@@ -141,10 +141,16 @@ pub(super) fn share(written: &Scalar) -> Parsed<f64> {
         })
 }
 
+/// A path as it is written, seen from the configuration's folder, without the
+/// `.` in it that says nothing.
+pub(super) fn joined(base: &Path, path: &str) -> PathBuf {
+    base.join(path).components().collect()
+}
+
 /// A path, relative to the configuration's folder.
 pub(super) fn file(base: &Path) -> impl Fn(&Scalar) -> Parsed<PathBuf> {
     move |written| match written {
-        Scalar::Text(text) if !text.is_empty() && !text.contains('\0') => Ok(base.join(text)),
+        Scalar::Text(text) if !text.is_empty() && !text.contains('\0') => Ok(joined(base, text)),
         _ => Err(format!(
             "{written} is not a path; expected the path of a file, relative to the configuration's folder"
         )),
@@ -282,7 +288,7 @@ pub(super) fn database_url(base: &Path) -> impl Fn(&Scalar) -> Parsed<DatabaseLo
                     "{written} does not name a file (no options, not in memory); {EXPECTED}"
                 ));
             }
-            return Ok(DatabaseLocation::Sqlite(base.join(path)));
+            return Ok(DatabaseLocation::Sqlite(joined(base, path)));
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             return match Url::parse(text) {

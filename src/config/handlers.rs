@@ -5,7 +5,7 @@
 
 use super::control::WORK;
 use super::credentials::credential;
-use super::forms::{DAY, duration, flag, size, word};
+use super::forms::{DAY, duration, flag, joined, size, word};
 use super::section::Section;
 use super::sections::BODY;
 use super::site_forms::{
@@ -18,7 +18,10 @@ use super::site_settings::{
 };
 use super::structured::json;
 use crate::flows::sites::{Template, shortened};
+use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::ops::RangeInclusive;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -251,9 +254,10 @@ fn command(s: &mut Section<'_, '_>, base: &Path) -> Option<CommandHandler> {
                 }
                 // Else it would depend on where the server was started.
                 Some(program) if program.contains('/') => {
-                    *program = base.join(&*program).to_string_lossy().into_owned();
+                    *program = joined(base, program).to_string_lossy().into_owned();
+                    warn_of_program(s, program);
                 }
-                Some(_) => {}
+                Some(program) => warn_of_program(s, program),
             }
         }
         let timeout = s.get("timeout", "60s", duration(TIME));
@@ -266,9 +270,65 @@ fn command(s: &mut Section<'_, '_>, base: &Path) -> Option<CommandHandler> {
     })
 }
 
+/// Says of a program that it cannot be started as things are; it may be
+/// installed later, so this is no mistake.
+fn warn_of_program(s: &mut Section<'_, '_>, program: &str) {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(problem) = program_problem(program, &search) {
+        let message = format!(
+            "the program \"{}\" {problem}; until it can be started, the job visits no site",
+            shortened(program)
+        );
+        s.warn(&["args"], message);
+    }
+}
+
+/// Why a program cannot be started, where that can be told; a name without `/`
+/// is looked for in the folders of `search` (`PATH`).
+fn program_problem(program: &str, search: &OsStr) -> Option<&'static str> {
+    let executable = |path: &Path| {
+        let found = path.metadata().ok().filter(Metadata::is_file)?;
+        Some(found.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return match executable(Path::new(program)) {
+            Some(true) => None,
+            Some(false) => Some("may not be executed; chmod +x it"),
+            None => Some("does not exist, or is no file"),
+        };
+    }
+    let mut folders = std::env::split_paths(search);
+    let found = folders.any(|folder| executable(&folder.join(program)) == Some(true));
+    (!found).then_some("is in no folder of PATH")
+}
+
 fn code(s: &mut Section<'_, '_>) -> Option<CodeHandler> {
     s.group("code", "{ timeout = \"60s\" }", |s| {
         let timeout = s.get("timeout", "60s", duration(TIME));
         Some(CodeHandler { timeout: timeout? })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{Permissions, set_permissions, write};
+
+    #[test]
+    fn a_program_that_cannot_be_started_is_told_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("visit");
+        let path = file.to_str().unwrap();
+        let search = std::env::join_paths([Path::new("/nowhere"), folder.path()]).unwrap();
+        let problem = |program: &str| program_problem(program, &search).unwrap_or("none");
+        assert!(problem(path).contains("does not exist"));
+        assert!(problem("visit").contains("no folder of PATH"));
+        write(&file, "#!/bin/sh\n").unwrap();
+        set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        assert!(problem(path).contains("may not be executed"));
+        assert!(problem("visit").contains("no folder of PATH"));
+        set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!((problem(path), problem("visit")), ("none", "none"));
+        assert!(problem(folder.path().to_str().unwrap()).contains("no file"));
+    }
 }

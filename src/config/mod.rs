@@ -27,8 +27,6 @@ mod sections;
 mod settings;
 mod site_forms;
 mod site_settings;
-#[cfg(test)]
-mod site_tests;
 mod structured;
 #[cfg(test)]
 mod tests;

@@ -209,9 +209,7 @@ fn batches(s: &mut Section<'_, '_>) -> Option<BatchesSettings> {
     let backoff = range(s, "backoff", "1s", "5min");
     let breaker_failures = s.get("breaker_failures", 5, count(1..=1000, ""));
     let max_in_flight = s.get("max_in_flight", 64, count(1..=4096, ""));
-    let a_moment = Duration::from_millis(1)..=Duration::from_secs(1);
-    let commit_interval = s.get("commit_interval", "5ms", duration(a_moment));
-    let commit_rows = s.get("commit_rows", 2000, count(1..=100_000, ""));
+    let (commit_interval, commit_rows) = commits(s, "5ms");
     Some(BatchesSettings {
         poll_interval: poll_interval?,
         fallback_poll_interval: fallback_poll_interval?,
@@ -230,9 +228,7 @@ fn sites(s: &mut Section<'_, '_>) -> Option<SitesSettings> {
     let sweep_interval = s.get("sweep_interval", "5s", duration(SHORTEST_WAIT..=DAY));
     let deny_private_networks = s.get("deny_private_networks", false, flag);
     let max_result_bytes = s.get("max_result_bytes", "16KiB", size(RESULT));
-    let a_moment = Duration::from_millis(1)..=Duration::from_secs(1);
-    let commit_interval = s.get("commit_interval", "5ms", duration(a_moment));
-    let commit_rows = s.get("commit_rows", 2000, count(1..=100_000, ""));
+    let (commit_interval, commit_rows) = commits(s, "25ms");
     Some(SitesSettings {
         max_in_flight: max_in_flight?,
         sweep_interval: sweep_interval?,
@@ -241,6 +237,15 @@ fn sites(s: &mut Section<'_, '_>) -> Option<SitesSettings> {
         commit_interval: commit_interval?,
         commit_rows: commit_rows?,
     })
+}
+
+/// How outcomes are gathered before they are committed: for how long, and how
+/// many rows.
+fn commits(s: &mut Section<'_, '_>, interval: &'static str) -> (Option<Duration>, Option<usize>) {
+    let a_moment = Duration::from_millis(1)..=Duration::from_secs(1);
+    let interval = s.get("commit_interval", interval, duration(a_moment));
+    let rows = s.get("commit_rows", 2000, count(1..=100_000, ""));
+    (interval, rows)
 }
 
 fn retention(s: &mut Section<'_, '_>) -> Option<RetentionSettings> {

@@ -18,7 +18,7 @@ pub struct SitesSettings {
     pub deny_private_networks: bool,
     /// Largest document that a handler may learn, in bytes. Default 16 KiB.
     pub max_result_bytes: usize,
-    /// The Updater commits after so long at the latest. Default 5ms.
+    /// The Updater commits after so long at the latest. Default 25ms.
     pub commit_interval: Duration,
     /// The Updater commits when it holds so many rows, and no more at a time. Default 2000.
     pub commit_rows: usize,
@@ -200,7 +200,7 @@ impl Default for SitesSettings {
             sweep_interval: Duration::from_secs(5),
             deny_private_networks: false,
             max_result_bytes: 16 * 1024,
-            commit_interval: Duration::from_millis(5),
+            commit_interval: Duration::from_millis(25),
             commit_rows: 2000,
         }
     }

@@ -37,12 +37,41 @@ pub struct CivicrmClient {
 
 /// One call.
 pub(super) struct Call<'a> {
+    /// Version of the API.
     pub(super) version: CivicrmVersion,
+    /// Address of the site, with or without a slash at the end.
     pub(super) site_url: &'a str,
+    /// Where the API lies on the site.
     pub(super) path: &'a str,
+    /// What is acted on.
     pub(super) entity: &'a str,
+    /// What is done.
     pub(super) action: &'a str,
+    /// Its parameters, a JSON object.
     pub(super) params: &'a Value,
+}
+
+impl<'a> Call<'a> {
+    /// A call of a site whose pages have clean addresses.
+    fn of(
+        version: CivicrmVersion,
+        site_url: &'a str,
+        entity: &'a str,
+        action: &'a str,
+        params: &'a Value,
+    ) -> Self {
+        Self {
+            version,
+            site_url,
+            path: match version {
+                CivicrmVersion::V4 => PATH_4,
+                CivicrmVersion::V3 => PATH_3,
+            },
+            entity,
+            action,
+            params,
+        }
+    }
 }
 
 impl CivicrmClient {
@@ -92,14 +121,7 @@ impl CivicrmClient {
         action: &str,
         params: &Value,
     ) -> Result<Value, VisitError> {
-        let call = Call {
-            version: CivicrmVersion::V4,
-            site_url: url,
-            path: PATH_4,
-            entity,
-            action,
-            params,
-        };
+        let call = Call::of(CivicrmVersion::V4, url, entity, action, params);
         self.call(&call).await?.0
     }
 
@@ -115,14 +137,7 @@ impl CivicrmClient {
         action: &str,
         params: &Value,
     ) -> Result<Value, VisitError> {
-        let call = Call {
-            version: CivicrmVersion::V3,
-            site_url: url,
-            path: PATH_3,
-            entity,
-            action,
-            params,
-        };
+        let call = Call::of(CivicrmVersion::V3, url, entity, action, params);
         self.call(&call).await?.0
     }
 

@@ -3,7 +3,7 @@
 
 use super::inward::points_inward;
 use super::resolver::{InwardOnly, Resolver};
-use crate::flows::sites::{FailureKind, VisitError, check_site_url};
+use crate::flows::sites::{FailureKind, LONGEST_PAUSE, VisitError, check_site_url};
 use crate::net::{causes, ended_early, one_line, read_within, retry_after, sources};
 use crate::telemetry::{TRACE_TARGET, trace_headers};
 use crate::time::Timestamp;
@@ -17,8 +17,6 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span, field};
 use url::{Host, Url};
 
-/// Longest `Retry-After` believed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Longest time to get connected, where the request's timeout allows more.
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How often that is halved for requests with short timeouts: a client has one
@@ -27,8 +25,10 @@ const CONNECT_TIMES: usize = 6;
 /// How long an idle connection is kept: less than the 5 seconds after which
 /// Apache closes it, so that a request seldom meets a connection that ends.
 const KEEP_IDLE: Duration = Duration::from_secs(4);
-/// Idle connections kept of one host.
-const IDLE_PER_HOST: usize = 4;
+/// Idle connections kept of one host: as many as visit it at once in most
+/// installations. A lower bound would open and close connections all the time
+/// where many sites share a host; they are kept for [`KEEP_IDLE`] at most.
+const IDLE_PER_HOST: usize = 64;
 /// Characters shown of what others say.
 const MAX_WORDS: usize = 300;
 
@@ -194,7 +194,7 @@ impl SiteClient {
         span.record("http.response.status_code", i64::from(status.as_u16()));
         let refused = status.is_client_error() || status.is_server_error();
         let retry_after = refused
-            .then(|| retry_after(response.headers(), Timestamp::now(), MAX_RETRY_AFTER))
+            .then(|| retry_after(response.headers(), Timestamp::now(), LONGEST_PAUSE))
             .flatten();
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();

@@ -58,7 +58,10 @@ impl CommandVisits {
     async fn run(&self, visit: &Visit) -> Result<Option<String>, VisitError> {
         let settings = &self.settings;
         let Some(program) = settings.args.first() else {
-            return Err(handler("args of [jobs.handler.command] names no program"));
+            return Err(VisitError::new(
+                FailureKind::Job,
+                "args of [jobs.handler.command] names no program",
+            ));
         };
         let args = self
             .args
@@ -84,7 +87,10 @@ impl CommandVisits {
         );
         match ended.await {
             Ok(ended) => self.judge(program, ended, visit),
-            Err(RunError::Start(error)) => Err(handler(&not_started(program, &error))),
+            Err(RunError::Start(error)) => Err(VisitError::new(
+                whose(&error),
+                &not_started(program, &error),
+            )),
             Err(RunError::Timeout(complaint)) => {
                 let limit = humantime::format_duration(settings.timeout);
                 Err(VisitError::new(
@@ -182,6 +188,15 @@ fn no_option(arg: &str) -> String {
     format!(
         "argument \"{arg}\" of [jobs.handler.command] begins with \"-\" once it is filled in, as an option does: correct the site's id or label, or put text before it (\"--name={arg}\")"
     )
+}
+
+/// Whether a program that does not start is the job's failure, or the site's
+/// where what is filled into its arguments is to blame.
+fn whose(error: &io::Error) -> FailureKind {
+    match error.kind() {
+        io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput => FailureKind::Handler,
+        _ => FailureKind::Job,
+    }
 }
 
 fn not_started(program: &str, error: &io::Error) -> String {

@@ -180,7 +180,7 @@ async fn much_output_is_thrown_away_and_blocks_nobody() {
 async fn what_cannot_be_started_is_named() {
     for program in ["/there/is/nothing", "no-such-program-anywhere"] {
         let (kind, detail) = failure(run(&[program]).await);
-        assert_eq!(kind, FailureKind::Handler);
+        assert_eq!(kind, FailureKind::Job);
         assert!(
             detail.contains(program) && detail.contains("no such program"),
             "{detail}"
@@ -190,9 +190,14 @@ async fn what_cannot_be_started_is_named() {
     let plain = folder.path().join("plain");
     std::fs::write(&plain, "text").unwrap();
     let (kind, detail) = failure(run(&[plain.to_str().unwrap()]).await);
-    assert_eq!(kind, FailureKind::Handler);
+    assert_eq!(kind, FailureKind::Job);
     assert!(detail.contains("may not be executed"), "{detail}");
-    assert_eq!(failure(run(&[]).await).0, FailureKind::Handler);
+    assert_eq!(failure(run(&[]).await).0, FailureKind::Job);
+    // More than an argument may be: that is the site's label alone.
+    let mut big = visit();
+    big.site.labels = json!({"much": "x".repeat(1_000_000)}).to_string();
+    let handler = handler_of(settings(&["true", "--much={label:much}"]));
+    assert_eq!(failure(handler.visit(&big).await).0, FailureKind::Handler);
 }
 
 #[tokio::test]

@@ -17,12 +17,12 @@ static READS: Semaphore = Semaphore::const_new(8);
 /// was replaced counts from the next visit on.
 ///
 /// # Errors
-/// `Handler`: names the file and what is wrong, never what is in it.
+/// `Handler`: names the file and what is wrong, never what is in it. `Job`:
+/// the folder of the files of all sites is missing, or its disk does not answer.
 pub(super) async fn secret_of(
     credential: &Credential,
     site_id: &str,
 ) -> Result<SecretString, VisitError> {
-    let failed = |problem: &str| VisitError::new(FailureKind::Handler, problem);
     let pattern = match credential {
         Credential::Shared(secret) => return Ok(secret.clone()),
         Credential::PerSite(pattern) => pattern.display(),
@@ -31,18 +31,26 @@ pub(super) async fn secret_of(
     let read = async {
         let permit = READS.acquire().await.ok()?;
         let read = tokio::task::spawn_blocking(move || {
-            let secret = own.of_site(&id);
+            let secret = own.of_site(&id).map_err(|problem| {
+                own.folder_problem().map_or_else(
+                    || VisitError::new(FailureKind::Handler, &problem),
+                    |problem| VisitError::new(FailureKind::Job, &problem),
+                )
+            });
             drop(permit);
             secret
         });
         read.await.ok()
     };
     match tokio::time::timeout(LONGEST_READ, read).await {
-        Ok(Some(secret)) => secret.map_err(|problem| failed(&problem)),
-        Ok(None) | Err(_) => Err(failed(&format!(
-            "the site's file of {pattern} was not read within {} s: its disk does not answer",
-            LONGEST_READ.as_secs()
-        ))),
+        Ok(Some(secret)) => secret,
+        Ok(None) | Err(_) => Err(VisitError::new(
+            FailureKind::Job,
+            &format!(
+                "the site's file of {pattern} was not read within {} s: its disk does not answer",
+                LONGEST_READ.as_secs()
+            ),
+        )),
     }
 }
 
@@ -69,5 +77,10 @@ mod tests {
             assert_eq!(error.kind, FailureKind::Handler);
             assert!(error.detail.contains(expected), "{error}");
         }
+        let folder = folder.path().join("gone");
+        let credential = Credential::PerSite(folder.join("{site_id}/key"));
+        let error = secret_of(&credential, "a:1").await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Job);
+        assert!(error.detail.contains(folder.to_str().unwrap()), "{error}");
     }
 }

@@ -71,6 +71,7 @@ struct Told {
 }
 
 impl PollEvent {
+    /// The event before a visit; nothing is learned yet.
     pub(super) fn new(common: Arc<Common>, visit: &Visit) -> Self {
         Self {
             told: Arc::new(Told {
@@ -191,6 +192,7 @@ impl PollEvent {
         Ok(())
     }
 
+    /// What is learned until now, a JSON document.
     pub(super) fn learned(&self) -> MutexGuard<'_, Option<String>> {
         let learned = &self.told.learned;
         learned.lock().unwrap_or_else(PoisonError::into_inner)

@@ -59,6 +59,7 @@ pub(super) fn other_status(answer: &SiteAnswer, expected: &str, secrets: &Secret
     ))
 }
 
+/// An answer that is not what the job expects.
 pub(super) fn unexpected(detail: &str) -> VisitError {
     VisitError::new(FailureKind::Unexpected, detail)
 }

@@ -3,10 +3,12 @@
 use crate::flows::sites::{AppName, JobKey, SiteInfo, Visit};
 use crate::time::Timestamp;
 
+/// The job of the visit.
 pub(super) fn job() -> JobKey {
     JobKey::new(AppName::parse("org.example").unwrap(), "sync").unwrap()
 }
 
+/// A visit of a site that has labels and failed before.
 pub(super) fn visit() -> Visit {
     Visit {
         job: job(),

@@ -17,11 +17,13 @@ pub(super) enum Act {
 
 /// A listening peer; the last act serves every further connection.
 pub(super) struct Peer {
+    /// Its address, without a slash at the end.
     pub(super) url: String,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Peer {
+    /// Listens on a free port.
     pub(super) async fn start(acts: Vec<Act>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

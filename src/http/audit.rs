@@ -21,9 +21,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// Who acts, as the client says: `USER@HOST`.
-pub(super) const OPERATOR: &str = "highwater-operator";
+const OPERATOR: &str = "highwater-operator";
 /// What went wrong beside an action.
-pub(super) const WARNING: HeaderName = HeaderName::from_static("highwater-warning");
+const WARNING: HeaderName = HeaderName::from_static("highwater-warning");
 
 /// Most characters taken of the operator's name.
 const OPERATOR_CHARS: usize = 100;
@@ -130,6 +130,16 @@ impl<T> From<T> for Done<T> {
 pub(super) struct Acted<T> {
     pub(super) value: T,
     warning: Option<&'static str>,
+}
+
+impl<T> Acted<T> {
+    /// The same, with another value for the client.
+    pub(super) fn map<U>(self, value: impl FnOnce(T) -> U) -> Acted<U> {
+        Acted {
+            value: value(self.value),
+            warning: self.warning,
+        }
+    }
 }
 
 impl<T: Serialize> Acted<T> {
@@ -384,40 +394,5 @@ impl Windows {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::Ipv4Addr;
-
-    #[test]
-    fn wrong_tokens_of_any_number_of_addresses_are_few_rows() {
-        let windows = Windows::default();
-        let address = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(n));
-        let rows = (0..5000).filter_map(|n| windows.count(true, address(n % 1000)));
-        let rows: Vec<_> = rows.collect();
-        assert_eq!(rows.len(), MOST_WINDOWS + 1);
-        assert_eq!(windows.close((true, Some(address(3)))), 4);
-        let others = windows.close((true, None));
-        assert_eq!(others, 5 * (1000 - MOST_WINDOWS as u64) - 1);
-        let own = (true, Some(address(3)));
-        assert_eq!(windows.count(true, address(3)), Some(own));
-        // None at all is another matter.
-        let own = (false, Some(address(9)));
-        assert_eq!(windows.count(false, address(9)), Some(own));
-    }
-
-    #[test]
-    fn the_operators_name_is_short_and_printable() {
-        let shown = |bytes: &[u8]| operator(HeaderValue::from_bytes(bytes).ok().as_ref());
-        assert_eq!(shown(b" eve@host "), Some("eve@host".to_owned()));
-        assert_eq!(
-            shown("jürgen@höhe".as_bytes()),
-            Some("jürgen@höhe".to_owned())
-        );
-        assert_eq!(shown(b"a) from (b\tc"), Some("a from bc".to_owned()));
-        assert_eq!(shown(b"  "), None);
-        assert_eq!(
-            shown(&[b'x'; 500]).map(|name| name.len()),
-            Some(OPERATOR_CHARS)
-        );
-    }
-}
+#[path = "audit_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 /// Name of the browsers' cookie.
-pub(super) const COOKIE: &str = "highwater_read";
+const COOKIE: &str = "highwater_read";
 
 /// What an endpoint asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

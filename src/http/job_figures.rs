@@ -5,7 +5,7 @@ use super::single_flight::{Given, SingleFlight, Spacing};
 use super::state::Http;
 use crate::config::Settings;
 use crate::flows::sites::JobKey;
-use crate::store::{JobLease, JobSummary, OutcomeBucket, Store, StoreError};
+use crate::store::{AppSites, JobLease, JobSummary, OutcomeBucket, Store, StoreError};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(super) struct JobFigures {
     pub(super) jobs: BTreeMap<(String, String), JobSummary>,
     /// Outcomes of the configured jobs, oldest first.
     pub(super) outcomes: BTreeMap<(String, String), Vec<OutcomeBucket>>,
+    /// How many sites each app has.
+    pub(super) apps: Vec<AppSites>,
     /// Leases that somebody holds, by name.
     pub(super) leases: Vec<JobLease>,
     /// When these figures were read; `None` when they never were.
@@ -88,7 +90,8 @@ async fn refresh(
 async fn read(store: &Store, settings: &Settings) -> Result<JobFigures, StoreError> {
     let now = Timestamp::now();
     let keys: Vec<JobKey> = settings.jobs.iter().map(|job| job.key.clone()).collect();
-    let jobs = store.summarize_jobs(&keys, now).await?;
+    let apps = store.sites_by_app().await?;
+    let jobs = store.summarize_jobs_of(&apps, &keys, now).await?;
     let mut outcomes = BTreeMap::new();
     for key in &keys {
         let found = store.job_outcomes(key, now).await?;
@@ -97,6 +100,7 @@ async fn read(store: &Store, settings: &Settings) -> Result<JobFigures, StoreErr
     Ok(JobFigures {
         jobs,
         outcomes,
+        apps,
         leases: store.job_leases().await?,
         read_at: Some(now),
         problem: None,

@@ -3,6 +3,9 @@
 //! disagree.
 
 use super::job_figures::JobFigures;
+pub(crate) use super::job_state::{JobState, Severity};
+use super::job_state::{judge, warnings};
+use super::unvisited::{AppWithoutJob, without_jobs};
 use crate::config::{JobSettings, Settings};
 use crate::flows::sites::{JobView, Level, RetryPolicy, Shard, SitesView};
 use crate::store::{JobLease, JobSummary, OutcomeBucket, Outcomes, RangeName, outcomes_within};
@@ -15,47 +18,6 @@ use std::time::Duration;
 /// make names.
 const MOST_OTHERS: usize = 50;
 
-/// From when on the oldest due site is told as late.
-const LATE: Duration = Duration::from_secs(300);
-
-/// How a job fares, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum JobState {
-    /// Sites are visited when they are due.
-    Visiting,
-    /// A site has been due for more than five minutes.
-    Late,
-    /// More visits fail than go well, of those in the last hour.
-    Failing,
-    /// The job does not run as it should.
-    Broken,
-    /// No server has any of its shards yet.
-    Waiting,
-    /// Other servers have its shards.
-    Elsewhere,
-    /// Servers leave it to `highwater poll`.
-    ByHand,
-    /// No longer configured: its rows stay and its sites are not visited.
-    NotConfigured,
-}
-
-impl JobState {
-    /// The words on pages.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Visiting => "visiting",
-            Self::Late => "late",
-            Self::Failing => "most visits fail",
-            Self::Broken => "broken",
-            Self::Waiting => "not started yet",
-            Self::Elsewhere => "held elsewhere",
-            Self::ByHand => "by hand",
-            Self::NotConfigured => "not configured",
-        }
-    }
-}
-
 /// One job: what is configured, what the Scheduler sees and what the database
 /// counts.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -66,8 +28,12 @@ pub(crate) struct JobReport {
     pub name: String,
     /// How it fares.
     pub state: JobState,
+    /// How much it wants to be looked at.
+    pub severity: Severity,
     /// Whether it is in the configuration.
     pub configured: bool,
+    /// Whether servers run it; null when it is not configured.
+    pub server: Option<bool>,
     /// Retry policy; null when it is not configured.
     pub retry: Option<String>,
     /// Shards into which servers split it; null when it is not configured.
@@ -90,6 +56,9 @@ pub(crate) struct JobReport {
     pub paused_hosts: usize,
     /// Why it does not run as it should.
     pub last_error: Option<String>,
+    /// When its next visit is tried, while its handler cannot work at all.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub retry_at: Option<Timestamp>,
     /// Visits of the last hour, to ten minutes.
     pub last_hour: Outcomes,
     /// Visits of the last 24 hours, to ten minutes.
@@ -98,6 +67,13 @@ pub(crate) struct JobReport {
     pub shards: Vec<ShardReport>,
     /// Runs of the command line that hold codes of it besides.
     pub other_runs: Vec<ShardReport>,
+}
+
+impl JobReport {
+    /// Enabled sites that it gave up.
+    pub(super) fn given_up(&self) -> i64 {
+        self.sites.get("given_up").copied().unwrap_or(0)
+    }
 }
 
 /// How many sites stand at a level.
@@ -136,6 +112,10 @@ pub(super) struct Jobs {
     pub(super) jobs: Vec<JobReport>,
     /// Jobs left out of `jobs`; none of them is configured.
     pub(super) more: usize,
+    /// Apps that have sites and no job in the configuration, at most 50.
+    pub(super) apps_without_jobs: Vec<AppWithoutJob>,
+    /// Apps left out of these.
+    pub(super) more_apps: usize,
     pub(super) read_at: Option<Timestamp>,
     pub(super) problem: Option<String>,
 }
@@ -183,9 +163,14 @@ impl Jobs {
             let held = leases.get(key).map_or(&[][..], Vec::as_slice);
             not_configured(key, summary, held, holder)
         }));
+        let mut apps_without_jobs = without_jobs(settings, &figures.apps);
+        let more_apps = apps_without_jobs.len().saturating_sub(MOST_OTHERS);
+        apps_without_jobs.truncate(MOST_OTHERS);
         Self {
             jobs,
             more,
+            apps_without_jobs,
+            more_apps,
             read_at: figures.read_at,
             problem: figures.problem.clone(),
         }
@@ -193,29 +178,8 @@ impl Jobs {
 
     /// What a person should look at, in sentences.
     pub(super) fn warnings(&self, now: Timestamp) -> Vec<String> {
-        let told = self.jobs.iter().filter_map(|job| {
-            let key = format!("job {}/{}", job.app, job.name);
-            match job.state {
-                JobState::Broken => job
-                    .last_error
-                    .as_ref()
-                    .map(|error| format!("{key} does not run as it should: {error}")),
-                JobState::Late => job.oldest_due_at.map(|at| {
-                    let minutes = now.since(at).as_secs() / 60;
-                    format!(
-                        "{key} is late: {} sites are due, the oldest for {minutes} min",
-                        job.due
-                    )
-                }),
-                JobState::Failing => Some(format!(
-                    "{} of {} visits of {key} failed in the last hour",
-                    job.last_hour.failures,
-                    job.last_hour.failures + job.last_hour.successes
-                )),
-                _ => None,
-            }
-        });
-        told.collect()
+        let jobs = self.jobs.iter();
+        jobs.flat_map(|job| warnings(job, now)).collect()
     }
 }
 
@@ -265,7 +229,9 @@ fn report(
         app: job.key.app.to_string(),
         name: job.key.name.to_string(),
         state: JobState::Waiting,
+        severity: Severity::None,
         configured: true,
+        server: Some(job.server),
         retry: Some(job.retry.to_string()),
         batches: Some(job.batches),
         sites: counts(&summary),
@@ -276,12 +242,19 @@ fn report(
         waiting: view.map_or(0, |view| view.waiting),
         paused_hosts: view.map_or(0, |view| view.paused_hosts),
         last_error: view.and_then(|view| view.last_error.clone()),
+        retry_at: view.and_then(|view| view.retry_at),
         last_hour: outcomes_within(outcomes, Duration::from_secs(3600), now),
         last_day: outcomes_within(outcomes, Duration::from_secs(86_400), now),
         shards,
         other_runs,
     };
-    report.state = state(job.server, view, &report, now);
+    if !job.server {
+        // A run of `highwater poll` would make them known, and visit them.
+        report.due += summary.unseen;
+        let since = [report.oldest_due_at, summary.unseen_since];
+        report.oldest_due_at = since.into_iter().flatten().min();
+    }
+    (report.state, report.severity) = judge(job, view, &report, now);
     report
 }
 
@@ -343,38 +316,6 @@ fn counts(summary: &JobSummary) -> BTreeMap<String, i64> {
     .into()
 }
 
-/// One word for a job; what is worst wins.
-fn state(server: bool, view: Option<&JobView>, report: &JobReport, now: Timestamp) -> JobState {
-    if report.last_error.is_some() {
-        return JobState::Broken;
-    }
-    let held = |mine: bool| {
-        report
-            .shards
-            .iter()
-            .any(|s| s.holder.is_some() && s.held == mine)
-    };
-    let ours = held(true) || view.is_some_and(|view| view.shards.iter().any(|shard| shard.held));
-    let fails = report.last_hour.failures > report.last_hour.successes;
-    if !server {
-        return JobState::ByHand;
-    }
-    if !ours && !held(false) {
-        return JobState::Waiting;
-    }
-    if report.oldest_due_at.is_some_and(|at| now.since(at) > LATE) {
-        return JobState::Late;
-    }
-    if fails {
-        return JobState::Failing;
-    }
-    if ours {
-        JobState::Visiting
-    } else {
-        JobState::Elsewhere
-    }
-}
-
 fn not_configured(
     key: &(String, String),
     summary: &JobSummary,
@@ -393,7 +334,9 @@ fn not_configured(
         app: key.0.clone(),
         name: key.1.clone(),
         state: JobState::NotConfigured,
+        severity: Severity::None,
         configured: false,
+        server: None,
         retry: None,
         batches: None,
         sites: counts(summary),
@@ -404,6 +347,7 @@ fn not_configured(
         waiting: 0,
         paused_hosts: 0,
         last_error: None,
+        retry_at: None,
         last_hour: Outcomes::default(),
         last_day: Outcomes::default(),
         shards: Vec::new(),

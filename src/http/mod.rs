@@ -9,13 +9,14 @@ mod guesses;
 mod health;
 mod host;
 mod job_figures;
+mod job_state;
 mod jobs;
 mod metrics;
-mod next_visit;
 mod openapi;
 mod overview;
 mod pages;
 mod problem;
+mod revive;
 mod routes;
 mod server;
 mod service_notices;
@@ -23,6 +24,7 @@ mod single_flight;
 mod state;
 mod states;
 mod summary;
+mod unvisited;
 mod why_not_now;
 
 #[cfg(test)]

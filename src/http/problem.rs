@@ -23,7 +23,7 @@ use std::fmt;
 pub(super) const MOST_ERRORS: usize = 100;
 
 /// Media type of problems.
-pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+pub(in crate::http) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Seconds after which a request that found no database may be repeated.
 const RETRY_AFTER: u32 = 5;
@@ -378,6 +378,8 @@ impl From<StoreError> for Box<Problem> {
             StoreError::Unreachable(_) | StoreError::Locked(_) => Problem::database(
                 "the database is out of reach; nothing was lost, send the request again".to_owned(),
             ),
+            // No request works under a lease.
+            StoreError::LeaseLost(_) => Problem::internal(),
             StoreError::Refused(_) => Problem::database(
                 "the database refused a statement; the log says which and why".to_owned(),
             ),
@@ -429,31 +431,5 @@ impl ResponseError for Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_database_words_stay_in_the_log() {
-        let refusal = Refusal::from(StoreError::Unreachable("secret-host:5432 said no".into()));
-        assert_eq!(refusal.0.status, 503);
-        assert!(!refusal.0.detail.contains("secret-host"));
-        let response = refusal.error_response();
-        assert_eq!(response.headers().get("retry-after").unwrap(), "5");
-        assert_eq!(
-            response.headers().get("content-type").unwrap(),
-            PROBLEM_JSON
-        );
-        let refusal = Refusal::from(StoreError::Internal("x".into()));
-        assert_eq!(refusal.0.status, 500);
-    }
-
-    #[test]
-    fn errors_are_bounded() {
-        let errors = (0..500)
-            .map(|n| FieldError::new(format!("batches[{n}]"), "wrong"))
-            .collect();
-        let problem = Problem::invalid_fields(errors, 500);
-        assert_eq!(problem.errors.len(), MOST_ERRORS);
-        assert!(problem.detail.contains("500 fields"), "{}", problem.detail);
-    }
-}
+#[path = "problem_tests.rs"]
+mod tests;

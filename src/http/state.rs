@@ -64,6 +64,8 @@ pub struct HttpState {
     pub wake: Arc<dyn Fn(&str) + Send + Sync>,
     /// Tells that sites were added, enabled, revived or changed.
     pub wake_sites: Arc<dyn Fn() + Send + Sync>,
+    /// Tells the Scheduler that these sites were disabled or removed.
+    pub sites_left: Arc<dyn Fn(&[String]) + Send + Sync>,
     /// Renders the metrics in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// How the last reload went.

@@ -84,7 +84,7 @@ pub(super) async fn warnings(http: &Http, patience: Duration) -> Vec<String> {
 }
 
 /// What was set aside of a service, and what to do about it.
-pub(super) fn advice(newest: &AsideState, count: usize) -> String {
+fn advice(newest: &AsideState, count: usize) -> String {
     let AsideState {
         service,
         set_aside_at,

@@ -266,6 +266,7 @@ impl Fixture {
             states: Arc::new(move || kept.lock().unwrap().clone()),
             resources: Arc::new(|| vec![resource("database")]),
             wake_sites: Arc::new(|| {}),
+            sites_left: Arc::new(|_| {}),
             wake: Arc::new(move |ledger| waking.lock().unwrap().push(ledger.to_owned())),
             metrics: Arc::new(|| "# TYPE highwater_x_total counter\nhighwater_x_total 1".into()),
             reload: reload_reader,

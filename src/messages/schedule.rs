@@ -21,7 +21,7 @@ pub struct SettledWork {
     pub ticket: Ticket,
 }
 
-/// Something is due now.
+/// Something is due now, or not any more.
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "()")]
 pub enum Wake {
@@ -29,6 +29,8 @@ pub enum Wake {
     Ledger(String),
     /// Sites were added, enabled, revived or changed.
     Sites,
+    /// These sites were disabled or removed.
+    SitesLeft(Vec<String>),
 }
 
 /// Hand out no more work.

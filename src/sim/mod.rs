@@ -19,7 +19,8 @@
 //! | `shared` | what the handlers of one running simulator share |
 //! | `sawtooth`, `splinter` | the two wire formats |
 //! | `control` | the simulator's own endpoints under `/sim` |
-//! | `server` | the running server and its handle |
+//! | `running` | a simulator's server on a thread of its own |
+//! | `server` | the running ledger and its handle |
 //! | `sites` | simulated sites |
 
 mod behaviour;
@@ -28,6 +29,7 @@ mod hash;
 mod memory;
 mod model;
 mod options;
+mod running;
 mod sawtooth;
 mod server;
 mod shared;

@@ -1,16 +1,15 @@
 //! A simulated ledger that runs: an actix-web server on a thread of its own,
 //! so that any test, runtime or benchmark can start one.
 
+use super::running::{Running, cannot_listen};
 use super::shared::Shared;
 use super::{Behaviour, Fate, SimOptions, SimStats, SimStatus, control, sawtooth, splinter};
 use crate::ledgers::LedgerKind;
 use crate::time::Timestamp;
-use actix_web::dev::ServerHandle;
+use actix_web::dev::Server;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Starts simulated ledgers.
@@ -24,65 +23,33 @@ impl LedgerSim {
     /// The address is taken or not allowed, or no thread can be started.
     pub fn start(options: SimOptions) -> io::Result<SimHandle> {
         let shared = web::Data::new(Shared::new(options));
-        let (report, started) = mpsc::channel();
         let served = shared.clone();
-        let thread = thread::Builder::new()
-            .name("sim-ledger".to_owned())
-            .spawn(move || serve(&served, &report))?;
-        let (addr, server) = started
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("the simulator's thread ended at once")))?;
-        Ok(SimHandle {
-            addr,
-            shared,
-            server,
-            thread: Some(thread),
-        })
+        let running = Running::start("simulated ledger", "sim-ledger", move || bind(&served))?;
+        Ok(SimHandle { shared, running })
     }
 }
 
-type Started = io::Result<(SocketAddr, ServerHandle)>;
-
-/// The thread of a simulator: reports its address, serves until stopped.
-fn serve(shared: &web::Data<Shared>, report: &mpsc::Sender<Started>) {
-    let system = actix_web::rt::System::new();
-    system.block_on(async {
-        let options = &shared.options;
-        let data = shared.clone();
-        let app = move || {
-            App::new()
-                .app_data(data.clone())
-                .default_service(web::to(handle))
-        };
-        let bound = HttpServer::new(app)
-            .workers(options.workers.max(1))
-            .keep_alive(keep_alive(options.kind))
-            .client_request_timeout(Duration::ZERO)
-            // A client that hangs up ends the request it made.
-            .h1_allow_half_closed(false)
-            .disable_signals()
-            .bind(options.listen)
-            .and_then(|server| {
-                let addr = server.addrs().first().copied();
-                addr.map(|addr| (addr, server))
-                    .ok_or_else(|| io::Error::other("no address bound"))
-            });
-        let (addr, server) = match bound {
-            Ok((addr, server)) => (addr, server.run()),
-            Err(error) => {
-                let address = options.listen;
-                let text = format!("cannot listen on {address}: {error}; choose another address");
-                // When nobody waits for the report, nobody wants the server.
-                drop(report.send(Err(io::Error::new(error.kind(), text))));
-                return;
-            }
-        };
-        if report.send(Ok((addr, server.handle()))).is_ok()
-            && let Err(error) = server.await
-        {
-            tracing::warn!(server.address = %addr, error = %error, "simulated ledger ended with an error");
-        }
-    });
+fn bind(shared: &web::Data<Shared>) -> io::Result<(SocketAddr, Server)> {
+    let options = &shared.options;
+    let data = shared.clone();
+    let app = move || {
+        App::new()
+            .app_data(data.clone())
+            .default_service(web::to(handle))
+    };
+    let refused = cannot_listen(options.listen);
+    let server = HttpServer::new(app)
+        .workers(options.workers.max(1))
+        .keep_alive(keep_alive(options.kind))
+        .client_request_timeout(Duration::ZERO)
+        // A client that hangs up ends the request it made.
+        .h1_allow_half_closed(false)
+        .disable_signals()
+        .bind(options.listen)
+        .map_err(&refused)?;
+    let addr = server.addrs().first().copied();
+    let addr = addr.ok_or_else(|| refused(io::Error::other("no address bound")))?;
+    Ok((addr, server.run()))
 }
 
 async fn handle(
@@ -111,21 +78,19 @@ const fn keep_alive(kind: LedgerKind) -> Duration {
 
 /// A running simulator; stops when dropped.
 pub struct SimHandle {
-    addr: SocketAddr,
     shared: web::Data<Shared>,
-    server: ServerHandle,
-    thread: Option<JoinHandle<()>>,
+    running: Running,
 }
 
 impl SimHandle {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.running.addr()
     }
 
     /// Where it listens, as a ledger's `url` wants it: no slash at the end.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("http://{}", self.addr())
     }
 
     /// Takes a batch in, with the fate that its id draws.
@@ -189,25 +154,8 @@ impl SimHandle {
     }
 
     /// Stops at once: open requests are dropped, the port is free on return.
-    pub fn stop(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        // The command is sent here; its outcome is the end of the thread.
-        drop(self.server.stop(false));
-        if thread.join().is_err() {
-            tracing::warn!(server.address = %self.addr, "simulated ledger panicked");
-        }
-    }
-}
-
-impl Drop for SimHandle {
-    fn drop(&mut self) {
-        self.end();
+    pub fn stop(self) {
+        drop(self);
     }
 }
 

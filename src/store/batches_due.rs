@@ -176,7 +176,7 @@ impl Store {
     ///
     /// # Errors
     /// The database is out of reach.
-    pub async fn due_batches(&self, query: &DueQuery) -> Result<Vec<PendingBatch>, StoreError> {
+    async fn due_batches(&self, query: &DueQuery) -> Result<Vec<PendingBatch>, StoreError> {
         let mut lent = self.reader().await?;
         let columns = (
             batches::seq,

@@ -3,9 +3,11 @@
 
 use super::connection::in_transaction;
 use super::leases::{HeldLease, LeaseStake, held_leases};
+use super::sites_schedule::Seq;
 use super::{Store, StoreError};
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A row's change, as a flow writes it in bulk.
@@ -16,6 +18,21 @@ pub trait Change: Clone + Send + Sync + 'static {
     /// # Errors
     /// The changes cannot be worded: a defect.
     fn statements(changes: &[&Self], sqlite: bool) -> Result<Vec<Statement>, StoreError>;
+
+    /// Whether the first statement answers the rows that it changed, as `seq`.
+    const TELLS_ROWS: bool = false;
+
+    /// A last statement, made from the rows that the first one told of.
+    ///
+    /// # Errors
+    /// It cannot be worded: a defect.
+    fn last_statement(
+        _changes: &[&Self],
+        _rows: &HashSet<i64>,
+        _sqlite: bool,
+    ) -> Result<Option<Statement>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// A bulk statement and its parameter.
@@ -87,9 +104,20 @@ impl Store {
             }
             let mut changed = None;
             if !live.is_empty() {
-                for Statement { sql, rows } in C::statements(&live, sqlite)? {
-                    let count = diesel::sql_query(sql).bind::<Text, _>(rows).execute(conn).await?;
+                let mut rows = HashSet::new();
+                for Statement { sql, rows: parameter } in C::statements(&live, sqlite)? {
+                    let query = diesel::sql_query(sql).bind::<Text, _>(parameter);
+                    let count = if C::TELLS_ROWS && changed.is_none() {
+                        let told: Vec<Seq> = query.load(conn).await?;
+                        rows.extend(told.iter().map(|row| row.seq));
+                        told.len()
+                    } else {
+                        query.execute(conn).await?
+                    };
                     changed = changed.or(Some(count));
+                }
+                if let Some(Statement { sql, rows }) = C::last_statement(&live, &rows, sqlite)? {
+                    diesel::sql_query(sql).bind::<Text, _>(rows).execute(conn).await?;
                 }
             }
             Ok::<_, StoreError>(Applied { fenced, changed: changed.unwrap_or_default() })

@@ -179,7 +179,7 @@ impl Pools {
 
 /// Statements that bound what a PostgreSQL session waits for: a lock that an
 /// application holds must not hold up the leases.
-pub(super) const POSTGRES_LIMITS: &str = "SET lock_timeout TO '2s'; SET statement_timeout TO '30s'";
+const POSTGRES_LIMITS: &str = "SET lock_timeout TO '2s'; SET statement_timeout TO '30s'";
 
 /// Statements that open a PostgreSQL session: our schema, UTC.
 pub(super) fn postgres_session(schema: &str) -> String {

@@ -12,6 +12,9 @@ pub enum StoreError {
     /// this again.
     #[error("a row is locked by somebody else: {0}")]
     Locked(String),
+    /// A lease is not held any more: leave what it is of alone.
+    #[error("lease {0} was lost: somebody else took it over, or it was given back")]
+    LeaseLost(String),
     /// The database was migrated by a newer Highwater: do not touch it.
     #[error(
         "the database has migration {version}, which this Highwater does not know: it was migrated \

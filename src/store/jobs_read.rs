@@ -3,7 +3,7 @@
 
 use super::connection::on_backend;
 use super::schema::host_pauses;
-use super::{Store, StoreError};
+use super::{AppSites, Store, StoreError};
 use crate::flows::sites::JobKey;
 use crate::time::Timestamp;
 use diesel::QueryableByName;
@@ -47,6 +47,10 @@ pub struct JobSummary {
     pub due: i64,
     /// Since when the oldest due site is due.
     pub oldest_due_at: Option<Timestamp>,
+    /// Enabled sites that the job has not seen yet.
+    pub unseen: i64,
+    /// Since when the first enabled site is there, while the job has seen none.
+    pub unseen_since: Option<Timestamp>,
 }
 
 /// Visits of a job in a span of time.
@@ -85,16 +89,6 @@ pub struct JobLease {
     /// Since when, where that is known.
     #[diesel(sql_type = Nullable<SqlTimestamp>)]
     pub acquired_at: Option<Timestamp>,
-}
-
-#[derive(QueryableByName)]
-struct AppCount {
-    #[diesel(sql_type = Text)]
-    app_id: String,
-    #[diesel(sql_type = BigInt)]
-    enabled: i64,
-    #[diesel(sql_type = BigInt)]
-    disabled: i64,
 }
 
 #[derive(QueryableByName)]
@@ -153,22 +147,28 @@ impl Store {
         configured: &[JobKey],
         now: Timestamp,
     ) -> Result<BTreeMap<(String, String), JobSummary>, StoreError> {
+        let apps = self.sites_by_app().await?;
+        self.summarize_jobs_of(&apps, configured, now).await
+    }
+
+    /// As [`summarize_jobs`](Self::summarize_jobs), where the sites of each app
+    /// were just counted.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn summarize_jobs_of(
+        &self,
+        apps: &[AppSites],
+        configured: &[JobKey],
+        now: Timestamp,
+    ) -> Result<BTreeMap<(String, String), JobSummary>, StoreError> {
         let mut lent = self.reader().await?;
-        let (apps, levels): (Vec<AppCount>, Vec<LevelCount>) = on_backend!(lent, conn => {
-            let apps = diesel::sql_query(
-                "SELECT app_id, sum(CASE WHEN enabled THEN 1 ELSE 0 END) AS enabled, \
-                 sum(CASE WHEN enabled THEN 0 ELSE 1 END) AS disabled \
-                 FROM sites GROUP BY app_id ORDER BY app_id LIMIT $1",
-            )
-            .bind::<BigInt, _>(MOST_GROUPS)
-            .load(conn)
-            .await?;
-            let levels = diesel::sql_query(LEVELS)
+        let levels: Vec<LevelCount> = on_backend!(lent, conn => {
+            diesel::sql_query(LEVELS)
                 .bind::<SqlTimestamp, _>(now)
                 .bind::<BigInt, _>(MOST_GROUPS)
                 .load(conn)
-                .await?;
-            Ok::<_, diesel::result::Error>((apps, levels))
+                .await
         })?;
         let mut known: BTreeMap<(String, String), i64> = BTreeMap::new();
         let mut jobs: BTreeMap<(String, String), JobSummary> = configured
@@ -197,16 +197,20 @@ impl Store {
                 *job.levels.entry(row.level).or_default() += row.well + row.failing;
             }
         }
-        let apps: BTreeMap<&str, &AppCount> =
+        let apps: BTreeMap<&str, &AppSites> =
             apps.iter().map(|app| (app.app_id.as_str(), app)).collect();
         for (key, job) in &mut jobs {
             if let Some(app) = apps.get(key.0.as_str()) {
                 job.enabled = app.enabled;
                 job.disabled = app.disabled;
+                if !known.contains_key(key) {
+                    job.unseen_since = app.first_at;
+                }
             }
             // A site that is new has no row until it is looked for.
             let unknown = job.enabled - known.get(key).copied().unwrap_or(0);
-            job.never_visited += unknown.max(0);
+            job.unseen = unknown.max(0);
+            job.never_visited += job.unseen;
         }
         Ok(jobs)
     }

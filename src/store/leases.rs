@@ -71,6 +71,16 @@ pub(super) const fn held_leases(sqlite: bool) -> &'static str {
     }
 }
 
+/// A lease, locked until the transaction's end, if it is held at this epoch
+/// still; whoever takes it over, or back, raises the epoch.
+pub(super) const fn held_lease(sqlite: bool) -> &'static str {
+    if sqlite {
+        "SELECT name, epoch FROM leases WHERE name = $1 AND epoch = $2 AND holder <> ''"
+    } else {
+        "SELECT name, epoch FROM leases WHERE name = $1 AND epoch = $2 AND holder <> '' FOR SHARE"
+    }
+}
+
 const fn now(sqlite: bool) -> &'static str {
     if sqlite {
         "strftime('%Y-%m-%d %H:%M:%f', 'now')"

@@ -20,8 +20,10 @@ mod sites_due;
 mod sites_filter;
 mod sites_import;
 mod sites_list;
+mod sites_names;
 mod sites_read;
 mod sites_schedule;
+mod sites_steps;
 mod slots;
 mod states;
 
@@ -38,14 +40,16 @@ pub use jobs_read::{
 };
 pub use lease_ranges::{RangeName, range_lease};
 pub use leases::{LeaseRow, LeaseStake, RUNNER_PREFIX};
-pub use sites::Revival;
+pub use sites::{Revival, Revived};
 pub use sites_changes::SiteChange;
-pub use sites_due::{DueSite, JobRange};
+pub use sites_due::{DueSite, JobRange, MOST_PAUSES};
 pub use sites_filter::{
     SiteCursor, SiteFilter, SiteItem, SitePage, SiteSort, SiteState, UnknownSiteWord,
 };
 pub use sites_import::{Imported, NewSite, RefusedSite};
+pub use sites_names::{AppSites, SiteNames};
 pub use sites_read::{JobDetail, LearnedRow, SiteDetail, SiteRow, StatusRow};
+pub use sites_steps::MOST_IN_A_STEP;
 pub use slots::DatabaseSlots;
 pub use states::{AsideState, SavedState, StateWrite};
 

@@ -9,7 +9,7 @@ use super::{Store, StoreError};
 use crate::time::Timestamp;
 use diesel::QueryableByName;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{Bool, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 use std::collections::BTreeSet;
 
@@ -26,6 +26,15 @@ pub struct Revival {
     pub app: Option<String>,
     /// Only with the job of this name.
     pub job: Option<String>,
+}
+
+/// What reviving did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revived {
+    /// Sites, each once.
+    pub sites: usize,
+    /// Jobs of these sites: what two jobs had given up counts twice.
+    pub jobs: usize,
 }
 
 #[derive(QueryableByName)]
@@ -123,25 +132,32 @@ impl Store {
     }
 
     /// Has sites that were given up visited again: level 0, count 0, due at
-    /// `now`. Answers with how many jobs of sites that was done.
+    /// `now`. Answers with how many sites and jobs of theirs that was done.
     ///
     /// # Errors
     /// The database is out of reach; some may be revived.
-    pub async fn revive_sites(&self, which: &Revival, now: Timestamp) -> Result<usize, StoreError> {
+    pub async fn revive_sites(
+        &self,
+        which: &Revival,
+        now: Timestamp,
+    ) -> Result<Revived, StoreError> {
         let ids = which.site_ids.as_ref().map(as_json).transpose()?;
         let (app, job) = (which.app.clone(), which.job.clone());
         let store = self.clone();
         Self::detached(async move {
-            let (mut revived, mut after) = (0, i64::MIN);
+            let (mut sites, mut jobs, mut after) = (BTreeSet::new(), 0, i64::MIN);
             loop {
                 let seqs = store
                     .given_up(ids.as_deref(), app.as_deref(), job.as_deref(), after)
                     .await?;
                 let Some(last) = seqs.last() else {
-                    return Ok(revived);
+                    let sites = sites.len();
+                    return Ok(Revived { sites, jobs });
                 };
                 after = *last;
-                revived += store.revive_standings(&seqs, now).await?;
+                let revived = store.revive_standings(&seqs, now).await?;
+                jobs += revived.len();
+                sites.extend(revived);
             }
         })
         .await
@@ -178,25 +194,33 @@ impl Store {
         })?)
     }
 
-    async fn revive_standings(&self, seqs: &[i64], now: Timestamp) -> Result<usize, StoreError> {
-        let none: Option<Timestamp> = None;
+    /// Answers with the site of each row that was revived.
+    async fn revive_standings(
+        &self,
+        seqs: &[i64],
+        now: Timestamp,
+    ) -> Result<Vec<String>, StoreError> {
+        let seqs = as_json(&seqs)?;
         let mut lent = self.writer().await?;
-        Ok(on_backend!(lent, conn => {
-            diesel::update(
-                poll_status::table
-                    .filter(poll_status::seq.eq_any(seqs))
-                    .filter(poll_status::given_up_at.is_not_null()),
-            )
-            .set((
-                poll_status::level.eq(0),
-                poll_status::count.eq(0),
-                // As if it had never been visited, so that it is due at once.
-                poll_status::last_run_at.eq(none),
-                poll_status::given_up_at.eq(none),
-                poll_status::next_due_at.eq(Some(now)),
-            ))
-            .execute(conn)
-            .await
-        })?)
+        let source = if lent.is_sqlite() {
+            "SELECT value FROM json_each($2)"
+        } else {
+            "SELECT value::bigint FROM json_array_elements_text($2::json)"
+        };
+        // As if it had never been visited, so that it is due at once.
+        // SQLite numbers parameters in the order in which they stand.
+        let statement = format!(
+            "UPDATE poll_status SET level = 0, count = 0, last_run_at = NULL, given_up_at = NULL, \
+             next_due_at = $1 WHERE seq IN ({source}) AND given_up_at IS NOT NULL \
+             RETURNING site_id"
+        );
+        let found: Vec<Found> = on_backend!(lent, conn => {
+            diesel::sql_query(&statement)
+                .bind::<SqlTimestamp, _>(now)
+                .bind::<Text, _>(&seqs)
+                .load(conn)
+                .await
+        })?;
+        Ok(found.into_iter().map(|found| found.site_id).collect())
     }
 }

@@ -4,13 +4,14 @@
 use super::changes::{Change, Statement, as_json, sql_time};
 use super::connection::in_transaction;
 use super::jobs_read::OUTCOME_BUCKET;
+use super::sites_due::MOST_PAUSES;
 use super::{Store, StoreError};
 use crate::flows::sites::{ENTRY, JobKey};
 use crate::time::Timestamp;
 use diesel::sql_types::{BigInt, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// What a visit changes. Its JSON, which the bulk statement reads, leaves out
@@ -56,8 +57,9 @@ pub struct SiteChange {
 }
 
 impl Store {
-    /// Deletes up to `limit` rows each of pauses that have ended and of
-    /// outcomes counted before `before`. Answers how many.
+    /// Deletes up to `limit` rows each of pauses that have ended, of pauses
+    /// beyond the [`MOST_PAUSES`] that are read, and of outcomes counted before
+    /// `before`. Answers how many.
     ///
     /// # Errors
     /// The database is out of reach.
@@ -79,6 +81,15 @@ impl Store {
                 .bind::<BigInt, _>(limit)
                 .execute(conn)
                 .await?;
+                let too_many = diesel::sql_query(
+                    "DELETE FROM host_pauses WHERE host IN (SELECT host FROM host_pauses \
+                     WHERE until_at > $1 ORDER BY until_at, host LIMIT $2 OFFSET $3)",
+                )
+                .bind::<SqlTimestamp, _>(now)
+                .bind::<BigInt, _>(limit)
+                .bind::<BigInt, _>(i64::from(MOST_PAUSES))
+                .execute(conn)
+                .await?;
                 let outcomes = diesel::sql_query(
                     "DELETE FROM job_outcomes WHERE (app_id, job_name, bucket_at) IN \
                      (SELECT app_id, job_name, bucket_at FROM job_outcomes WHERE bucket_at < $1 LIMIT $2)",
@@ -87,7 +98,7 @@ impl Store {
                 .bind::<BigInt, _>(limit)
                 .execute(conn)
                 .await?;
-                Ok::<_, StoreError>(pauses + outcomes)
+                Ok::<_, StoreError>(pauses + too_many + outcomes)
             })
         })
         .await
@@ -103,16 +114,25 @@ impl Change for SiteChange {
         }];
         statements.extend(documents(changes, sqlite, keep)?);
         statements.extend(pauses(changes, sqlite)?);
-        statements.push(outcomes(changes, sqlite)?);
         Ok(statements)
+    }
+
+    const TELLS_ROWS: bool = true;
+
+    fn last_statement(
+        changes: &[&Self],
+        rows: &HashSet<i64>,
+        sqlite: bool,
+    ) -> Result<Option<Statement>, StoreError> {
+        outcomes(changes, rows, sqlite)
     }
 }
 
 /// The columns of `poll_status`. An outcome that is written again, since nobody
-/// knew whether it was, is in the poll log once.
+/// knew whether it was, changes nothing: it is known by when its visit began.
 fn apply_statement(sqlite: bool, keep: usize) -> String {
     let most = keep.saturating_mul(ENTRY);
-    let (source, log, newest) = if sqlite {
+    let (source, log, row) = if sqlite {
         (
             "(SELECT value ->> 'seq' AS seq, value ->> 'level' AS level, value ->> 'count' AS count, \
              value ->> 'last_run_at' AS last_run_at, value ->> 'next_due_at' AS next_due_at, \
@@ -120,7 +140,7 @@ fn apply_statement(sqlite: bool, keep: usize) -> String {
              value ->> 'last_error' AS last_error, value ->> 'last_duration_ms' AS last_duration_ms, \
              value ->> 'log' AS log FROM json_each($1)) AS u",
             format!("substr(poll_status.poll_log || u.log, -{most})"),
-            format!("substr(poll_status.poll_log, -{ENTRY})"),
+            "seq",
         )
     } else {
         (
@@ -128,15 +148,15 @@ fn apply_statement(sqlite: bool, keep: usize) -> String {
              last_run_at timestamp(3), next_due_at timestamp(3), given_up_at timestamp(3), \
              last_outcome text, last_error text, last_duration_ms bigint, log text)",
             format!("right(poll_status.poll_log || u.log, {most})"),
-            format!("right(poll_status.poll_log, {ENTRY})"),
+            "poll_status.seq AS seq",
         )
     };
     format!(
         "UPDATE poll_status SET level = u.level, count = u.count, last_run_at = u.last_run_at, \
          next_due_at = u.next_due_at, given_up_at = u.given_up_at, last_outcome = u.last_outcome, \
          last_error = u.last_error, last_duration_ms = u.last_duration_ms, \
-         poll_log = CASE WHEN {newest} = u.log THEN poll_status.poll_log ELSE {log} END \
-         FROM {source} WHERE poll_status.seq = u.seq"
+         poll_log = {log} FROM {source} WHERE poll_status.seq = u.seq \
+         AND poll_status.last_run_at IS DISTINCT FROM u.last_run_at RETURNING {row}"
     )
 }
 
@@ -219,15 +239,26 @@ fn pauses(changes: &[&SiteChange], sqlite: bool) -> Result<Option<Statement>, St
     }))
 }
 
-/// Counts outcomes by job and stretch of time. The last statement: rows that
+/// Counts outcomes by job and stretch of time: those whose row changed, so that
+/// one that is written again is counted once. The last statement: rows that
 /// every transaction changes are locked for a moment only.
-fn outcomes(changes: &[&SiteChange], sqlite: bool) -> Result<Statement, StoreError> {
+fn outcomes(
+    changes: &[&SiteChange],
+    changed: &HashSet<i64>,
+    sqlite: bool,
+) -> Result<Option<Statement>, StoreError> {
     let bucket = i64::try_from(OUTCOME_BUCKET.as_millis()).unwrap_or(i64::MAX);
     let mut counts: BTreeMap<(&JobKey, i64), [u64; 2]> = BTreeMap::new();
-    for change in changes {
+    for change in changes
+        .iter()
+        .filter(|change| changed.contains(&change.seq))
+    {
         let at = change.last_run_at.unwrap_or_default().millis();
         let of = counts.entry((&change.job, at - at.rem_euclid(bucket)));
         of.or_default()[usize::from(change.last_outcome != "success")] += 1;
+    }
+    if counts.is_empty() {
+        return Ok(None);
     }
     let rows: Vec<_> = counts
         .iter()
@@ -246,7 +277,7 @@ fn outcomes(changes: &[&SiteChange], sqlite: bool) -> Result<Statement, StoreErr
         "json_to_recordset($1::json) AS u (app_id text, job_name text, bucket_at timestamp(3), \
          successes bigint, failures bigint)"
     };
-    Ok(Statement {
+    Ok(Some(Statement {
         sql: format!(
             "INSERT INTO job_outcomes (app_id, job_name, bucket_at, successes, failures) \
              SELECT u.app_id, u.job_name, u.bucket_at, u.successes, u.failures FROM {source} \
@@ -256,5 +287,5 @@ fn outcomes(changes: &[&SiteChange], sqlite: bool) -> Result<Statement, StoreErr
              failures = job_outcomes.failures + excluded.failures"
         ),
         rows: as_json(&rows)?,
-    })
+    }))
 }

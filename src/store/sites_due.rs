@@ -52,8 +52,14 @@ pub struct JobRange {
     pub codes: RangeInclusive<u16>,
 }
 
+/// Most pauses of hosts that are kept and read: of more, those that end first,
+/// so that hosts with long wishes crowd out none with short ones.
+pub const MOST_PAUSES: u32 = 10_000;
+
+/// The answer of a query that counts.
 #[derive(QueryableByName)]
 pub(super) struct Count {
+    /// How many there are.
     #[diesel(sql_type = BigInt)]
     pub(super) count: i64,
 }
@@ -246,7 +252,8 @@ impl Store {
         Ok(rows.into_iter().map(count).collect())
     }
 
-    /// Hosts that asked to be left alone beyond `now`, and until when.
+    /// Hosts that asked to be left alone beyond `now`, and until when; the
+    /// [`MOST_PAUSES`] that end first.
     ///
     /// # Errors
     /// The database is out of reach.
@@ -257,9 +264,11 @@ impl Store {
         let mut lent = self.reader().await?;
         let rows: Vec<Pause> = on_backend!(lent, conn => {
             diesel::sql_query(
-                "SELECT host, until_at FROM host_pauses WHERE until_at > $1 ORDER BY until_at LIMIT 100000",
+                "SELECT host, until_at FROM host_pauses WHERE until_at > $1 \
+                 ORDER BY until_at, host LIMIT $2",
             )
             .bind::<SqlTimestamp, _>(now)
+            .bind::<BigInt, _>(i64::from(MOST_PAUSES))
             .load(conn)
             .await
         })?;

@@ -54,6 +54,10 @@ pub enum SiteState {
     Disabled,
     /// Enabled, and never visited: due at once.
     Never,
+    /// Enabled, and the last visit failed; those given up aside.
+    Failing,
+    /// Enabled, and the last visit went well.
+    Well,
 }
 
 /// Words of a list's order or of a state, and what was read instead of one.
@@ -92,7 +96,7 @@ macro_rules! words {
 words!(SiteSort: SiteId = "site_id", NextDueAt = "next_due_at", LastRunAt = "last_run_at",
     Level = "level", BatchCode = "batch_code", CreatedAt = "created_at");
 words!(SiteState: Due = "due", Waiting = "waiting", GivenUp = "given_up", Disabled = "disabled",
-    Never = "never");
+    Never = "never", Failing = "failing", Well = "well");
 
 /// Which sites are listed: those that meet each condition given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,6 +105,9 @@ pub struct SiteFilter {
     pub app: Option<String>,
     /// How they stand with the job of this name.
     pub job: Option<String>,
+    /// Of those that were never visited by `job`, only sites of these apps:
+    /// those that have it. Empty: of any.
+    pub job_apps: Vec<String>,
     /// Only those that stand so.
     pub state: Option<SiteState>,
     /// Only those at this level.
@@ -121,10 +128,15 @@ pub struct SiteFilter {
 /// Where a page ends. As a text it is opaque to clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteCursor {
+    /// The order of the list.
     pub(super) sort: SiteSort,
+    /// The number by which the last row has its place.
     pub(super) key: i64,
+    /// The last row's number.
     pub(super) seq: i64,
+    /// The last row's site.
     pub(super) site_id: String,
+    /// The last row's job.
     pub(super) job: String,
 }
 
@@ -197,7 +209,13 @@ impl SiteFilter {
         );
         let state = matches!(
             self.state,
-            Some(SiteState::Due | SiteState::Waiting | SiteState::GivenUp)
+            Some(
+                SiteState::Due
+                    | SiteState::Waiting
+                    | SiteState::GivenUp
+                    | SiteState::Failing
+                    | SiteState::Well
+            )
         );
         sorted || state || self.level.is_some()
     }
@@ -257,7 +275,8 @@ impl SiteFilter {
         }
         if self.sort == SiteSort::CreatedAt && self.is_of_visits() {
             let message =
-                "does not go with due, waiting, given_up or a level: sort by site_id".to_owned();
+                "goes with no state but disabled and never, and with no level: sort by site_id"
+                    .to_owned();
             return Err(("sort", message));
         }
         Ok(())
@@ -308,6 +327,12 @@ mod tests {
             state: Some(SiteState::GivenUp),
             ..base()
         };
+        let failing = SiteFilter {
+            state: Some(SiteState::Failing),
+            sort: SiteSort::NextDueAt,
+            ..base()
+        };
+        assert_eq!(field(failing), None);
         assert_eq!(field(given_up.clone()), None);
         for sort in [SiteSort::NextDueAt, SiteSort::CreatedAt] {
             let filter = SiteFilter {
@@ -340,7 +365,7 @@ mod tests {
         }
         let error = "dead".parse::<SiteState>().unwrap_err().to_string();
         assert!(
-            error.ends_with("due, waiting, given_up, disabled, never"),
+            error.ends_with("due, waiting, given_up, disabled, never, failing, well"),
             "{error}"
         );
     }

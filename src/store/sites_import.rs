@@ -50,6 +50,9 @@ pub struct Imported {
     pub unchanged: usize,
     /// Sites that contradict what is known.
     pub refused: Vec<RefusedSite>,
+    /// Places, from 0, of known sites that were to be enabled or disabled and
+    /// stay as they are, since that is for operators.
+    pub flags_kept: Vec<usize>,
 }
 
 /// A site that was refused.
@@ -67,6 +70,8 @@ impl Imported {
         self.added += other.added;
         self.changed += other.changed;
         self.unchanged += other.unchanged;
+        let kept = other.flags_kept.iter();
+        self.flags_kept.extend(kept.map(|index| index + offset));
         self.refused
             .extend(other.refused.into_iter().map(|refused| RefusedSite {
                 index: refused.index + offset,
@@ -92,6 +97,15 @@ struct Row {
     labels: String,
 }
 
+/// Who may enable and disable sites that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flags {
+    /// The one who brings the sites in: an operator.
+    Taken,
+    /// Not the one who brings the sites in: an application.
+    Kept,
+}
+
 /// What becomes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -111,7 +125,12 @@ struct Plan {
 
 impl Plan {
     /// Decides on sites one after the other, given the rows that are there.
-    fn decide(sites: &[NewSite], known: Vec<Row>, mut draw: impl FnMut() -> u16) -> Self {
+    fn decide(
+        sites: &[NewSite],
+        known: Vec<Row>,
+        flags: Flags,
+        mut draw: impl FnMut() -> u16,
+    ) -> Self {
         let mut rows: BTreeMap<String, (Row, Fate)> = known
             .into_iter()
             .map(|row| (row.site_id.clone(), (row, Fate::Kept)))
@@ -133,7 +152,14 @@ impl Plan {
             };
             if let Err(reason) = contradiction(site, row) {
                 imported.refused.push(RefusedSite { index, reason });
-            } else if row.take_over(site) {
+                continue;
+            }
+            // What came first in this call is no operator's decision.
+            let keep = flags == Flags::Kept && *fate != Fate::Added;
+            if keep && site.enabled.is_some_and(|flag| flag != row.enabled) {
+                imported.flags_kept.push(index);
+            }
+            if row.take_over(site, keep) {
                 imported.changed += 1;
                 if *fate == Fate::Kept {
                     *fate = Fate::Changed;
@@ -179,10 +205,10 @@ fn contradiction(site: &NewSite, row: &Row) -> Result<(), String> {
 
 impl Row {
     /// Takes over what a site gives; answers whether that was another.
-    fn take_over(&mut self, site: &NewSite) -> bool {
+    fn take_over(&mut self, site: &NewSite, keep_flag: bool) -> bool {
         let before = self.clone();
         self.url.clone_from(&site.url);
-        if let Some(enabled) = site.enabled {
+        if let Some(enabled) = site.enabled.filter(|_| !keep_flag) {
             self.enabled = enabled;
         }
         if let Some(labels) = &site.labels {
@@ -249,13 +275,26 @@ impl Store {
     /// # Errors
     /// The database is out of reach; some of the sites may be in.
     pub async fn import_sites(&self, sites: Vec<NewSite>) -> Result<Imported, StoreError> {
+        self.bring_in(sites, Flags::Taken).await
+    }
+
+    /// As [`import_sites`](Self::import_sites), for applications: whether a
+    /// known site is enabled stays as it is, whatever is given.
+    ///
+    /// # Errors
+    /// The database is out of reach; some of the sites may be in.
+    pub async fn take_sites(&self, sites: Vec<NewSite>) -> Result<Imported, StoreError> {
+        self.bring_in(sites, Flags::Kept).await
+    }
+
+    async fn bring_in(&self, sites: Vec<NewSite>, flags: Flags) -> Result<Imported, StoreError> {
         let store = self.clone();
         Self::detached(async move {
             let mut all = Imported::default();
             for (number, chunk) in sites.chunks(CHUNK).enumerate() {
                 let mut tries = 1;
                 let imported = loop {
-                    match store.import_chunk(chunk).await {
+                    match store.import_chunk(chunk, flags).await {
                         Err(StoreError::Locked(why)) if why == RACED && tries < TRIES => tries += 1,
                         ended => break ended?,
                     }
@@ -267,7 +306,7 @@ impl Store {
         .await
     }
 
-    async fn import_chunk(&self, sites: &[NewSite]) -> Result<Imported, StoreError> {
+    async fn import_chunk(&self, sites: &[NewSite], flags: Flags) -> Result<Imported, StoreError> {
         let ids: Vec<&str> = sites.iter().map(|site| site.site_id.as_str()).collect();
         let ids = as_json(&ids)?;
         let mut lent = self.writer().await?;
@@ -277,7 +316,7 @@ impl Store {
                 .bind::<Text, _>(&ids)
                 .load(conn)
                 .await?;
-            let plan = Plan::decide(sites, known, draw_batch_code);
+            let plan = Plan::decide(sites, known, flags, draw_batch_code);
             if !plan.add.is_empty() {
                 let rows = as_json(&plan.add)?;
                 let added = diesel::sql_query(&statements.add)
@@ -330,11 +369,40 @@ mod tests {
 
     #[test]
     fn a_known_site_keeps_what_is_not_given() {
-        let plan = Plan::decide(&[site("s", "a", "new")], vec![row("s", "a", "old")], || 1);
+        let plan = Plan::decide(
+            &[site("s", "a", "new")],
+            vec![row("s", "a", "old")],
+            Flags::Taken,
+            || 1,
+        );
         assert_eq!(plan.change, [row("s", "a", "new")]);
         assert_eq!((plan.imported.changed, plan.add.len()), (1, 0));
-        let same = Plan::decide(&[site("s", "a", "old")], vec![row("s", "a", "old")], || 1);
+        let same = Plan::decide(
+            &[site("s", "a", "old")],
+            vec![row("s", "a", "old")],
+            Flags::Taken,
+            || 1,
+        );
         assert_eq!((same.imported.unchanged, same.change.len()), (1, 0));
+    }
+
+    #[test]
+    fn an_application_does_not_enable_what_is_known() {
+        let mut on = site("s", "a", "new");
+        on.enabled = Some(true);
+        let known = || vec![row("s", "a", "old")];
+        let plan = Plan::decide(&[on.clone()], known(), Flags::Kept, || 1);
+        assert_eq!(plan.change, [row("s", "a", "new")], "the address is taken");
+        assert_eq!(plan.imported.flags_kept, [0]);
+        let plan = Plan::decide(&[on.clone()], known(), Flags::Taken, || 1);
+        assert!(plan.change[0].enabled && plan.imported.flags_kept.is_empty());
+        let mut off = on.clone();
+        off.enabled = Some(false);
+        let plan = Plan::decide(&[on, off], Vec::new(), Flags::Kept, || 1);
+        assert!(
+            !plan.add[0].enabled,
+            "new by this call: the last word counts"
+        );
     }
 
     #[test]
@@ -344,7 +412,7 @@ mod tests {
         let mut same_code = site("s", "a", "old");
         same_code.batch_code = Some(7);
         let sites = [site("s", "b", "u"), other_code, same_code];
-        let plan = Plan::decide(&sites, vec![row("s", "a", "old")], || 1);
+        let plan = Plan::decide(&sites, vec![row("s", "a", "old")], Flags::Taken, || 1);
         let refused = &plan.imported.refused;
         assert_eq!((refused[0].index, refused[1].index), (0, 1));
         assert!(refused[0].reason.contains("one of app a"), "{refused:?}");
@@ -357,7 +425,7 @@ mod tests {
         let mut off = site("s", "a", "two");
         off.enabled = Some(false);
         let sites = [site("s", "a", "one"), off, site("s", "b", "three")];
-        let plan = Plan::decide(&sites, Vec::new(), || 5);
+        let plan = Plan::decide(&sites, Vec::new(), Flags::Taken, || 5);
         assert_eq!((plan.add.len(), plan.change.len()), (1, 0));
         assert_eq!((&*plan.add[0].url, plan.add[0].enabled), ("two", false));
         let told = &plan.imported;
@@ -385,7 +453,7 @@ mod tests {
                     ..site(&format!("s{n:03}"), "a", "http://s.example")
                 })
                 .collect();
-            let plan = Plan::decide(&sites, Vec::new(), draw_batch_code);
+            let plan = Plan::decide(&sites, Vec::new(), Flags::Taken, draw_batch_code);
             prop_assert_eq!(plan.add.len(), given.len());
             for (row, given) in plan.add.iter().zip(given) {
                 prop_assert!((0..=10_000).contains(&row.batch_code));

@@ -3,7 +3,7 @@
 //!
 //! A list in an order of `sites` reads that table and adds how the page's
 //! sites stand with the job, if one is named. A list by what only visits know
-//! (due, waiting, given up, a level; the orders of `poll_status`) reads that
+//! (due, waiting, failing, well, given up, a level; the orders of `poll_status`) reads that
 //! table and adds the sites. Neither joins before it has the page.
 
 use super::connection::on_backend;
@@ -102,6 +102,12 @@ impl Store {
                     query = query
                         .filter(sites::enabled.eq(true))
                         .filter(diesel::dsl::not(diesel::dsl::exists(visited)));
+                    query = match filter.job_apps.as_slice() {
+                        [] => query,
+                        // One app at a time has an index in each order.
+                        [app] => query.filter(sites::app_id.eq(app)),
+                        apps => query.filter(sites::app_id.eq_any(apps)),
+                    };
                 }
                 _ => {}
             }
@@ -192,6 +198,23 @@ impl Store {
                     query = query
                         .filter(poll_status::enabled.eq(true))
                         .filter(poll_status::given_up_at.is_not_null());
+                }
+                // As the counts of jobs have it (`jobs_read.rs`).
+                Some(SiteState::Failing) => {
+                    query = query
+                        .filter(poll_status::enabled.eq(true))
+                        .filter(poll_status::given_up_at.is_null())
+                        .filter(poll_status::last_run_at.is_not_null())
+                        .filter(diesel::dsl::sql::<Bool>(
+                            "COALESCE(last_outcome, '') <> 'success'",
+                        ));
+                }
+                Some(SiteState::Well) => {
+                    query = query
+                        .filter(poll_status::enabled.eq(true))
+                        .filter(poll_status::given_up_at.is_null())
+                        .filter(poll_status::last_run_at.is_not_null())
+                        .filter(poll_status::last_outcome.eq("success"));
                 }
                 Some(SiteState::Disabled) => query = query.filter(poll_status::enabled.eq(false)),
                 Some(SiteState::Never) | None => {}

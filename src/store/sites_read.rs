@@ -67,15 +67,28 @@ pub struct StatusRow {
     /// When it was given up.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub given_up_at: Option<Timestamp>,
+    /// The site's app.
     #[serde(skip)]
     pub(super) app_id: String,
+    /// The site's batch code.
     #[serde(skip)]
     pub(super) batch_code: i32,
+    /// Whether the site is enabled.
     #[serde(skip)]
     pub(super) enabled: bool,
     /// The newest polls, as they are stored.
     #[serde(skip)]
     pub poll_log: String,
+}
+
+impl StatusRow {
+    /// Whether it was visited, given up, and revived since: it is due at once
+    /// and keeps its history, though no last visit counts.
+    pub fn is_revived(&self) -> bool {
+        self.last_run_at.is_none()
+            && self.given_up_at.is_none()
+            && (self.last_outcome.is_some() || !self.poll_log.is_empty())
+    }
 }
 
 /// What a handler learned at a visit.

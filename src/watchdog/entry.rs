@@ -126,7 +126,7 @@ impl Entry {
         }
     }
 
-    pub(super) fn become_(&mut self, state: ServiceState) {
+    fn become_(&mut self, state: ServiceState) {
         self.state = state;
         self.since = Timestamp::now();
         self.changed = Instant::now();

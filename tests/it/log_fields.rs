@@ -120,3 +120,25 @@ fn names_are_dotted() {
         assert!(field == "error" || field.contains('.'), "{field}");
     }
 }
+
+/// What watches the log looks for these.
+#[test]
+fn the_events_in_the_charter_are_those_that_are_logged() {
+    let text = std::fs::read_to_string(root().join("docs/LOGGING.md")).unwrap();
+    let table = text.split("| message | level |").nth(1).unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let messages: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    assert!(messages.len() >= 4, "{messages:?}");
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let code: String = files
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    for message in messages {
+        assert!(code.contains(&format!("\"{message}\"")), "{message}");
+    }
+}

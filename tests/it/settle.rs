@@ -62,7 +62,7 @@ async fn five_kills_lose_nothing(database: &Database) {
         )
         .await;
         server.kill9();
-        sessions_are_gone(database).await;
+        database.sessions_are_gone("server").await;
         let open = "SELECT batch_id AS value FROM batches WHERE status IN ('pending', 'valid')";
         let open = database.texts(open).await;
         let settled = database.count(SETTLED).await;
@@ -137,20 +137,6 @@ async fn wait_until_settled(database: &Database) {
                 WHERE status IN ('pending', 'valid') LIMIT 1) AS open";
     eventually(3 * PATIENCE, "everything is settled", async || {
         database.number(open).await == 0
-    })
-    .await;
-}
-
-/// A killed server's transactions may take a moment to end in PostgreSQL.
-async fn sessions_are_gone(database: &Database) {
-    if database.is_sqlite() {
-        return;
-    }
-    let name = database.session_name("server");
-    let sessions =
-        format!("SELECT count(*) AS value FROM pg_stat_activity WHERE application_name = '{name}'");
-    eventually(PATIENCE, "the killed server's sessions end", async || {
-        database.number(&sessions).await == 0
     })
     .await;
 }

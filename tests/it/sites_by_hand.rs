@@ -273,20 +273,15 @@ async fn sites_are_changed_from_a_shell(database: &Database) {
     assert_eq!(ended.code, 2, "{ended:?}");
     let revived = done(&place, &["revive", "s3", "s1", "--job", "default"]);
     assert_eq!(
-        revived["revived"], 1,
+        (&revived["sites"], &revived["jobs"]),
+        (&json!(1), &json!(1)),
         "only what was given up, only with that job"
     );
     let fresh = "SELECT count(*) AS value FROM poll_status WHERE site_id = 's3' AND level = 0 \
         AND count = 0 AND given_up_at IS NULL AND next_due_at IS NOT NULL";
     assert_eq!(database.number(fresh).await, 1);
-    assert_eq!(
-        done(&place, &["revive", "--all", "--app", "b"])["revived"],
-        0
-    );
-    assert_eq!(
-        done(&place, &["revive", "--all", "--app", "a"])["revived"],
-        2
-    );
+    let ended = run(&place, &["sites", "revive", "--all", "--app", "a"], "");
+    assert_eq!(ended.out, "2 sites revived (2 jobs)\n", "{ended:?}");
 
     let shown = run(&place, &["sites", "show", "s3"], "");
     assert!(shown.out.contains("{\"version\":5}"), "{}", shown.out);
@@ -296,12 +291,25 @@ async fn sites_are_changed_from_a_shell(database: &Database) {
         assert_eq!(database.number(&count).await, 0, "{table}");
     }
     assert_eq!(run(&place, &["sites", "show", "s3"], "").code, 1);
+    let rows = "SELECT action || ' ' || target || ' ' || outcome AS value FROM audit ORDER BY id";
+    let rows = database.texts(rows).await;
+    for row in [
+        "sites.add s0 done",
+        "sites.import standard input done",
+        "sites.disable 3 sites: s1, s2, nobody done",
+        "sites.revive all given up of a done",
+        "sites.remove 2 sites: s3, s4 done",
+    ] {
+        assert!(rows.iter().any(|found| found == row), "{row}: {rows:?}");
+    }
     let actions = "SELECT DISTINCT action AS value FROM audit ORDER BY action";
     assert_eq!(
         database.texts(actions).await,
         [
+            "sites.add",
             "sites.disable",
             "sites.enable",
+            "sites.import",
             "sites.remove",
             "sites.revive"
         ]
@@ -365,7 +373,6 @@ async fn lists_are_filtered_sorted_and_paged(database: &Database) {
     assert_eq!(list(&["--sort", "batch_code"])[..2], ["s6", "s5"]);
     assert_eq!(list(&["--sort", "batch_code", "--desc"])[..2], ["s1", "s2"]);
     assert_eq!(list(&["--sort", "created_at", "--desc"]).len(), 6);
-    assert_eq!(list(&["--app", "b"]), [""; 0]);
     assert_eq!(list(&["--text", "S2"]), ["s2"]);
     assert_eq!(list(&["--text", "e4.EXAMPLE/x_%"]), ["s4"]);
     assert_eq!(list(&["--text", "e%.example"]), [""; 0]);
@@ -456,11 +463,15 @@ async fn the_api_does_the_same(database: &Database) {
     assert_eq!(status, 401, "an operator's action needs the control token");
     let post = |path: &str| client.post(url(path)).bearer_auth(TOKEN);
     let (status, answer) = send(post("/s3/revive")).await;
-    assert_eq!((status, &answer["revived"]), (200, &json!(2)), "{answer}");
+    assert_eq!(
+        (status, &answer["sites"], &answer["jobs"]),
+        (200, &json!(1), &json!(2)),
+        "{answer}"
+    );
     let (status, _) = send(post("/revive").json(&json!({}))).await;
     assert_eq!(status, 422);
     let (_, answer) = send(post("/revive").json(&json!({"app_id": "app:a"}))).await;
-    assert_eq!(answer["revived"], 1, "{answer}");
+    assert_eq!(answer["sites"], 1, "{answer}");
     assert_eq!(send(post("/s1/disable")).await.0, 200);
     assert_eq!(server.get("/v1/sites/s1").await["enabled"], false);
     assert_eq!(send(post("/s1/enable")).await.0, 200);

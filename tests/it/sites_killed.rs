@@ -60,7 +60,7 @@ async fn ten_kills_lose_no_outcome_and_repeat_only_what_was_under_way(database: 
         .await;
         server.kill9();
         all_has_arrived(&sim).await;
-        sessions_are_gone(database).await;
+        database.sessions_are_gone("server").await;
         starts.push(Timestamp::now());
         server = place.serve().await;
     }
@@ -171,20 +171,6 @@ async fn all_has_arrived(sim: &SitesHandle) {
     }
     eventually(PATIENCE, "no visit is under way", async || {
         sim.stats().under_way == 0
-    })
-    .await;
-}
-
-/// A killed server's transactions may take a moment to end in PostgreSQL.
-async fn sessions_are_gone(database: &Database) {
-    if database.is_sqlite() {
-        return;
-    }
-    let name = database.session_name("server");
-    let sessions =
-        format!("SELECT count(*) AS value FROM pg_stat_activity WHERE application_name = '{name}'");
-    eventually(PATIENCE, "the killed server's sessions end", async || {
-        database.number(&sessions).await == 0
     })
     .await;
 }

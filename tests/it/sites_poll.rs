@@ -10,6 +10,7 @@ on_both_databases!(
     a_policy_on_the_line_wins,
     batches_share_the_sites_out,
     a_dry_run_changes_nothing,
+    what_a_program_reads_is_json_whatever_comes_of_it,
     a_host_that_asks_for_it_is_left_alone_by_polls,
     wrong_usage_is_told_with_its_place,
 );
@@ -150,6 +151,54 @@ async fn a_dry_run_changes_nothing(database: &Database) {
     assert!(said.contains("level 0 (1s), 1 of 100 failures"), "{said}");
     assert_eq!(format!("{:?}", rows(database, "default").await), before);
     assert_eq!(visits(&sim), 12);
+}
+
+async fn what_a_program_reads_is_json_whatever_comes_of_it(database: &Database) {
+    let (sim, place) = stage(database);
+    let poll = |more: &[&str]| -> serde_json::Value {
+        let said = done(&place, &[&["poll", APP, "-o", "json"], more].concat());
+        serde_json::from_str(&said).unwrap()
+    };
+    let dry = poll(&["--dry-run"]);
+    let told = (&dry["dry_run"], &dry["due"], &dry["new"], &dry["more"]);
+    assert_eq!(
+        told,
+        (&true.into(), &12.into(), &12.into(), &0.into()),
+        "{dry}"
+    );
+    assert_eq!(dry["sites"].as_array().unwrap().len(), 12);
+    assert_eq!(dry["sites"][0]["why"], "never seen by this job");
+    assert_eq!(dry["holders"].as_array().unwrap().len(), 0);
+
+    let time = |year: u32| {
+        let text = format!("'{year}-01-01 00:00:00.000'");
+        if database.is_sqlite() {
+            text
+        } else {
+            format!("TIMESTAMP {text}")
+        }
+    };
+    let (expires, acquired) = (time(2999), time(2026));
+    let lease = format!(
+        "INSERT INTO leases (name, holder, epoch, expires_at, acquired_at) VALUES \
+         ('sites:{APP}/default:0-4999', 'host-9', 7, {expires}, {acquired})"
+    );
+    database.run(&lease).await.unwrap();
+    let declined = poll(&[]);
+    assert_eq!(declined["declined"], true, "{declined}");
+    assert_eq!(
+        (&declined["job"], &declined["batch"]),
+        (&format!("{APP}/default").into(), &"0/1".into())
+    );
+    let holder = &declined["holders"][0];
+    assert_eq!(
+        (&holder["holder"], &holder["poll"], &holder["codes"]),
+        (&"host-9".into(), &false.into(), &"0-4999".into()),
+        "{declined}"
+    );
+    assert!(holder["since"].as_str().unwrap().starts_with("2026-01-01"));
+    assert_eq!(poll(&["--dry-run"])["holders"], declined["holders"]);
+    assert_eq!(visits(&sim), 0);
 }
 
 async fn a_host_that_asks_for_it_is_left_alone_by_polls(database: &Database) {

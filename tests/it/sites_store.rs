@@ -1,13 +1,15 @@
 //! What the site flow reads and writes, on both databases: what is due, how
 //! sites enter, how due times are corrected, what visits change.
 
+mod outcomes;
+mod steps;
+
 use crate::support::{Database, on_both_databases};
 use highwater::config::{self, LoadOptions};
-use highwater::flows::sites::{AppName, ENTRY, JobKey, RetryPolicy, Standing};
-use highwater::store::{ChangeGroup, DueSite, JobRange, LeaseStake, SiteChange, Store};
+use highwater::flows::sites::{AppName, JobKey, RetryPolicy, Standing};
+use highwater::store::{DueSite, JobRange, LeaseStake, Store};
 use highwater::time::Timestamp;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 on_both_databases!(
@@ -16,10 +18,10 @@ on_both_databases!(
     new_sites_enter_once_and_spaced,
     due_times_are_corrected_by_the_policy,
     overdue_sites_are_spaced_in_their_order_and_put_off_only_later,
-    outcomes_are_written_and_what_is_kept_is_bounded,
-    outcomes_are_counted_right_by_two_at_once,
-    a_fenced_group_writes_nothing,
 );
+
+/// The lease of [`range`].
+const LEASE: &str = "sites:org.a/sync:2500-4999";
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_245_931_007);
 
@@ -224,10 +226,11 @@ async fn new_sites_enter_once_and_spaced(database: &Database) {
         database.run(&sql).await.unwrap();
     }
     assert_eq!(store.new_sites(&range(), 0).await.unwrap(), 4);
+    let stake = stake(&store, "me", LEASE).await;
     let step = Duration::from_micros(12_500);
     let enter = async |after| {
         store
-            .initialise_sites(&range(), after, NOW, step)
+            .initialise_sites(&range(), &stake, after, NOW, step)
             .await
             .unwrap()
     };
@@ -312,9 +315,10 @@ async fn due_times_are_corrected_by_the_policy(database: &Database) {
     ];
     insert(database, &rows).await;
     let policy = policy("100 sec (x2); 1000 sec (x2)");
+    let stake = stake(&store, "me", LEASE).await;
     let correct = async || {
         store
-            .correct_due_times(&range(), &policy, 0.05, NOW)
+            .correct_due_times(&range(), &stake, &policy, 0.05, NOW)
             .await
             .unwrap()
     };
@@ -368,8 +372,9 @@ async fn overdue_sites_are_spaced_in_their_order_and_put_off_only_later(database
         },
     ];
     insert(database, &rows).await;
+    let stake = stake(&store, "me", LEASE).await;
     let spaced = store
-        .space_overdue_sites(&range(), NOW, secs(1))
+        .space_overdue_sites(&range(), &stake, NOW, secs(1))
         .await
         .unwrap();
     assert_eq!(spaced, 3);
@@ -404,140 +409,4 @@ async fn stake(store: &Store, holder: &str, name: &str) -> LeaseStake {
     let names = [name.to_owned()];
     let held = store.hold_leases(holder, &names, secs(600), false).await;
     held.unwrap().remove(0)
-}
-
-/// The outcome of visit number `visit` of a row.
-fn change(seq: i64, visit: u64) -> SiteChange {
-    SiteChange {
-        seq,
-        level: 1,
-        count: 2,
-        last_run_at: Some(NOW.plus(secs(visit))),
-        next_due_at: Some(NOW.plus(secs(visit + 100))),
-        given_up_at: None,
-        last_outcome: "success",
-        last_error: None,
-        last_duration_ms: 12,
-        log: format!("{visit:0ENTRY$}"),
-        job: job(),
-        document: None,
-        pause: None,
-        keep: 3,
-    }
-}
-
-async fn apply(store: &Store, stake: &LeaseStake, changes: Vec<SiteChange>) -> Vec<usize> {
-    let group = ChangeGroup {
-        stake: stake.clone(),
-        changes: changes.into(),
-    };
-    store.apply_changes("me", vec![group]).await.unwrap().fenced
-}
-
-async fn outcomes_are_written_and_what_is_kept_is_bounded(database: &Database) {
-    let store = open(database).await;
-    insert(database, &[ROW, ROW]).await;
-    let stake = stake(&store, "me", "sites:org.a/sync:0-10000").await;
-    let documents = ["1", "1", "2", "2", "3", "1", "4"];
-    for (visit, document) in (1..).zip(documents) {
-        let host: Arc<str> = "h.example".into();
-        let mut learned = change(1, visit);
-        learned.document = Some(document.to_owned());
-        learned.pause = Some((host, NOW.plus(secs(100 - visit))));
-        let mut other = change(2, visit);
-        other.last_outcome = "failure";
-        other.last_error = Some("it's \"no\"".into());
-        other.given_up_at = Some(NOW);
-        other.next_due_at = None;
-        let both = vec![learned, other];
-        assert!(apply(&store, &stake, both).await.is_empty());
-    }
-    let columns = "SELECT level || ' ' || count || ' ' || COALESCE(last_outcome, '') || ' ' || \
-        COALESCE(last_error, '') || ' ' || last_duration_ms || ' ' || (next_due_at IS NULL) || ' ' || \
-        (given_up_at IS NULL) AS value FROM poll_status ORDER BY seq";
-    let (yes, no) = if database.is_sqlite() {
-        ("1", "0")
-    } else {
-        ("true", "false")
-    };
-    let expected = [
-        format!("1 2 success  12 {no} {yes}"),
-        format!("1 2 failure it's \"no\" 12 {yes} {no}"),
-    ];
-    assert_eq!(database.texts(columns).await, expected);
-    let expected: String = [5, 6, 7].map(|visit| change(1, visit).log).concat();
-    let log = "SELECT poll_log AS value FROM poll_status WHERE seq = 1";
-    assert_eq!(database.texts(log).await, [expected.as_str()]);
-    // Written again, since nobody knew whether it was.
-    apply(&store, &stake, vec![change(1, 7)]).await;
-    assert_eq!(database.texts(log).await, [expected]);
-    let kept = "SELECT document AS value FROM poll_results ORDER BY run_at";
-    assert_eq!(
-        database.texts(kept).await,
-        ["3", "1", "4"],
-        "changed ones, the newest three"
-    );
-    let pauses = store.host_pauses(NOW).await.unwrap();
-    assert_eq!(pauses, [("h.example".to_owned(), NOW.plus(secs(99)))]);
-    let counts = "SELECT sum(successes) || ' ' || sum(failures) AS value FROM job_outcomes";
-    assert_eq!(database.texts(counts).await, ["8 7"]);
-}
-
-async fn outcomes_are_counted_right_by_two_at_once(database: &Database) {
-    let store = open(database).await;
-    insert(database, &[ROW, ROW]).await;
-    let stakes = [
-        stake(&store, "me", "sites:org.a/sync:0-4999").await,
-        stake(&store, "me", "sites:org.a/sync:5000-10000").await,
-    ];
-    let writing = [(1, 0), (2, 1)].map(|(seq, which): (i64, usize)| {
-        let (store, stake) = (store.clone(), stakes[which].clone());
-        tokio::spawn(async move {
-            for _ in 0..40 {
-                let mut change = change(seq, 1);
-                change.pause = Some(("h".into(), NOW.plus(secs(9))));
-                apply(&store, &stake, vec![change]).await;
-            }
-        })
-    });
-    for task in writing {
-        task.await.unwrap();
-    }
-    let counts = "SELECT CAST(sum(successes) AS BIGINT) AS value FROM job_outcomes";
-    assert_eq!(database.number(counts).await, 80);
-}
-
-async fn a_fenced_group_writes_nothing(database: &Database) {
-    let store = open(database).await;
-    insert(database, &[ROW, ROW]).await;
-    let good = stake(&store, "me", "sites:org.a/sync:0-4999").await;
-    let old = LeaseStake {
-        epoch: good.epoch - 1,
-        ..good.clone()
-    };
-    let mut lost = change(1, 1);
-    lost.document = Some("1".into());
-    lost.pause = Some(("h".into(), NOW.plus(secs(9))));
-    let group = |stake: &LeaseStake, change: SiteChange| ChangeGroup {
-        stake: stake.clone(),
-        changes: [change].into(),
-    };
-    let groups = vec![group(&old, lost), group(&good, change(2, 1))];
-    let applied = store.apply_changes("me", groups).await.unwrap();
-    assert_eq!((applied.fenced, applied.changed), (vec![0], 1));
-    let number = async |sql: &str| {
-        database
-            .number(&format!("SELECT count(*) AS value FROM {sql}"))
-            .await
-    };
-    assert_eq!(
-        number("poll_status WHERE last_run_at IS NOT NULL AND seq = 2").await,
-        1
-    );
-    assert_eq!(number("poll_status WHERE last_run_at IS NOT NULL").await, 1);
-    assert_eq!(
-        number("poll_results").await + number("host_pauses").await,
-        0
-    );
-    assert_eq!(number("job_outcomes WHERE successes = 1").await, 1);
 }

@@ -59,6 +59,29 @@ async fn sleep_until(at: Timestamp) {
     tokio::time::sleep(at.since(Timestamp::now())).await;
 }
 
+/// A ledger is asked nothing until its backoff is over, and then it is; that is
+/// at least so many milliseconds away, or nothing would be seen.
+async fn left_alone_until(retry: Timestamp, sim: &SimHandle, asked: u64, at_least_ms: u64) {
+    let wait = retry.since(Timestamp::now());
+    assert!(
+        wait > Duration::from_millis(at_least_ms),
+        "{wait:?} are too few to see anything"
+    );
+    sleep_until(retry.minus(Duration::from_millis(200))).await;
+    assert_eq!(
+        sim.stats().requests,
+        asked,
+        "asked before its backoff was over"
+    );
+    eventually(
+        PATIENCE,
+        "it is asked when its backoff is over",
+        async || sim.stats().requests > asked,
+    )
+    .await;
+    println!("no request for {wait:.1?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_ledger_is_not_hammered_after_kill_9() {
     let sim = failing_ledger();
@@ -78,24 +101,7 @@ async fn a_failing_ledger_is_not_hammered_after_kill_9() {
     let server = place.serve().await;
     let restored = view(&server, "trace").await;
     assert_eq!((failures(&restored), retry_at(&restored)), (failed, retry));
-    let wait = retry.since(Timestamp::now());
-    assert!(
-        wait > Duration::from_millis(800),
-        "{wait:?} are too few to see anything"
-    );
-    sleep_until(retry.minus(Duration::from_millis(200))).await;
-    assert_eq!(
-        sim.stats().requests,
-        asked,
-        "asked before its backoff was over"
-    );
-    eventually(
-        PATIENCE,
-        "it is asked when its backoff is over",
-        async || sim.stats().requests > asked,
-    )
-    .await;
-    println!("no request for {wait:.1?} after a restart");
+    left_alone_until(retry, &sim, asked, 800).await;
 
     // Killed within the second in which what was learnt is not saved yet: the
     // last failure is forgotten and not the ones before. A ledger without a
@@ -152,24 +158,7 @@ async fn a_failing_ledger_is_not_hammered_by_the_server_that_takes_it_over() {
     .await;
     let heir = view(&second, &of_first).await;
     assert_eq!((failures(&heir), retry_at(&heir)), (failed, retry));
-    let wait = retry.since(Timestamp::now());
-    assert!(
-        wait > Duration::from_millis(500),
-        "{wait:?} are too few to see anything"
-    );
-    sleep_until(retry.minus(Duration::from_millis(200))).await;
-    assert_eq!(
-        sim.stats().requests,
-        asked,
-        "asked before its backoff was over"
-    );
-    eventually(
-        PATIENCE,
-        "it is asked when its backoff is over",
-        async || sim.stats().requests > asked,
-    )
-    .await;
-    println!("no request for {wait:.1?} after a takeover");
+    left_alone_until(retry, sim, asked, 500).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ use crate::handlers::{self, Handler, Listeners, SiteClient};
 use crate::messages::{Done, Outcome, Ticket};
 use crate::telemetry::TRACE_TARGET;
 use crate::time::Timestamp;
+use metrics::{Counter, Histogram};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ struct Known {
     app: Option<AppSettings>,
     sites: SitesSettings,
     handler: Result<Arc<dyn Handler>, String>,
+    meters: Arc<Meters>,
 }
 
 impl Visits {
@@ -60,7 +62,9 @@ impl Visits {
                     && known.app == app
                     && known.sites == sites
             };
-            let handler = match known.remove(&job.key).filter(same) {
+            let known = known.remove(&job.key);
+            let meters = known.as_ref().map(|known| known.meters.clone());
+            let handler = match known.filter(same) {
                 Some(known) => known.handler,
                 None => handlers::connect(&job, app.as_ref(), &sites, &self.listeners, &client),
             };
@@ -71,6 +75,7 @@ impl Visits {
                 app,
                 sites: sites.clone(),
                 handler,
+                meters: meters.unwrap_or_else(|| Arc::new(Meters::of(&job.key))),
                 job,
             };
             self.handlers.insert(of_job.job.key.clone(), of_job);
@@ -103,7 +108,7 @@ impl Visits {
             return;
         };
         ticket.in_task(true);
-        let handler = known.handler.clone();
+        let (handler, meters) = (known.handler.clone(), known.meters.clone());
         runtime.spawn(async move {
             let span = tracing::info_span!(
                 target: TRACE_TARGET,
@@ -116,7 +121,7 @@ impl Visits {
             let outcome = match handler {
                 Ok(handler) => visit(&*handler, work).instrument(span.clone()).await,
                 Err(problem) => SitesOutcome {
-                    visited: Visited::failed(FailureKind::Handler, &problem),
+                    visited: Visited::failed(FailureKind::Job, &problem),
                     begun: Timestamp::now(),
                     took: Duration::ZERO,
                     work,
@@ -126,11 +131,14 @@ impl Visits {
                 span.record("error", field::display(error));
                 span.record("otel.status_code", "ERROR");
             }
-            count(&outcome);
+            meters.count(&outcome);
             // A site that fails is no reason to send its host less. A host that
-            // asks for silence is kept busy until the Scheduler knows of that.
-            if outcome.pause().is_none() {
-                ticket.fetched();
+            // asks for silence is kept busy until its wish is written, also for a
+            // Scheduler that is built meanwhile.
+            match outcome.pause() {
+                None => ticket.fetched(),
+                // Other jobs visit the same host.
+                Some(until) => ticket.pause(until),
             }
             ticket.in_task(false);
             let outcome = Outcome::Sites(outcome);
@@ -139,19 +147,43 @@ impl Visits {
     }
 }
 
-fn count(outcome: &SitesOutcome) {
-    let job = outcome.work.job.key.to_string();
-    metrics::counter!(
-        "highwater_site_visits_total",
-        "job" => job.clone(),
-        "outcome" => outcome.word()
-    )
-    .increment(1);
-    if let Some(due) = outcome.work.site.next_due_at {
-        let late = outcome.begun.since(due);
-        metrics::histogram!("highwater_site_lateness_seconds", "job" => job.clone())
-            .record(late.as_secs_f64());
+/// Where the visits of a job are counted: looked up once, and not at each visit.
+struct Meters {
+    /// By outcome.
+    visits: Vec<(&'static str, Counter)>,
+    lateness: Histogram,
+    took: Histogram,
+}
+
+impl Meters {
+    fn of(job: &JobKey) -> Self {
+        let job = job.to_string();
+        let words = FailureKind::ALL.map(FailureKind::as_str);
+        let visits = [SitesOutcome::SUCCESS].into_iter().chain(words);
+        Self {
+            visits: visits
+                .map(|outcome| {
+                    let counter = metrics::counter!(
+                        "highwater_site_visits_total",
+                        "job" => job.clone(),
+                        "outcome" => outcome
+                    );
+                    (outcome, counter)
+                })
+                .collect(),
+            lateness: metrics::histogram!("highwater_site_lateness_seconds", "job" => job.clone()),
+            took: metrics::histogram!("highwater_fetch_seconds", "flow" => "sites", "job" => job),
+        }
     }
-    metrics::histogram!("highwater_fetch_seconds", "flow" => "sites", "job" => job)
-        .record(outcome.took.as_secs_f64());
+
+    fn count(&self, outcome: &SitesOutcome) {
+        let word = outcome.word();
+        if let Some((_, visits)) = self.visits.iter().find(|(known, _)| *known == word) {
+            visits.increment(1);
+        }
+        if let Some(due) = outcome.work.site.next_due_at {
+            self.lateness.record(outcome.begun.since(due).as_secs_f64());
+        }
+        self.took.record(outcome.took.as_secs_f64());
+    }
 }

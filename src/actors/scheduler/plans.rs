@@ -70,6 +70,7 @@ impl Plans {
     pub(super) fn take_news(&mut self, news: TicketNews, now: Timestamp) {
         match news {
             TicketNews::Fetched(work) => self.freed(&work),
+            TicketNews::Paused { host, until } => self.sites.paused(&host, until, now),
             TicketNews::Returned {
                 work,
                 fetched,
@@ -111,6 +112,7 @@ impl Plans {
         match wake {
             Wake::Ledger(ledger) => self.batches.wake(Some(ledger), now),
             Wake::Sites => self.sites.wake(now),
+            Wake::SitesLeft(sites) => self.sites.left(sites),
         }
     }
 

@@ -40,7 +40,8 @@ pub(super) fn rows_of(outcome: &Outcome) -> usize {
             let answered = |answer: &&Answer| **answer != Answer::NotAsked;
             outcome.answers.iter().filter(answered).count()
         }
-        Outcome::Sites(_) => 1,
+        // Of a handler that cannot work at all, nothing is told of the site.
+        Outcome::Sites(outcome) => usize::from(outcome.visited.of_job().is_none()),
     }
 }
 

@@ -134,7 +134,10 @@ impl FlowChange for SiteChange {
         Ok(writer.store.apply_changes(&writer.holder, groups).await?)
     }
 
-    fn written(_: &mut Report, changes: &[Self], _: &Span) -> Option<Timestamp> {
+    fn written(report: &mut Report, changes: &[Self], _: &Span) -> Option<Timestamp> {
+        if let Report::Sites(report) = report {
+            report.given_up = changes.iter().any(|change| change.given_up_at.is_some());
+        }
         changes.iter().filter_map(|change| change.next_due_at).min()
     }
 

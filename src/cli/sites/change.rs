@@ -5,15 +5,12 @@ use crate::cli::context;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, OutputArgs, note};
 use crate::config::Loaded;
-use crate::flows::sites::{AppName, SiteEntry};
+use crate::flows::sites::{AppName, SiteEntry, audited};
 use crate::store::{AuditOutcome, NewAudit, Store, StoreError};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
-
-/// Sites of a call that are named in the audit.
-const RECORDED: usize = 20;
 
 /// Adds a site, or brings a known one up to date.
 ///
@@ -129,8 +126,27 @@ pub(super) async fn add(args: AddArgs, loaded: &Loaded) -> Result<(), Failure> {
             .collect();
         Failure::Usage(named.join("\n  "))
     })?;
+    let details = json!({ "app_id": args.app.as_str(), "url": site.url, "enabled": site.enabled });
     let store = context::open(loaded).await?;
-    let imported = store.import_sites(vec![site]).await?;
+    let ended = store.import_sites(vec![site]).await;
+    let problem = match &ended {
+        Err(error) => Some(error.to_string()),
+        Ok(imported) => imported.refused.first().map(|one| one.reason.clone()),
+    };
+    let row = NewAudit {
+        who: audit::operator(),
+        action: "sites.add".to_owned(),
+        target: args.site_id.clone(),
+        details: Some(details),
+        outcome: match (&ended, &problem) {
+            (Err(_), _) => AuditOutcome::Failed,
+            (Ok(_), Some(_)) => AuditOutcome::Refused,
+            (Ok(_), None) => AuditOutcome::Done,
+        },
+        problem,
+    };
+    audit::record(&store, row).await;
+    let imported = ended?;
     if let Some(refused) = imported.refused.into_iter().next() {
         return Err(Failure::Failed(refused.reason));
     }
@@ -224,15 +240,13 @@ pub(super) fn recorded(
     outcome: AuditOutcome,
     problem: Option<String>,
 ) -> NewAudit {
-    let named: Vec<&str> = ids.iter().take(RECORDED).map(String::as_str).collect();
+    let (target, mut details) = audited(ids);
+    details["done"] = done.into();
     NewAudit {
         who: audit::operator(),
         action: action.to_owned(),
-        target: match ids {
-            [id] => id.clone(),
-            _ => String::new(),
-        },
-        details: Some(json!({ "sites": ids.len(), "site_ids": named, "done": done })),
+        target,
+        details: Some(details),
         outcome,
         problem,
     }

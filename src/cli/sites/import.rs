@@ -1,15 +1,17 @@
 //! `highwater sites import`: brings sites in from a file.
 
 use super::csv::Columns;
+use crate::cli::audit;
 use crate::cli::batches::ndjson;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, OutputArgs, note};
 use crate::cli::{context, progress::Progress};
 use crate::config::Loaded;
-use crate::flows::sites::{AppName, SiteEntry};
-use crate::store::{Imported, NewSite, Store};
+use crate::flows::sites::{AppName, SiteEntry, read_site};
+use crate::store::{AuditOutcome, Imported, NewAudit, NewSite, Store};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -172,6 +174,7 @@ pub(super) async fn run(args: ImportArgs, loaded: &Loaded) -> Result<(), Failure
         ..Import::default()
     };
     let ended = import.read(input, &store).await;
+    import.record(&args, &store, ended.as_ref().err()).await;
     // What broke off before anything was done is told by its error alone.
     if ended.is_ok() || args.output.is_json() || import.report.has_news() {
         import.told(&args, loaded)?;
@@ -223,7 +226,7 @@ impl Reader {
     /// The site of a line; `None` for the one that names the columns.
     fn site(&mut self, line: &str) -> Result<Option<NewSite>, Wrong> {
         let entry: SiteEntry = match (self.form, &self.columns) {
-            (Form::Ndjson, _) => ndjson::read_json(line).map_err(Wrong::Line)?,
+            (Form::Ndjson, _) => read_site(line).map_err(Wrong::Line)?,
             (Form::Csv, Some(columns)) => columns.site(line).map_err(Wrong::Line)?,
             (Form::Csv, None) => {
                 let columns = Columns::read(line, self.app.is_some()).map_err(Wrong::File)?;
@@ -295,9 +298,6 @@ impl Import {
         {
             Ok(None) => {}
             Ok(Some(site)) => {
-                if self.apps.len() < MOST_APPS && !self.apps.contains(&site.app_id) {
-                    self.apps.insert(site.app_id.clone());
-                }
                 self.sites.push(site);
                 self.lines.push(line);
             }
@@ -312,19 +312,29 @@ impl Import {
     }
 
     async fn write(&mut self, store: &Store, progress: &Progress) -> Result<(), Failure> {
-        let imported = store
-            .import_sites(std::mem::take(&mut self.sites))
-            .await
-            .map_err(|error| {
-                let before = self.report.added + self.report.changed + self.report.unchanged;
-                Failure::Failed(format!(
-                    "{error}; {} imported before: importing all of them again does no harm",
-                    output::count(before, "site was", "sites were")
-                ))
-            })?;
+        let sites = std::mem::take(&mut self.sites);
+        let apps: Vec<AppName> = sites.iter().map(|site| site.app_id.clone()).collect();
+        let imported = store.import_sites(sites).await.map_err(|error| {
+            let before = self.report.added + self.report.changed + self.report.unchanged;
+            Failure::Failed(format!(
+                "{error}; {} imported before: importing all of them again does no harm",
+                output::count(before, "site was", "sites were")
+            ))
+        })?;
         let lines = std::mem::take(&mut self.lines);
         let mut bad = std::mem::take(&mut self.bad);
         let Imported { refused, .. } = &imported;
+        // The app of a site that was refused is not one whose sites came in.
+        let wrong: BTreeSet<usize> = refused.iter().map(|refused| refused.index).collect();
+        for (_, app) in apps
+            .into_iter()
+            .enumerate()
+            .filter(|(n, _)| !wrong.contains(n))
+        {
+            if self.apps.len() < MOST_APPS {
+                self.apps.insert(app);
+            }
+        }
         bad.extend(refused.iter().filter_map(|refused| {
             Some(Bad {
                 line: *lines.get(refused.index)?,
@@ -346,6 +356,41 @@ impl Import {
             }
         }
         Ok(())
+    }
+
+    /// Records what was done, also when it broke off.
+    async fn record(&self, args: &ImportArgs, store: &Store, failure: Option<&Failure>) {
+        let report = &self.report;
+        let row = NewAudit {
+            who: audit::operator(),
+            action: "sites.import".to_owned(),
+            target: args.source(),
+            details: Some(json!({
+                "app_id": args.app.as_ref().map(AppName::as_str),
+                "added": report.added,
+                "changed": report.changed,
+                "unchanged": report.unchanged,
+                "refused": report.refused,
+            })),
+            outcome: match failure {
+                Some(_) => AuditOutcome::Failed,
+                None if report.added + report.changed + report.unchanged > 0 => AuditOutcome::Done,
+                None if report.refused > 0 => AuditOutcome::Refused,
+                None => return,
+            },
+            problem: match failure {
+                Some(failure) => Some(failure.to_string()),
+                None => report.errors.first().map(|bad| {
+                    format!(
+                        "{} refused; line {}: {}",
+                        output::count(report.refused, "line was", "lines were"),
+                        bad.line,
+                        bad.error
+                    )
+                }),
+            },
+        };
+        audit::record(store, row).await;
     }
 
     /// Tells what was done, also when it broke off.

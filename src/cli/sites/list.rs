@@ -7,16 +7,22 @@ use crate::cli::output::{self, OutputArgs, note};
 use crate::config::Loaded;
 use crate::flows::sites::AppName;
 use crate::store::{
-    SiteCursor, SiteFilter, SiteItem, SitePage, SiteSort, SiteState, StatusRow, UnknownSiteWord,
+    AppSites, SiteCursor, SiteFilter, SiteItem, SitePage, SiteSort, SiteState, StatusRow, Store,
+    UnknownSiteWord,
 };
 use crate::time::Timestamp;
 use clap::Args;
 use serde::Serialize;
 use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+/// Apps without a job that are named.
+const MOST_APPS: usize = 20;
 
 // Help that has to name words with underscores, which comments would quote.
-const STATES: &str = "Only those that stand so: due, waiting, given_up, disabled or never \
-    (never visited; needs --job)";
+const STATES: &str = "Only those that stand so: due, waiting, given_up, disabled, never (never \
+    visited, or revived since; needs --job), failing (the last visit failed, and not given up) or \
+    well (the last visit succeeded)";
 const ORDERS: &str = "In which order: site_id, next_due_at, last_run_at, level, batch_code or \
     created_at. The orders by times of visits and by level leave out sites without any \
     [default: next_due_at for what is due or waits, else site_id]";
@@ -31,6 +37,7 @@ const ORDERS: &str = "In which order: site_id, next_due_at, last_run_at, level, 
 Examples:
   highwater sites list
   highwater sites list --app org.civicrm.myapp --job default --state due --sort next_due_at
+  highwater sites list --app org.civicrm.myapp --state failing --sort level --desc
   highwater sites list --state given_up --output json | jq -r '.items[].site_id'
   highwater sites list --text example.org --limit 20")]
 pub(in crate::cli) struct ListArgs {
@@ -88,6 +95,7 @@ impl ListArgs {
         SiteFilter {
             app: self.app.as_ref().map(|app| app.as_str().to_owned()),
             job: self.job.clone(),
+            job_apps: Vec::new(),
             state: self.state,
             level: self.level,
             text: self.text.clone(),
@@ -108,7 +116,13 @@ impl ListArgs {
 pub(super) async fn run(args: &ListArgs, loaded: &Loaded) -> Result<(), Failure> {
     let store = context::open(loaded).await?;
     let now = Timestamp::now();
-    let page = store.list_sites(&args.filter(), now).await?;
+    let mut filter = args.filter();
+    filter.job_apps =
+        super::check_names(&store, loaded, args.app.as_ref(), args.job.as_deref()).await?;
+    let page = store.list_sites(&filter, now).await?;
+    if args.cursor.is_none() {
+        tell_of_unvisited(args, &store, loaded).await?;
+    }
     let next = page.next.as_ref().map(SiteCursor::to_string);
     if args.output.is_json() {
         return output::print_json(&Page {
@@ -127,6 +141,36 @@ pub(super) async fn run(args: &ListArgs, loaded: &Loaded) -> Result<(), Failure>
     Ok(())
 }
 
+/// Tells how many sites nothing visits, since no job of their app is configured.
+async fn tell_of_unvisited(args: &ListArgs, store: &Store, loaded: &Loaded) -> Result<(), Failure> {
+    let jobs = &loaded.settings.jobs;
+    let apps = store.sites_by_app().await?;
+    let unvisited: Vec<&AppSites> = apps
+        .iter()
+        .filter(|of| {
+            args.app
+                .as_ref()
+                .is_none_or(|app| app.as_str() == of.app_id)
+        })
+        .filter(|of| !jobs.iter().any(|job| job.key.app.as_str() == of.app_id))
+        .collect();
+    for app in unvisited.iter().take(MOST_APPS) {
+        let sites = usize::try_from(app.enabled + app.disabled).unwrap_or(0);
+        note(&format_args!(
+            "warning: no job of app \"{}\" is configured; its {} not visited",
+            one_line(&app.app_id),
+            output::count(sites, "site is", "sites are")
+        ));
+    }
+    if let more @ 1.. = unvisited.len().saturating_sub(MOST_APPS) {
+        note(&format_args!(
+            "warning: nor of {}",
+            output::count(more, "more app", "more apps")
+        ));
+    }
+    Ok(())
+}
+
 fn table(page: &SitePage, now: Timestamp) -> String {
     let visits = page.items.iter().any(|item| item.status.is_some());
     let mut header = vec!["site", "app", "url", "batch code", "state"];
@@ -136,6 +180,7 @@ fn table(page: &SitePage, now: Timestamp) -> String {
             "level",
             "count",
             "last run",
+            "outcome",
             "next due",
             "last error",
         ]);
@@ -157,11 +202,12 @@ fn table(page: &SitePage, now: Timestamp) -> String {
                 one_line(&status.job_name),
                 status.level.to_string(),
                 status.count.to_string(),
-                when(status.last_run_at, now),
+                last_run(status, now),
+                status.last_outcome.clone().unwrap_or_default(),
                 next_due(status, now),
                 last_error(status.last_error.as_deref()),
             ]),
-            None if visits => row.extend(std::iter::repeat_n(String::new(), 6)),
+            None if visits => row.extend(std::iter::repeat_n(String::new(), 7)),
             None => row.push(output::relative(site.created_at, now)),
         }
         table.add_row(row);
@@ -173,14 +219,21 @@ fn state_word(item: &SiteItem, now: Timestamp) -> &'static str {
     item.state(now).map_or("enabled", SiteState::as_str)
 }
 
-/// A time, in words.
-pub(super) fn when(at: Option<Timestamp>, now: Timestamp) -> String {
-    at.map_or_else(String::new, |at| output::relative(at, now))
+/// When it was visited last, in words.
+fn last_run(status: &StatusRow, now: Timestamp) -> String {
+    match status.last_run_at {
+        Some(at) if now.since(at) < Duration::from_secs(1) => "just now".to_owned(),
+        Some(at) => output::relative(at, now),
+        None if status.is_revived() => "revived".to_owned(),
+        None => String::new(),
+    }
 }
 
 /// When a site is due, in words.
 pub(super) fn next_due(status: &StatusRow, now: Timestamp) -> String {
     match status.next_due_at {
+        // Not yet: "now" would say that it is due.
+        Some(at) if at > now && at.since(now) < Duration::from_secs(1) => "in 1s".to_owned(),
         Some(at) if at > now => output::relative(at, now),
         Some(_) => "due".to_owned(),
         None => String::new(),

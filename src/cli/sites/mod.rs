@@ -12,7 +12,8 @@ use super::context;
 use super::failure::Failure;
 use super::output::note;
 use crate::config::Loaded;
-use crate::flows::sites::AppName;
+use crate::flows::sites::{AppName, UnknownName, check_named};
+use crate::store::Store;
 use clap::Subcommand;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -56,6 +57,18 @@ pub(super) fn run(command: SitesCommand, named: Option<&Path>) -> Result<(), Fai
 /// Reads the name of an app, for clap.
 fn app(text: &str) -> Result<AppName, String> {
     AppName::parse(text).map_err(|problem| problem.to_string())
+}
+
+/// Refuses an app or a job that nothing configured and no site has. Answers
+/// the apps that have the job.
+async fn check_names(
+    store: &Store,
+    loaded: &Loaded,
+    app: Option<&AppName>,
+    job: Option<&str>,
+) -> Result<Vec<String>, Failure> {
+    let named = check_named(store, &loaded.settings, app.map(AppName::as_str), job).await?;
+    named.map_err(|UnknownName { field, message }| Failure::Usage(format!("--{field}: {message}")))
 }
 
 /// Tells of apps whose sites nothing visits: a name that is mistyped, or a job

@@ -7,7 +7,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{self, OutputArgs, note};
 use crate::config::Loaded;
 use crate::flows::sites::AppName;
-use crate::store::{AuditOutcome, Revival};
+use crate::store::{AuditOutcome, Revival, Revived};
 use crate::time::Timestamp;
 use clap::Args;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use serde_json::json;
 
 /// Has sites visited again that were given up: at level 0, at once.
 ///
-/// Sites that were not given up stay as they are. A site may be given up by
+/// They keep their history. Sites that were not given up stay as they are. A site may be given up by
 /// one job and visited by another; --job names one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -41,7 +41,8 @@ pub(in crate::cli) struct ReviveArgs {
 
 #[derive(Debug, Serialize)]
 struct Report {
-    revived: usize,
+    sites: usize,
+    jobs: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
 }
@@ -59,8 +60,19 @@ impl ReviveArgs {
     }
 }
 
+/// What `--all` stands for, for the record.
+fn all(which: &Revival) -> String {
+    match (&which.app, &which.job) {
+        (None, None) => "all given up".to_owned(),
+        (Some(app), None) => format!("all given up of {app}"),
+        (None, Some(job)) => format!("all given up of job {job}"),
+        (Some(app), Some(job)) => format!("all given up of {app}/{job}"),
+    }
+}
+
 pub(super) async fn run(args: &ReviveArgs, loaded: &Loaded) -> Result<(), Failure> {
     let store = context::open(loaded).await?;
+    super::check_names(&store, loaded, args.app.as_ref(), args.job.as_deref()).await?;
     let mut errors = Vec::new();
     if !args.ids.is_empty() {
         let known = store.known_sites(&args.ids).await?;
@@ -73,26 +85,31 @@ pub(super) async fn run(args: &ReviveArgs, loaded: &Loaded) -> Result<(), Failur
         job: args.job.clone(),
     };
     let ended = store.revive_sites(&which, Timestamp::now()).await;
-    let revived = ended.as_ref().copied().unwrap_or(0);
+    let Revived { sites, jobs } = ended.as_ref().copied().unwrap_or_default();
     let outcome = match &ended {
         Err(_) => AuditOutcome::Failed,
-        Ok(0) if !errors.is_empty() => AuditOutcome::Refused,
+        Ok(Revived { sites: 0, .. }) if !errors.is_empty() => AuditOutcome::Refused,
         Ok(_) => AuditOutcome::Done,
     };
     let problem = match &ended {
         Err(error) => Some(error.to_string()),
         Ok(_) => (!errors.is_empty()).then(|| errors.join("; ")),
     };
-    let mut row = recorded(&args.ids, "sites.revive", revived, outcome, problem);
+    let mut row = recorded(&args.ids, "sites.revive", sites, outcome, problem);
     if let Some(details) = row.details.as_mut().and_then(|value| value.as_object_mut()) {
         details.insert("app_id".to_owned(), json!(which.app));
         details.insert("job_name".to_owned(), json!(which.job));
+        details.insert("jobs".to_owned(), json!(jobs));
+    }
+    if args.all {
+        row.target = all(&which);
     }
     audit::record(&store, row).await;
     ended?;
     if args.output.is_json() {
         output::print_json(&Report {
-            revived,
+            sites,
+            jobs,
             errors: errors.clone(),
         })?;
     } else {
@@ -100,8 +117,9 @@ pub(super) async fn run(args: &ReviveArgs, loaded: &Loaded) -> Result<(), Failur
             note(error);
         }
         output::print(format_args!(
-            "{} revived",
-            output::count(revived, "site", "sites")
+            "{} revived ({})",
+            output::count(sites, "site", "sites"),
+            output::count(jobs, "job", "jobs")
         ))?;
     }
     if errors.is_empty() {

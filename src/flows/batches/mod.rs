@@ -11,11 +11,11 @@ mod ledger_plan;
 mod load;
 mod model;
 mod plan;
-#[cfg(test)]
-mod plan_tests;
 mod poll_log;
 mod rules;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod traits;
 mod view;
 mod work;

@@ -33,7 +33,8 @@ pub struct SiteEntry {
     #[schema(value_type = Option<u16>, minimum = 0, maximum = 10_000)]
     pub batch_code: Option<i64>,
     /// Whether it is visited; a new one is unless it says no, a known one
-    /// stays as it is where this is left out.
+    /// stays as it is where this is left out, and over HTTP without the control
+    /// token.
     #[serde(default)]
     pub enabled: Option<bool>,
     /// Its labels: texts, numbers and flags by name; a known site keeps its
@@ -55,7 +56,9 @@ impl SiteEntry {
     pub fn check(self, default: Option<&AppName>) -> Result<NewSite, SiteMistakes> {
         let mut mistakes = Vec::new();
         let mut wrong = |field: &str, message: String| mistakes.push((field.to_owned(), message));
-        if let Err(problem) = check_site_id(&self.site_id) {
+        if self.site_id.is_empty() {
+            wrong("site_id", "missing or empty: what is it called?".to_owned());
+        } else if let Err(problem) = check_site_id(&self.site_id) {
             wrong("site_id", problem.to_string());
         } else if self.site_id == RESERVED {
             wrong("site_id", format!("no site can be called \"{RESERVED}\""));
@@ -66,12 +69,18 @@ impl SiteEntry {
                 .ok(),
             (None, Some(app)) => Some(app.clone()),
             (None, None) => {
-                wrong("app_id", "missing: whose jobs visit it?".to_owned());
+                wrong(
+                    "app_id",
+                    "missing or empty: whose jobs visit it?".to_owned(),
+                );
                 None
             }
         };
         // The parser passes over these; requests and databases would not.
-        if self
+        if self.url.is_empty() {
+            let message = "missing or empty: expected an address as https://site.example/path";
+            wrong("url", message.to_owned());
+        } else if self
             .url
             .chars()
             .any(|c| c.is_control() || c.is_whitespace())
@@ -168,6 +177,20 @@ mod tests {
         let nobody = || entry(json!({"site_id": "s", "url": "http://s.example"}));
         assert_eq!(nobody().check(Some(&app)).unwrap().app_id, app);
         assert_eq!(nobody().check(None).unwrap_err()[0].0, "app_id");
+    }
+
+    #[test]
+    fn what_is_missing_is_said_to_be_missing() {
+        let mistakes = SiteEntry::default().check(None).unwrap_err();
+        let told: Vec<String> = mistakes
+            .into_iter()
+            .map(|(field, message)| format!("{field}: {message}"))
+            .collect();
+        insta::assert_snapshot!(told.join("\n"), @r"
+        site_id: missing or empty: what is it called?
+        app_id: missing or empty: whose jobs visit it?
+        url: missing or empty: expected an address as https://site.example/path
+        ");
     }
 
     #[test]

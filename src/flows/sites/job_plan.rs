@@ -2,12 +2,14 @@
 //! are at hand or out. Pure.
 
 use super::job_health::JobHealth;
+use super::job_news::{JobNews, News};
 use super::load::{SitesBrought, SitesPage, SitesRead, SitesWant};
 use super::queue::{HostQueue, Pushed, Waiting};
 use super::rules::standing_of;
 use super::shard::Shard;
 use super::shard_plan::ShardPlan;
 use super::view::{JobView, ShardView};
+use super::visit::FailureKind;
 use super::work::{SitesReport, SitesWork, host_of};
 use crate::config::JobSettings;
 use crate::leases::Holdings;
@@ -30,6 +32,7 @@ pub(super) type Pauses = HashMap<Arc<str>, Timestamp>;
 /// A job.
 #[derive(Debug)]
 pub(super) struct JobPlan {
+    /// The settings in force.
     pub(super) settings: Arc<JobSettings>,
     shards: Vec<ShardPlan>,
     queue: HostQueue,
@@ -40,9 +43,11 @@ pub(super) struct JobPlan {
     old_visits: HashSet<i64>,
     old_reads: HashSet<u64>,
     health: JobHealth,
+    news: News,
 }
 
 impl JobPlan {
+    /// A job none of whose shards is held yet.
     pub(super) fn new(job: &JobSettings) -> Self {
         Self {
             settings: Arc::new(job.clone()),
@@ -52,6 +57,7 @@ impl JobPlan {
             old_visits: HashSet::new(),
             old_reads: HashSet::new(),
             health: JobHealth::default(),
+            news: News::default(),
         }
     }
 
@@ -63,6 +69,9 @@ impl JobPlan {
         }
         let former = std::mem::replace(&mut self.settings, Arc::new(job.clone()));
         self.queue.configure(job.per_host);
+        if former.handler != job.handler {
+            self.health.try_now();
+        }
         if former.batches != job.batches || former.retry != job.retry {
             self.begin_afresh();
             // Leases are told of again by `hold`.
@@ -124,18 +133,35 @@ impl JobPlan {
         self.old_visits.insert(seq);
     }
 
+    /// Somebody told that sites may have come or become due.
     pub(super) fn wake(&mut self, now: Timestamp) {
         for shard in &mut self.shards {
             shard.wake(now);
         }
     }
 
+    /// Adds what is to be read now, numbered from `numbers` on.
     pub(super) fn wants(&mut self, now: Timestamp, numbers: &mut u64, wants: &mut Vec<SitesWant>) {
-        let (low, limit) = (self.is_low(), self.page());
-        let shards = self.shards.iter_mut();
-        wants.extend(
-            shards.filter_map(|shard| shard.want(&self.settings, now, low, limit, numbers)),
-        );
+        self.health.tick(now);
+        let (low, limit) = (self.reads(), self.page());
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            let Some(mut want) = shard.want(&self.settings, now, low, limit, numbers) else {
+                continue;
+            };
+            if let SitesRead::Prepare { waiting, .. } = &mut want.read {
+                *waiting = self.queue.rows_waiting(number);
+            }
+            wants.push(want);
+        }
+    }
+
+    /// These sites are not to be visited any more: they were disabled or removed.
+    pub(super) fn left(&mut self, sites: &HashSet<String>) {
+        for shard in &mut self.shards {
+            shard.left(sites);
+        }
+        self.queue
+            .drop_where(|waiting| sites.contains(&waiting.site.site_id));
     }
 
     /// An answer came. Answers the pauses of hosts that it brought.
@@ -156,9 +182,19 @@ impl JobPlan {
             return Vec::new();
         }
         match (brought, &want.read) {
-            (SitesBrought::Prepared { pauses, seen, .. }, read) => {
+            (
+                SitesBrought::Prepared {
+                    pauses, seen, gone, ..
+                },
+                read,
+            ) => {
                 let full = matches!(read, SitesRead::Prepare { after: 0, .. });
                 shard.prepared(full, seen, now, again);
+                if !gone.is_empty() {
+                    let gone: HashSet<i64> = gone.into_iter().collect();
+                    self.queue
+                        .drop_where(|waiting| gone.contains(&waiting.site.seq));
+                }
                 return pauses;
             }
             (
@@ -194,11 +230,16 @@ impl JobPlan {
         }
     }
 
+    /// Whether a visit can begin now.
     pub(super) fn has_ready(&self) -> bool {
-        self.queue.has_ready()
+        self.health.admits() && self.queue.has_ready()
     }
 
+    /// The next visit, if one can begin.
     pub(super) fn next_work(&mut self) -> Option<SitesWork> {
+        if !self.health.admits() {
+            return None;
+        }
         let (host, waiting) = self.queue.pop()?;
         let shard = self.shards.get(waiting.shard);
         let Some(stake) = shard.and_then(|shard| shard.stake.clone()) else {
@@ -207,6 +248,7 @@ impl JobPlan {
             self.queue.returned(waiting.site.seq);
             return None;
         };
+        self.health.began(waiting.site.seq);
         Some(SitesWork {
             job: self.settings.clone(),
             stake,
@@ -215,12 +257,14 @@ impl JobPlan {
         })
     }
 
+    /// A visit is off the network: its host has room for another.
     pub(super) fn freed(&mut self, host: &Arc<str>) {
         self.queue.freed(host);
     }
 
     /// A visit is over. One that was not settled is due still.
     pub(super) fn returned(&mut self, seq: i64, settled: bool, now: Timestamp) {
+        self.health.returned(seq);
         let code = self.queue.returned(seq);
         let known = code.and_then(|code| self.place_of(code));
         let shards = match known {
@@ -255,10 +299,16 @@ impl JobPlan {
             self.health.refused(&report.site_id, refusal);
         } else {
             let failure = report.failure.as_ref();
-            self.health.visited(
-                &report.site_id,
-                failure.map(|(kind, detail)| (*kind, detail.as_str())),
-            );
+            let failure = failure.map(|(kind, detail)| (*kind, detail.as_str()));
+            self.health
+                .visited(report.seq, &report.site_id, failure, now);
+            if failure.is_some_and(|(kind, _)| kind == FailureKind::Job) {
+                // Nothing was written: it is due as before.
+                due = Some(now);
+            }
+            if report.given_up {
+                self.news.gave_up(&report.site_id);
+            }
         }
         if report.fenced {
             self.fenced(report);
@@ -291,11 +341,25 @@ impl JobPlan {
 
     /// When the job wants to be asked again, if nothing else happens.
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        let low = self.is_low();
+        let low = self.reads();
         let shards = self.shards.iter();
-        shards.filter_map(|shard| shard.wake_at(low)).min()
+        let shards = shards.filter_map(|shard| shard.wake_at(low));
+        let again = self.health.retry_at().filter(|_| self.health.rests());
+        shards.chain(again).min()
     }
 
+    /// What the log is to tell of the job now; `all`: this is the end.
+    pub(super) fn news(&mut self, now: Timestamp, all: bool) -> Vec<JobNews> {
+        let events = self.news.take(self.health.condition(), now, all);
+        let job = &self.settings.key;
+        let news = events.into_iter().map(|event| JobNews {
+            job: job.clone(),
+            event,
+        });
+        news.collect()
+    }
+
+    /// What is shown of the job.
     pub(super) fn view(&self, paused_hosts: usize) -> JobView {
         let shards = self.shards.iter().map(|shard| ShardView {
             shard: shard.shard,
@@ -309,6 +373,7 @@ impl JobPlan {
             shards: shards.collect(),
             paused_hosts,
             last_error: self.health.problem().map(str::to_owned),
+            retry_at: self.health.retry_at(),
         }
     }
 
@@ -339,6 +404,11 @@ impl JobPlan {
         self.shards.iter().filter(held).count()
     }
 
+    /// Whether more due sites are wanted: few are at hand, and visits go on.
+    fn reads(&self) -> bool {
+        self.is_low() && !self.health.rests()
+    }
+
     /// Whether few sites are at hand.
     fn is_low(&self) -> bool {
         self.queue.waiting() < LOW.max(self.held().saturating_mul(LOW_OF_SHARD))
@@ -361,8 +431,8 @@ impl JobPlan {
             .last()
             .map(|row| (row.next_due_at.unwrap_or_default(), row.seq));
         for site in rows {
-            if shard.is_stale(site.seq) {
-                // Read before its outcome was written.
+            if shard.is_stale(&site) {
+                // Read before its outcome was written, or it was changed.
                 left_out = true;
                 continue;
             }

@@ -6,7 +6,7 @@ use super::shard::Shard;
 use super::spreads::Spreads;
 use crate::config::JobSettings;
 use crate::leases::sites_lease;
-use crate::store::{DueSite, JobRange, Store, StoreError};
+use crate::store::{DueSite, JobRange, LeaseStake, Store, StoreError};
 use crate::time::Timestamp;
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub struct SitesWant {
     pub job: Arc<JobSettings>,
     /// The shard.
     pub shard: Shard,
+    /// The lease under which it is done.
+    pub stake: LeaseStake,
     /// Number of the want, by which its answer is known.
     pub number: u64,
     /// What it is.
@@ -38,6 +40,8 @@ pub enum SitesRead {
         first: bool,
         /// Sites behind this row are looked at; 0 for all.
         after: i64,
+        /// Rows that wait for their visit: it is looked whether they still may.
+        waiting: Vec<i64>,
     },
     /// Read what is due.
     Page {
@@ -70,6 +74,8 @@ pub enum SitesBrought {
         added: usize,
         /// Hosts that asked to be left alone, where they were asked for.
         pauses: Vec<(String, Timestamp)>,
+        /// Of the rows that wait, those whose site was disabled or removed.
+        gone: Vec<i64>,
         /// Row behind which the next look begins.
         seen: i64,
     },
@@ -101,8 +107,13 @@ pub async fn load(
         codes: want.shard.codes(),
     };
     let brought = match &want.read {
-        SitesRead::Prepare { first, after } => {
-            prepare(store, spreads, &want, &range, *first, *after, now).await?
+        SitesRead::Prepare {
+            first,
+            after,
+            waiting,
+        } => {
+            let gone = store.sites_gone(waiting).await?;
+            prepare(store, spreads, &want, &range, (*first, *after), gone, now).await?
         }
         SitesRead::Page { now, after, limit } => {
             let rows = store.due_sites(&range, *now, *after, *limit).await?;
@@ -131,8 +142,8 @@ async fn prepare(
     spreads: &Spreads,
     want: &SitesWant,
     range: &JobRange,
-    first: bool,
-    after: i64,
+    (first, after): (bool, i64),
+    gone: Vec<i64>,
     now: Timestamp,
 ) -> Result<SitesBrought, StoreError> {
     let periods = want.job.retry.levels().iter().map(|level| level.period);
@@ -143,17 +154,19 @@ async fn prepare(
     let shards = want.job.batches;
     if after == 0 {
         // An application may have changed a site while it was made known.
-        store.mend_standings(range).await?;
+        store.mend_standings(range, &want.stake).await?;
     }
     if first {
         let corrected = store
-            .correct_due_times(range, &want.job.retry, MOST_DELAY, now)
+            .correct_due_times(range, &want.stake, &want.job.retry, MOST_DELAY, now)
             .await?;
         // What waits already is spaced before the new ones come behind it.
         let overdue = store.overdue_sites(range, now).await?;
         if overdue > 1 {
             let step = spacing(overdue, shortest.unwrap_or(first_period), shards);
-            store.space_overdue_sites(range, now, step).await?;
+            store
+                .space_overdue_sites(range, &want.stake, now, step)
+                .await?;
         }
         tracing::debug!(
             job.key = %range.job, job.shard = %want.shard, sites.corrected = corrected,
@@ -164,7 +177,9 @@ async fn prepare(
     let fresh = store.new_sites(range, after).await?;
     if fresh > 0 {
         let step = spacing(fresh, first_period, shards);
-        added = store.initialise_sites(range, after, now, step).await?;
+        added = store
+            .initialise_sites(range, &want.stake, after, now, step)
+            .await?;
         tracing::info!(job.key = %range.job, job.shard = %want.shard, sites.added = added, "new sites");
     }
     if first {
@@ -175,6 +190,7 @@ async fn prepare(
     Ok(SitesBrought::Prepared {
         added,
         pauses,
+        gone,
         seen: last.saturating_sub(STILL_COMING).max(0),
     })
 }

@@ -6,14 +6,17 @@
 //! until their host has room. The site that is due longest comes next, and jobs
 //! take turns.
 
+use super::job_news::JobNews;
 use super::job_plan::{JobPlan, Pauses};
 use super::load::{SitesPage, SitesWant};
 use super::names::JobKey;
 use super::view::SitesView;
-use super::work::{SitesReport, SitesWork};
+use super::work::{LONGEST_PAUSE, SitesReport, SitesWork};
 use crate::config::{JobSettings, SitesSettings};
 use crate::leases::Holdings;
+use crate::store::MOST_PAUSES;
 use crate::time::Timestamp;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +26,8 @@ const KEPT_PART: usize = 4;
 /// A clock that is set back by less is passed over: clocks are corrected in
 /// small steps all the time.
 const CLOCK_STEP: Duration = Duration::from_secs(1);
-/// Longest that a host is left alone, whatever it asks for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
-/// Most hosts whose pauses are remembered.
-const MOST_PAUSES: usize = 100_000;
+/// Most hosts whose pauses are remembered: as many as are kept.
+const MOST_HOSTS: usize = MOST_PAUSES as usize;
 
 /// The site flow's plan.
 #[derive(Debug)]
@@ -105,6 +106,15 @@ impl SitesPlan {
     pub fn wake(&mut self, now: Timestamp) {
         for job in &mut self.jobs {
             job.wake(now);
+        }
+    }
+
+    /// These sites were disabled or removed: none of them is visited that has not
+    /// been handed out yet.
+    pub fn left(&mut self, sites: &[String]) {
+        let sites: HashSet<String> = sites.iter().cloned().collect();
+        for job in &mut self.jobs {
+            job.left(&sites);
         }
     }
 
@@ -194,6 +204,12 @@ impl SitesPlan {
         }
     }
 
+    /// A host has asked just now to be left alone: no job visits it, though its
+    /// wish is not written yet.
+    pub fn paused(&mut self, host: &Arc<str>, until: Timestamp, now: Timestamp) {
+        self.leave_alone(host, until, now);
+    }
+
     /// A visit is over, whatever came of it: its site may be visited again once
     /// it is due. One that was not settled is due still.
     pub fn returned(&mut self, job: &JobKey, seq: i64, settled: bool, now: Timestamp) {
@@ -227,6 +243,13 @@ impl SitesPlan {
         }
     }
 
+    /// What the log is to tell of jobs now; `all`: without waiting, since this
+    /// is the end.
+    pub fn news(&mut self, now: Timestamp, all: bool) -> Vec<JobNews> {
+        let jobs = self.jobs.iter_mut();
+        jobs.flat_map(|job| job.news(now, all)).collect()
+    }
+
     /// Most visits under way at once, over all jobs.
     pub const fn max_in_flight(&self) -> usize {
         self.settings.max_in_flight
@@ -252,10 +275,10 @@ impl SitesPlan {
         if until <= now {
             return;
         }
-        if self.pauses.len() >= MOST_PAUSES {
+        if self.pauses.len() >= MOST_HOSTS {
             self.pauses.retain(|_, until| *until > now);
         }
-        if self.pauses.len() < MOST_PAUSES || self.pauses.contains_key(host) {
+        if self.pauses.len() < MOST_HOSTS || self.pauses.contains_key(host) {
             let known = self.pauses.entry(host.clone()).or_insert(until);
             *known = (*known).max(until);
         }

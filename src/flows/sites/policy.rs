@@ -222,7 +222,13 @@ impl Scan {
                 format!("expected a unit ({})", units.join(", "))
             } else {
                 unit.truncate(20); // ASCII
-                format!("\"{unit}\" is no unit ({})", units.join(", "))
+                match unit.strip_suffix('s').filter(|one| units.contains(one)) {
+                    // The seed writes "2 hour", and so does a policy.
+                    Some(one) => {
+                        format!("\"{unit}\" is no unit: write \"{number} {one}\", without the s")
+                    }
+                    None => format!("\"{unit}\" is no unit ({})", units.join(", ")),
+                }
             };
             return Err(RetryProblem {
                 place: unit_at,

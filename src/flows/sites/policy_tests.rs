@@ -123,7 +123,7 @@ fn a_mistake_is_told_with_its_place() {
     "min (x6)": expected the period's number, found "m", at character 1
     "20": expected a unit (sec, min, hour, day, week, month, year), at character 3
     "20 (x6)": expected a unit (sec, min, hour, day, week, month, year), at character 4
-    "20 mins (x6)": "mins" is no unit (sec, min, hour, day, week, month, year), at character 4
+    "20 mins (x6)": "mins" is no unit: write "20 min", without the s, at character 4
     "20 fortnight (x6)": "fortnight" is no unit (sec, min, hour, day, week, month, year), at character 4
     "20 min": expected the count in "(xN)", found the end, at character 7
     "20 min;": expected the count in "(xN)", found ";", at character 7
@@ -156,7 +156,7 @@ fn a_mistake_is_told_with_its_place() {
 #[test]
 fn a_message_says_how_to_write_it() {
     let told = "20 mins (x6)".parse::<RetryPolicy>().unwrap_err();
-    insta::assert_snapshot!(told, @r#""mins" is no unit (sec, min, hour, day, week, month, year), at character 4: write levels as "20min (x6); 1hour (x24)""#);
+    insta::assert_snapshot!(told, @r#""mins" is no unit: write "20 min", without the s, at character 4: write levels as "20min (x6); 1hour (x24)""#);
 }
 
 #[test]

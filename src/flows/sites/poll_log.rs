@@ -41,6 +41,8 @@ const fn letter(kind: FailureKind) -> u8 {
         FailureKind::Denied => b'd',
         FailureKind::Handler => b'h',
         FailureKind::Panic => b'p',
+        // Never written: it is no visit.
+        FailureKind::Job => b'j',
     }
 }
 

@@ -190,14 +190,28 @@ impl HostQueue {
         drained
     }
 
+    /// Rows that wait and were read for this shard.
+    pub(super) fn rows_waiting(&self, shard: usize) -> Vec<i64> {
+        let waiting = self.hosts.values().flat_map(|host| &host.waiting);
+        waiting
+            .filter(|waiting| waiting.shard == shard)
+            .map(|waiting| waiting.site.seq)
+            .collect()
+    }
+
     /// Lets go of all sites that were read for these shards.
     pub(super) fn drop_shards(&mut self, gone: impl Fn(usize) -> bool) {
+        self.drop_where(|waiting| gone(waiting.shard));
+    }
+
+    /// Lets go of all sites of which this is so.
+    pub(super) fn drop_where(&mut self, gone: impl Fn(&Waiting) -> bool) {
         let hosts: Vec<Arc<str>> = self.hosts.keys().cloned().collect();
         for host in hosts {
             if let Some(of_host) = self.hosts.get_mut(&host) {
                 let waiting = &mut self.waiting;
                 of_host.waiting.retain(|site| {
-                    let gone = gone(site.shard);
+                    let gone = gone(site);
                     if gone {
                         waiting.remove(&site.site.seq);
                     }

@@ -4,7 +4,7 @@
 use super::fetch::visit;
 use super::queue::{HostQueue, Pushed, Waiting};
 use super::rules::change_of;
-use super::work::{SitesOutcome, SitesWork, host_of};
+use super::work::{LONGEST_PAUSE, SitesOutcome, SitesWork, host_of};
 use crate::config::{JobSettings, SitesSettings};
 use crate::handlers::Handler;
 use crate::store::{ChangeGroup, DueSite, JobRange, LeaseStake, SiteChange, Store, StoreError};
@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Sites read at a time.
 const PAGE: i64 = 1_000;
@@ -49,6 +50,8 @@ pub struct Run {
     pub keep: usize,
     /// Whether the run is to end early: the lease was lost, or a signal came.
     pub stop: watch::Receiver<Option<String>>,
+    /// Until when the lease is surely held: no visit begins after it.
+    pub held_until: watch::Receiver<Instant>,
 }
 
 /// What a run did.
@@ -70,6 +73,9 @@ pub struct Summary {
     pub unwritten: usize,
     /// Why the run ended before all were visited.
     pub cut_short: Option<String>,
+    /// Why the job's handler could not work at all, which ended the run and
+    /// counts against no site.
+    pub broken: Option<String>,
 }
 
 /// A visit, as it is told while a run goes on.
@@ -81,21 +87,25 @@ pub struct Told<'o> {
     pub change: &'o SiteChange,
 }
 
-/// Makes the sites of a range that the job has never seen known to it, due at
-/// once, and mends what the clock left behind. Answers how many were new.
+/// Under this lease, makes the sites of a range that the job has never seen
+/// known to it, due at once, and mends what the clock left behind. Answers how many were new.
 ///
 /// # Errors
 /// The database is out of reach.
 pub async fn initialise(
     store: &Store,
     range: &JobRange,
+    stake: &LeaseStake,
     configured: &JobSettings,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
+    let (policy, delay) = (&configured.retry, super::rules::MOST_DELAY);
     store
-        .correct_due_times(range, &configured.retry, super::rules::MOST_DELAY, now)
+        .correct_due_times(range, stake, policy, delay, now)
         .await?;
-    store.initialise_sites(range, 0, now, Duration::ZERO).await
+    store
+        .initialise_sites(range, stake, 0, now, Duration::ZERO)
+        .await
 }
 
 impl Run {
@@ -110,7 +120,7 @@ impl Run {
         mut tell: impl FnMut(Told<'_>),
     ) -> Result<Summary, StoreError> {
         let mut summary = Summary {
-            new: initialise(&self.store, &self.range, &self.configured, now).await?,
+            new: initialise(&self.store, &self.range, &self.stake, &self.configured, now).await?,
             ..Summary::default()
         };
         let mut pauses: HashMap<Arc<str>, Timestamp> = self
@@ -118,17 +128,14 @@ impl Run {
             .host_pauses(now)
             .await?
             .into_iter()
-            .map(|(host, until)| (host.into(), until))
+            .map(|(host, until)| (host.into(), until.min(now.plus(LONGEST_PAUSE))))
             .collect();
         let mut queue = HostQueue::unbounded(self.job.per_host);
         let mut visits = FuturesUnordered::new();
         let mut done = Vec::new();
         let mut after = Some(i64::MIN);
         loop {
-            if summary.cut_short.is_none() {
-                summary.cut_short.clone_from(&self.stop.borrow());
-            }
-            let going_on = summary.cut_short.is_none();
+            let going_on = self.goes_on(&mut summary);
             if let (true, Some(from)) = (going_on, after)
                 && (queue.waiting() < FEW || (!queue.has_ready() && queue.waiting() < MOST))
             {
@@ -155,6 +162,8 @@ impl Run {
                     debug_assert_eq!(pushed, Pushed::Taken);
                 }
             }
+            // Reading may have taken long.
+            let going_on = self.goes_on(&mut summary);
             while going_on && visits.len() < self.settings.max_in_flight {
                 let Some((host, Waiting { site, .. })) = queue.pop() else {
                     break;
@@ -186,6 +195,13 @@ impl Run {
                 summary.left_alone += queue.drain_host(&host).len();
                 pauses.insert(host, until);
             }
+            if let Some(problem) = outcome.visited.of_job() {
+                // So it would be with every site.
+                summary.broken.get_or_insert_with(|| problem.to_owned());
+                let why = || format!("the job's handler cannot work: {problem}");
+                summary.cut_short.get_or_insert_with(why);
+                continue;
+            }
             done.push(outcome);
             if done.len() >= self.settings.commit_rows {
                 self.write(std::mem::take(&mut done), &mut summary, &mut tell)
@@ -194,8 +210,19 @@ impl Run {
         }
     }
 
+    /// Whether visits may begin; notes why not.
+    fn goes_on(&self, summary: &mut Summary) -> bool {
+        if summary.cut_short.is_none() {
+            summary.cut_short.clone_from(&self.stop.borrow());
+        }
+        if summary.cut_short.is_none() && Instant::now() >= *self.held_until.borrow() {
+            summary.cut_short = Some("its lease was not renewed in time".to_owned());
+        }
+        summary.cut_short.is_none()
+    }
+
     async fn due(&self, now: Timestamp, after: i64) -> Result<Vec<DueSite>, StoreError> {
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         loop {
             let page = self
                 .store
@@ -299,7 +326,7 @@ impl Run {
         which: &[usize],
     ) -> Result<Vec<usize>, StoreError> {
         let group: Arc<[SiteChange]> = which.iter().map(|place| changes[*place].clone()).collect();
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         loop {
             let groups = vec![ChangeGroup {
                 stake: self.stake.clone(),

@@ -5,7 +5,7 @@ use super::load::{SitesRead, SitesWant};
 use super::shard::Shard;
 use crate::config::JobSettings;
 use crate::leases::sites_lease;
-use crate::store::LeaseStake;
+use crate::store::{DueSite, LeaseStake};
 use crate::time::Timestamp;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,9 +28,11 @@ const START: (Timestamp, i64) = (Timestamp::from_millis(0), i64::MIN);
 /// A shard of a job.
 #[derive(Debug)]
 pub(super) struct ShardPlan {
+    /// Which part of the sites it is.
     pub(super) shard: Shard,
     /// Name of its lease.
     pub(super) lease: String,
+    /// The lease, while it is held.
     pub(super) stake: Option<LeaseStake>,
     /// Who has it, when somebody else has.
     pub(super) other: Option<String>,
@@ -49,6 +51,9 @@ pub(super) struct ShardPlan {
     reading: Option<u64>,
     /// Rows that came back while a page was read, which may show them as due.
     came_back: HashSet<i64>,
+    /// Sites that were disabled or removed while a page was read, which may show
+    /// them as due.
+    left: HashSet<String>,
     cursor: (Timestamp, i64),
     /// Whether a sweep is under way.
     sweeping: bool,
@@ -70,6 +75,7 @@ pub(super) struct ShardPlan {
 }
 
 impl ShardPlan {
+    /// A shard that is not held.
     pub(super) fn new(job: &JobSettings, shard: Shard) -> Self {
         Self::of(sites_lease(&job.key, shard), shard)
     }
@@ -88,6 +94,7 @@ impl ShardPlan {
             seen: 0,
             reading: None,
             came_back: HashSet::new(),
+            left: HashSet::new(),
             cursor: START,
             sweeping: false,
             due_at: None,
@@ -146,9 +153,18 @@ impl ShardPlan {
         }
     }
 
-    /// Whether its visit ended while the page was read.
-    pub(super) fn is_stale(&self, seq: i64) -> bool {
-        self.came_back.contains(&seq)
+    /// Sites were disabled or removed. A page that is being read may show them
+    /// as due still.
+    pub(super) fn left(&mut self, sites: &HashSet<String>) {
+        if self.reading.is_some() {
+            self.left.extend(sites.iter().cloned());
+        }
+    }
+
+    /// Whether its visit ended while the page was read, or it was disabled or
+    /// removed then.
+    pub(super) fn is_stale(&self, site: &DueSite) -> bool {
+        self.came_back.contains(&site.seq) || self.left.contains(&site.site_id)
     }
 
     /// A site of this shard will be due then.
@@ -167,7 +183,7 @@ impl ShardPlan {
         limit: i64,
         numbers: &mut u64,
     ) -> Option<SitesWant> {
-        self.stake.as_ref()?;
+        let stake = self.stake.clone()?;
         if self.reading.is_some() {
             return None;
         }
@@ -177,6 +193,8 @@ impl ShardPlan {
             SitesRead::Prepare {
                 first: std::mem::take(&mut self.first),
                 after: if full { 0 } else { self.seen },
+                // The queue knows.
+                waiting: Vec::new(),
             }
         } else if !self.put_off.is_empty() && now >= self.put_off_at {
             let rest = self.put_off.split_off(self.put_off.len().min(PUT_OFF));
@@ -197,9 +215,11 @@ impl ShardPlan {
         *numbers += 1;
         self.reading = Some(*numbers);
         self.came_back.clear();
+        self.left.clear();
         Some(SitesWant {
             job: job.clone(),
             shard: self.shard,
+            stake,
             number: *numbers,
             read,
         })

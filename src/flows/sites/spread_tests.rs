@@ -141,14 +141,6 @@ fn a_herd_thins_out_within_twenty_five_periods_and_is_hardly_delayed_then() {
 }
 
 #[test]
-#[ignore = "takes half a minute in a debug build; the others do with a fifth of the sites"]
-fn a_herd_of_a_hundred_thousand_thins_out_too() {
-    let mut world = World::import(std::iter::repeat_n(HOUR, 100_000), 50);
-    world.run(hours(39));
-    assert_even(&world.run(hours(40)), HOUR);
-}
-
-#[test]
 fn a_restart_leaves_an_even_load_even() {
     let mut world = World::even(20_000, HOUR);
     assert_even(&world.run(hours(1)), HOUR);

@@ -1,8 +1,8 @@
 //! Texts with places to fill in: `/sites/{site_id}?region={label:region}`.
 //!
 //! `{site_id}`, `{app_id}` and `{label:NAME}` are filled in; another name in
-//! braces is a mistake. `{{site_id}}` stands for `{site_id}` itself, and every
-//! brace that does not begin or end a name stands for itself, so that JSON is
+//! braces is a mistake. `{{NAME}}` stands for `{NAME}` itself, whatever the name,
+//! and every brace that does not begin or end a name stands for itself, so that JSON is
 //! written as it is: `{"site":"{site_id}"}`. What is filled in is escaped for
 //! where it goes, the text around it stays as it is written.
 

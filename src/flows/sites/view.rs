@@ -3,6 +3,7 @@
 
 use super::names::JobKey;
 use super::shard::Shard;
+use crate::time::Timestamp;
 use serde::{Serialize, Serializer};
 
 /// The site flow at a moment, as its Scheduler last saw it.
@@ -30,6 +31,8 @@ pub struct JobView {
     /// and again, an outcome that the database refuses; `None` when it does, as
     /// with the first visit that goes well.
     pub last_error: Option<String>,
+    /// When the next visit is tried, while its handler cannot work at all.
+    pub retry_at: Option<Timestamp>,
 }
 
 /// A job's shard, and who has it.

@@ -66,15 +66,18 @@ pub enum FailureKind {
     Exit,
     /// The address may not be visited.
     Denied,
-    /// The handler says so, or cannot work as it is configured.
+    /// The handler says so, or cannot work for this site.
     Handler,
     /// A panic in a handler.
     Panic,
+    /// The job's handler cannot work at all, whatever the site (its program is
+    /// missing, say): counts against the job, and against no site.
+    Job,
 }
 
 impl FailureKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Timeout,
         Self::Unreachable,
         Self::Unexpected,
@@ -83,6 +86,7 @@ impl FailureKind {
         Self::Denied,
         Self::Handler,
         Self::Panic,
+        Self::Job,
     ];
 
     /// The word in the database, metrics and pages.
@@ -96,6 +100,7 @@ impl FailureKind {
             Self::Denied => "denied",
             Self::Handler => "handler",
             Self::Panic => "panic",
+            Self::Job => "job",
         }
     }
 }
@@ -124,6 +129,13 @@ impl VisitError {
 }
 
 impl Visited {
+    /// Why the job's handler cannot work at all; `None` when the visit says
+    /// something of its site.
+    pub fn of_job(&self) -> Option<&str> {
+        let error = self.result.as_ref().err()?;
+        (error.kind == FailureKind::Job).then_some(&*error.detail)
+    }
+
     /// A visit that failed, with no wish of the host.
     pub fn failed(kind: FailureKind, detail: &str) -> Self {
         Self {

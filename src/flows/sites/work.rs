@@ -8,6 +8,9 @@ use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Longest that a host is left alone, whatever it asks for.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
 /// One visit of one site.
 #[derive(Clone, Debug)]
 pub struct SitesWork {
@@ -57,6 +60,8 @@ pub struct SitesReport {
     pub refused: Option<String>,
     /// The outcome was not written, the lease being lost.
     pub fenced: bool,
+    /// The site was given up by it, which was written.
+    pub given_up: bool,
 }
 
 impl SitesWork {
@@ -80,18 +85,22 @@ impl SitesWork {
 }
 
 impl SitesOutcome {
+    /// The word of a visit that went well.
+    pub const SUCCESS: &str = "success";
+
     /// `success`, or the kind of failure: bounded, for metrics.
     pub fn word(&self) -> &'static str {
         match &self.visited.result {
-            Ok(_) => "success",
+            Ok(_) => Self::SUCCESS,
             Err(error) => error.kind.as_str(),
         }
     }
 
-    /// Until when the host asked to be left alone.
+    /// Until when the host asked to be left alone, [`LONGEST_PAUSE`] at most.
     pub fn pause(&self) -> Option<Timestamp> {
         let ended = self.begun.plus(self.took);
-        self.visited.retry_after.map(|wish| ended.plus(wish))
+        let wish = self.visited.retry_after?;
+        Some(ended.plus(wish.min(LONGEST_PAUSE)))
     }
 }
 
@@ -110,6 +119,7 @@ impl SitesReport {
             pause: outcome.pause(),
             refused: None,
             fenced: false,
+            given_up: false,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::http::job_figures::{JobFigures, job_figures};
 use crate::http::jobs::{JobReport, Jobs};
 use crate::http::problem::{Answer, Problem};
 use crate::http::state::Http;
+use crate::http::unvisited::AppWithoutJob;
 use crate::store::OutcomeBucket;
 use crate::time::Timestamp;
 use actix_web::web;
@@ -21,6 +22,11 @@ pub(crate) struct JobList {
     pub next: Option<String>,
     /// Jobs that are only in the database and left out, there being too many.
     pub more_jobs: usize,
+    /// Apps that have sites and no job in the configuration, at most 50: their
+    /// sites are kept and not visited.
+    pub apps_without_jobs: Vec<AppWithoutJob>,
+    /// Such apps that are left out, there being too many.
+    pub more_apps_without_jobs: usize,
     /// When the counts were read.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub read_at: Option<Timestamp>,
@@ -54,6 +60,8 @@ pub(in crate::http) async fn list_jobs(http: web::Data<Http>) -> web::Json<JobLi
         items: jobs.jobs,
         next: None,
         more_jobs: jobs.more,
+        apps_without_jobs: jobs.apps_without_jobs,
+        more_apps_without_jobs: jobs.more_apps,
         read_at: jobs.read_at,
         problem: jobs.problem,
     })

@@ -6,6 +6,7 @@ pub(super) mod control;
 pub(super) mod intake;
 pub(super) mod jobs;
 pub(super) mod overview;
+pub(super) mod refusals;
 pub(super) mod resources;
 pub(super) mod sites;
 pub(super) mod states;

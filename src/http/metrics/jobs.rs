@@ -1,12 +1,21 @@
 //! Gauges of jobs and their sites.
 
 use super::{Exposition, OTHER};
-use crate::http::jobs::{JobReport, Jobs};
+use crate::http::jobs::{JobReport, JobState, Jobs, Severity};
 use crate::time::Timestamp;
 
 type Gauge = (&'static str, &'static str, fn(&JobReport, Timestamp) -> f64);
 
-const GAUGES: [Gauge; 6] = [
+const GAUGES: [Gauge; 7] = [
+    (
+        "highwater_job_severity",
+        "How much the job wants to be looked at: 0 not, 1 somebody should look, 2 it does not do what it is there for.",
+        |job, _| match job.severity {
+            Severity::None => 0.0,
+            Severity::Look => 1.0,
+            Severity::Bad => 2.0,
+        },
+    ),
     (
         "highwater_sites_due",
         "Enabled sites that are due for the job.",
@@ -67,6 +76,14 @@ impl Exposition {
                 let counts = others.iter().filter_map(|job| job.sites.get(state));
                 let sum: i64 = counts.sum();
                 self.sample(sites, &[("job", OTHER), ("state", state)], sum);
+            }
+        }
+        let states = "highwater_job_state";
+        self.family(states, "gauge", "1 for the state that the job is in.");
+        for (name, job) in &named {
+            for state in JobState::ALL {
+                let labels = [("job", name.as_str()), ("state", state.word())];
+                self.sample(states, &labels, job.state == state);
             }
         }
         for (gauge, help, value) in GAUGES {

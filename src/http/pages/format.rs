@@ -94,8 +94,11 @@ pub(super) fn short_span(seconds: f64) -> String {
         format!("{:.0} ms", seconds * 1e3)
     } else if seconds >= 0.001 {
         format!("{:.1} ms", seconds * 1e3)
-    } else {
+    } else if seconds >= 0.000_000_5 {
         format!("{:.0} µs", seconds * 1e6)
+    } else {
+        // No measure is as exact as "0 µs" says.
+        "0 s".to_owned()
     }
 }
 
@@ -191,6 +194,7 @@ mod tests {
         ] {
             assert_eq!(span(Duration::from_secs(seconds)), text);
         }
+        assert_eq!(short_span(0.0), "0 s");
         assert_eq!(short_span(0.000_012), "12 µs");
         assert_eq!(short_span(0.001_5), "1.5 ms");
         assert_eq!(short_span(0.06), "60 ms");

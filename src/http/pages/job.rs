@@ -1,11 +1,13 @@
 //! `/jobs/{app}/{name}`: one job, its shards and levels, and its visits over
 //! time.
 
+use super::app_title::app_title;
 use super::chart;
 use super::format::{cut, thousands};
 use super::job_card::{self, shard_row, sites_href};
 use super::jobs::old_figures;
 use super::layout::{Page, problem_page};
+use crate::config::Settings;
 use crate::http::api::jobs::{JobWithOutcomes, job_detail};
 use crate::http::jobs::JobReport;
 use crate::http::problem::Answer;
@@ -33,24 +35,27 @@ pub(in crate::http) async fn job(
 async fn page(http: &Http, app: &str, name: &str) -> Answer<Page> {
     let detail = job_detail(http, app, name).await?;
     let title = format!("Job {}/{}", detail.job.app, detail.job.name);
-    Ok(Page::new(title, "/jobs", show(&detail, Timestamp::now())))
+    let live = show(&detail, &http.settings(), Timestamp::now());
+    Ok(Page::new(title, "/jobs", live))
 }
 
-fn show(detail: &JobWithOutcomes, now: Timestamp) -> Markup {
+fn show(detail: &JobWithOutcomes, settings: &Settings, now: Timestamp) -> Markup {
     let job = &detail.job;
     html! {
         p.crumb { a href="/jobs" { "Jobs" } " / " a href=(sites_href(&[("app", &job.app)])) { (job.app) } }
-        h1.batch { (job_card::state_badge(job.state)) " " span.whole-id { (job.app) "/" (job.name) } }
+        h1.batch { (job_card::state_badge(job)) " " span.whole-id { (job.app) "/" (job.name) } }
         @match &job.retry {
-            Some(retry) => p.lead { "Sites are visited by the retry policy " code { (retry) } "." },
+            Some(retry) => p.lead { "Sites are visited by the retry policy " code { (retry) } "."
+                @if job.server == Some(false) { " Servers leave the job to " code { "highwater poll" } " (" code { "server = false" } ")." } },
             None => p.lead { "Not in the configuration: its rows stay, and its sites are not visited." },
         }
+        (app_title(settings, &job.app))
         (old_figures(detail.problem.as_deref(), detail.read_at, now))
         @if let Some(error) = &job.last_error {
-            section.notice.bad { h2 { span aria-hidden="true" { "▲ " } "It does not run as it should" } p.words { (error) } }
+            section.notice.bad { h2 { span aria-hidden="true" { "▲ " } "It does not run as it should" } p.words { (error) } (job_card::tried_again(job, now)) }
         }
         (job_card::figures(job, now))
-        div.card { (job_card::shares(job)) }
+        div.card { (job_card::shares(job)) (job_card::given_up(job)) }
         @if job.configured {
             h2 { "Visits" }
             div.card { (chart::outcomes("job", &detail.outcomes, now)) }

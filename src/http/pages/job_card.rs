@@ -2,10 +2,12 @@
 //! that the page of one job shows too.
 
 use super::format::{Tone, ago, badge, counted, cut, encode, span, thousands};
-use crate::http::jobs::{JobReport, JobState, ShardReport};
+use crate::http::jobs::{JobReport, JobState, Severity, ShardReport};
+use crate::http::revive;
 use crate::store::Outcomes;
 use crate::time::Timestamp;
 use maud::{Markup, html};
+use std::collections::BTreeMap;
 
 /// Words of counts, in the order of the bar, with what a person reads and
 /// what the list of sites is asked for.
@@ -35,17 +37,22 @@ pub(super) fn sites_href(filters: &[(&str, &str)]) -> String {
 }
 
 /// How a job fares.
-pub(super) fn state_badge(state: JobState) -> Markup {
-    let (tone, shape) = match state {
+pub(super) fn state_badge(job: &JobReport) -> Markup {
+    let (usual, shape) = match job.state {
         JobState::Visiting => (Tone::Good, "●"),
         JobState::Late => (Tone::Warn, "◐"),
-        JobState::Failing => (Tone::Warn, "▽"),
+        JobState::Failing | JobState::GivenUp | JobState::AllGivenUp => (Tone::Warn, "▽"),
         JobState::Broken => (Tone::Bad, "▲"),
-        JobState::Waiting | JobState::ByHand => (Tone::Quiet, "○"),
+        JobState::Waiting | JobState::PollOnly => (Tone::Quiet, "○"),
         JobState::Elsewhere => (Tone::Quiet, "◇"),
         JobState::NotConfigured => (Tone::Warn, "⊘"),
     };
-    badge(tone, shape, state.as_str())
+    let tone = match job.severity {
+        Severity::Bad => Tone::Bad,
+        Severity::Look => Tone::Warn,
+        Severity::None => usual,
+    };
+    badge(tone, shape, job.state.as_str())
 }
 
 /// How a site stands with a job, by the word of the counts.
@@ -67,25 +74,47 @@ pub(super) fn card(job: &JobReport, now: Timestamp) -> Markup {
         article.card {
             header {
                 h3 { a href=(job_href(&job.app, &job.name)) { (cut(&job.app, 80)) "/" wbr; (cut(&job.name, 80)) } }
-                (state_badge(job.state))
+                (state_badge(job))
             }
             @match &job.retry {
                 Some(retry) => p.kind { (cut(retry, 120)) },
                 None => p.kind { "Not in the configuration: its sites are not visited." },
             }
-            (trouble(job))
+            (trouble(job, now))
             (figures(job, now))
             (shares(job))
+            (given_up(job))
             @if !job.shards.is_empty() { p.note { (held(&job.shards)) } }
         }
     }
 }
 
 /// Why the job does not run as it should.
-pub(super) fn trouble(job: &JobReport) -> Markup {
+fn trouble(job: &JobReport, now: Timestamp) -> Markup {
     html! {
         @if let Some(error) = &job.last_error {
-            div.trouble { p.words { (cut(error, 400)) } }
+            div.trouble { p.words { (cut(error, 400)) } (tried_again(job, now)) }
+        }
+    }
+}
+
+/// When a handler that cannot work at all is tried again.
+pub(super) fn tried_again(job: &JobReport, now: Timestamp) -> Markup {
+    html! {
+        @if let Some(at) = job.retry_at {
+            p { "No site is blamed for it. "
+                @if at > now { "Tried again " (ago(at, now)) "." } @else { "It is being tried again." }
+            }
+        }
+    }
+}
+
+/// How sites that were given up are taken up again.
+pub(super) fn given_up(job: &JobReport) -> Markup {
+    html! {
+        @if job.configured && job.given_up() > 0 {
+            p.note { "Sites that were given up are not visited until they are revived: "
+                code { (revive::of_job(&job.app, &job.name)) } }
         }
     }
 }
@@ -145,14 +174,30 @@ pub(super) fn shares(job: &JobReport) -> Markup {
     if total <= 0 {
         return html! { p.empty { "No sites." } };
     }
+    let words = STANDINGS.map(|(word, _)| word);
+    bar(&words, &job.sites, total, |word, count| {
+        html! { a href=(sites_of(job, word)) {
+            (standing_badge(word)) " " span.num { (thousands(count)) }
+        } }
+    })
+}
+
+/// A bar of how many there are of each word, in their order, and below it an
+/// entry for each word of which there are any.
+pub(super) fn bar(
+    words: &[&'static str],
+    counts: &BTreeMap<String, i64>,
+    total: i64,
+    entry: impl Fn(&'static str, i64) -> Markup,
+) -> Markup {
     let mut at = 0.0;
     let mut pieces = Vec::new();
-    for (word, _) in STANDINGS {
-        let count = job.sites.get(word).copied().unwrap_or(0);
+    for word in words {
+        let count = counts.get(*word).copied().unwrap_or(0);
         if count > 0 {
             // Thin pieces stay visible.
             let width = (count as f64 / total as f64 * 100.0).max(0.6);
-            pieces.push((word, count, at, width));
+            pieces.push((*word, count, at, width));
             at += width;
         }
     }
@@ -163,23 +208,18 @@ pub(super) fn shares(job: &JobReport) -> Markup {
             }
         }
         ul.counts {
-            @for (word, count, _, _) in &pieces {
-                li { a href=(sites_of(job, word)) {
-                    (standing_badge(word)) " " span.num { (thousands(*count)) }
-                } }
-            }
+            @for (word, count, _, _) in &pieces { li { (entry(word, *count)) } }
         }
     }
 }
 
-/// The list of a job's sites that stand so. No list is of those that fail
-/// alone: those that failed most are first.
+/// The list of a job's sites that stand so; of those that fail, the ones that
+/// failed most are first.
 fn sites_of(job: &JobReport, standing: &str) -> String {
-    let mut filters = vec![("app", job.app.as_str()), ("job", job.name.as_str())];
-    match standing {
-        "failing" => filters.extend([("sort", "level"), ("descending", "true")]),
-        "well" => {}
-        state => filters.push(("state", state)),
+    let (app, name) = (job.app.as_str(), job.name.as_str());
+    let mut filters = vec![("app", app), ("job", name), ("state", standing)];
+    if standing == "failing" {
+        filters.extend([("sort", "level"), ("descending", "true")]);
     }
     sites_href(&filters)
 }

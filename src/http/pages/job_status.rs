@@ -2,7 +2,7 @@
 
 use super::format::{Tone, cut, span, thousands};
 use super::{job_card, jobs};
-use crate::http::jobs::{JobReport, JobState, Jobs};
+use crate::http::jobs::{JobReport, JobState, Jobs, Severity};
 use crate::time::Timestamp;
 use maud::{Markup, html};
 
@@ -20,6 +20,16 @@ fn verdict(jobs: &Jobs) -> Option<Verdict> {
     }
     let with = |state| jobs.jobs.iter().filter(|job| job.state == state).count();
     let noun = if configured == 1 { "job" } else { "jobs" };
+    let bad = |state| {
+        let is = |job: &&JobReport| job.state == state && job.severity == Severity::Bad;
+        jobs.jobs.iter().filter(is).count()
+    };
+    let looked_at = jobs
+        .jobs
+        .iter()
+        .filter(|job| job.configured && job.given_up() > 0);
+    let given_up = looked_at.count();
+    let of = |count: usize| format!("{count} of {configured} {noun}");
     let told = |count: usize, one: &str, many: &str| {
         format!(
             "{count} of {configured} {noun} {}",
@@ -35,11 +45,23 @@ fn verdict(jobs: &Jobs) -> Option<Verdict> {
             "do not run as they should",
         );
         (Tone::Bad, "▲", words)
+    } else if bad(JobState::AllGivenUp) > 0 {
+        let words = format!(
+            "All sites of {} were given up",
+            of(bad(JobState::AllGivenUp))
+        );
+        (Tone::Bad, "▽", words)
+    } else if bad(JobState::Failing) > 0 {
+        let words = format!("Most visits of {} fail", of(bad(JobState::Failing)));
+        (Tone::Bad, "▽", words)
     } else if late > 0 {
         (Tone::Warn, "◐", told(late, "is late", "are late"))
     } else if failing > 0 {
-        let words = format!("Most visits of {} fail", told(failing, "", ""));
-        (Tone::Warn, "▽", words.replace("  ", " "))
+        let words = format!("Most visits of {} fail", of(failing));
+        (Tone::Warn, "▽", words)
+    } else if given_up > 0 {
+        let words = format!("Sites of {} were given up", of(given_up));
+        (Tone::Warn, "▽", words)
     } else if with(JobState::Visiting) > 0 {
         (
             Tone::Good,
@@ -48,6 +70,9 @@ fn verdict(jobs: &Jobs) -> Option<Verdict> {
         )
     } else if with(JobState::Elsewhere) > 0 {
         (Tone::Quiet, "◇", "Other servers visit the sites".to_owned())
+    } else if with(JobState::PollOnly) == configured {
+        let words = "Servers leave the sites to highwater poll".to_owned();
+        (Tone::Quiet, "○", words)
     } else {
         (Tone::Quiet, "○", "No job was started yet".to_owned())
     })

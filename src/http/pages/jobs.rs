@@ -39,11 +39,16 @@ pub(in crate::http) async fn jobs(http: web::Data<Http>, request: HttpRequest) -
     Page::new("Jobs", "/jobs", live).respond(&http, &request)
 }
 
-/// Jobs that are not shown, in a note.
+/// Jobs that are not shown and sites that no job visits, in notes.
 pub(super) fn more(jobs: &Jobs) -> Markup {
+    let sites: i64 = jobs.apps_without_jobs.iter().map(|app| app.sites).sum();
     html! {
         @if jobs.more > 0 {
             p.note { "and " (counted(jobs.more, "more job", "more jobs")) " that the configuration does not have" }
+        }
+        @if sites > 0 {
+            p.note { a href="/sites" { (counted(sites, "site", "sites")) } " of "
+                (counted(jobs.apps_without_jobs.len(), "app", "apps")) " without a job in the configuration: nothing visits them" }
         }
     }
 }

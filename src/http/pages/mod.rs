@@ -1,6 +1,7 @@
 //! Pages for people: server-rendered, kept live by a small script, whole
 //! without it.
 
+mod app_title;
 mod batch;
 mod batches;
 mod chart;
@@ -18,6 +19,7 @@ mod site;
 mod sites;
 mod states;
 mod status;
+mod unvisited;
 
 pub(super) use batch::batch;
 pub(super) use batches::batches;

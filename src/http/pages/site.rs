@@ -1,19 +1,25 @@
 //! `/sites/{site_id}`: one site, how it stands with each job and why, its
 //! visits, and what was learned.
 
+use super::app_title::app_title;
 use super::format::{Tone, ago, ago_or_dash, badge, counted, cut, short_span};
 use super::job_card::{job_href, sites_href, standing_badge};
 use super::layout::{Page, problem_page};
 use crate::config::{JobSettings, Settings};
-use crate::flows::sites::{LoggedVisit, check_site_id, check_site_url, host_of, read_poll_log};
-use crate::http::next_visit::{SiteSituation, next_visit, standing};
+use crate::flows::sites::{
+    JobToCome, SiteReport, SiteWithJob, SitesView, VisitReport, check_site_url, site_report,
+    standing_text,
+};
 use crate::http::problem::{Answer, Problem};
+use crate::http::revive;
 use crate::http::state::Http;
-use crate::store::{JobDetail, LearnedRow, SiteDetail, SiteRow, StatusRow};
+use crate::store::{LearnedRow, SiteRow, StatusRow};
 use crate::time::Timestamp;
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
+/// Longest id that table `sites` takes, in characters.
+const LONGEST_ID: usize = 256;
 /// Most visits shown of a job.
 const MOST_VISITS: usize = 20;
 /// Most earlier results shown of a job.
@@ -36,41 +42,29 @@ pub(in crate::http) async fn site(
 
 async fn page(http: &Http, site_id: &str) -> Answer<Page> {
     let missing = || Problem::site_not_found(site_id);
-    check_site_id(site_id).map_err(|_| missing())?;
+    // The table takes any text of 1 to 256 characters, and the list leads here.
+    if site_id.chars().count() > LONGEST_ID || site_id.contains('\0') {
+        return Err(missing().into());
+    }
     let now = Timestamp::now();
-    let wanted = site_id.to_owned();
+    let (wanted, settings) = (site_id.to_owned(), http.settings());
+    let of_report = settings.clone();
     let found = http
-        .database(move |store| async move {
-            let Some(detail) = store.site(&wanted).await? else {
-                return Ok(None);
-            };
-            let host = host_of(&detail.site.url).to_string();
-            let paused = store.paused_until(&[host], now).await?;
-            Ok(Some((detail, paused)))
-        })
+        .database(move |store| async move { site_report(&store, &of_report, &wanted, now).await })
         .await?;
-    let Some((detail, paused_until)) = found else {
+    let Some(report) = found else {
         return Err(missing().into());
     };
     let title = format!("Site {}", cut(site_id, 24));
-    let live = show(&detail, &http.settings(), paused_until, now);
+    let live = show(&report, &settings, &http.sites_view(), now);
     Ok(Page::new(title, "/sites", live))
 }
 
-fn show(
-    detail: &SiteDetail,
-    settings: &Settings,
-    paused_until: Option<Timestamp>,
-    now: Timestamp,
-) -> Markup {
-    let site = &detail.site;
-    let of_app = |job: &&JobSettings| job.key.app.as_str() == site.app_id;
-    let configured: Vec<&JobSettings> = settings.jobs.iter().filter(of_app).collect();
-    let met = |job: &JobSettings| {
-        detail
-            .jobs
-            .iter()
-            .any(|met| *met.status.job_name == *job.key.name)
+fn show(report: &SiteReport, settings: &Settings, view: &SitesView, now: Timestamp) -> Markup {
+    let site = &report.site;
+    let configured = |name: &str| {
+        let mut jobs = settings.jobs.iter();
+        jobs.find(|job| job.key.app.as_str() == site.app_id && *job.key.name == *name)
     };
     html! {
         p.crumb { a href="/sites" { "Sites" } " / " a href=(sites_href(&[("app", &site.app_id)])) { (cut(&site.app_id, 80)) } }
@@ -78,23 +72,26 @@ fn show(
             @if site.enabled { (badge(Tone::Good, "●", "enabled")) } @else { (standing_badge("disabled")) }
             " " span.whole-id { (site.site_id) }
         }
+        (app_title(settings, &site.app_id))
         (what(site, now))
-        @if let Some(until) = paused_until {
+        @if let Some(until) = report.paused_until {
             section.notice.warn {
                 h2 { span aria-hidden="true" { "◐ " } "Its host asked to be left alone" }
                 p { "It is visited no sooner than " (ago(until, now)) ", whatever its jobs say." }
             }
         }
-        @for job in &detail.jobs {
-            @let found = configured.iter().find(|known| *known.key.name == *job.status.job_name);
-            (with_job(site, job, found.copied(), paused_until, now))
+        @for job in &report.jobs {
+            @let found = configured(&job.status.job_name);
+            (with_job(site, job, found, now))
+            @if let Some(error) = found.and_then(|job| view.job(&job.key)?.last_error.as_deref()) {
+                section.notice.bad { h2 { "The job does not run as it should" } p.words { (cut(error, 400)) } }
+            }
         }
-        @for job in configured.iter().filter(|job| !met(job)) {
-            @let situation = SiteSituation { enabled: site.enabled, job: Some(job), status: None, paused_until };
-            h2 { a href=(job_href(&site.app_id, &job.key.name)) { (job.key.name) } }
-            section.why { p { (standing_badge(if site.enabled { "never" } else { "disabled" })) " " (next_visit(&situation, now).why) } }
+        @for JobToCome { job_name, next_visit } in &report.jobs_to_come {
+            h2 { a href=(job_href(&site.app_id, job_name)) { (job_name) } }
+            section.why { p { (standing_badge(if site.enabled { "never" } else { "disabled" })) " " (next_visit.why) } }
         }
-        @if detail.jobs.is_empty() && configured.is_empty() {
+        @if report.jobs.is_empty() && report.jobs_to_come.is_empty() {
             p.empty { "No job of app " (site.app_id) " is configured: nothing visits this site." }
         }
     }
@@ -130,25 +127,19 @@ fn labels(json: &str) -> Vec<(String, String)> {
 
 fn with_job(
     site: &SiteRow,
-    detail: &JobDetail,
+    detail: &SiteWithJob,
     job: Option<&JobSettings>,
-    paused_until: Option<Timestamp>,
     now: Timestamp,
 ) -> Markup {
-    let status = &detail.status;
-    let next = next_visit(
-        &SiteSituation {
-            enabled: site.enabled,
-            job,
-            status: Some(status),
-            paused_until,
-        },
-        now,
-    );
+    let SiteWithJob {
+        status,
+        next_visit: next,
+        ..
+    } = detail;
     html! {
         h2 { a href=(job_href(&site.app_id, &status.job_name)) { (cut(&status.job_name, 80)) } }
         section.why {
-            p { (standing_badge(word(site, status))) " " (standing(status, job)) }
+            p { (standing_badge(word(site, status))) " " (standing_text(status, job)) }
             p { "Next visit: "
                 @match next.at {
                     Some(at) if at > now => { (ago(at, now)) " (" (next.why) ")" },
@@ -156,6 +147,9 @@ fn with_job(
                     Some(_) => { (next.why) },
                     None => { "none (" (next.why) ")" },
                 }
+            }
+            @if status.given_up_at.is_some() {
+                p { "To revive it: " code { (revive::of_site(&site.site_id, &status.job_name)) } }
             }
         }
         @if let Some(error) = &status.last_error {
@@ -165,12 +159,12 @@ fn with_job(
             div { dt { "Last visit" } dd { (ago_or_dash(status.last_run_at, now)) } }
             div { dt { "Outcome" } dd { (status.last_outcome.as_deref().unwrap_or("–")) } }
             div { dt { "Took" } dd { @match status.last_duration_ms {
-                Some(millis) => (short_span(millis as f64 / 1000.0)),
+                Some(millis) => (took(u64::try_from(millis).unwrap_or(0))),
                 None => span.none { "–" },
             } } }
             @if status.given_up_at.is_some() { div { dt { "Given up" } dd { (ago_or_dash(status.given_up_at, now)) } } }
         }
-        (visits(&status.poll_log, now))
+        (visits(&detail.visits, now))
         (results(&status.job_name, &detail.results, now))
     }
 }
@@ -181,6 +175,8 @@ fn word(site: &SiteRow, status: &StatusRow) -> &'static str {
         "disabled"
     } else if status.given_up_at.is_some() {
         "given_up"
+    } else if status.is_revived() {
+        "revived"
     } else if status.last_run_at.is_none() {
         "never"
     } else if status.last_outcome.as_deref() == Some("success") {
@@ -190,24 +186,30 @@ fn word(site: &SiteRow, status: &StatusRow) -> &'static str {
     }
 }
 
-fn visits(log: &str, now: Timestamp) -> Markup {
-    let mut visits: Vec<LoggedVisit> = read_poll_log(log).collect();
-    visits.reverse();
-    visits.truncate(MOST_VISITS);
+/// How long a visit took; nothing shorter than a millisecond is kept.
+fn took(millis: u64) -> String {
+    match millis {
+        0 => "< 1 ms".to_owned(),
+        millis => short_span(millis as f64 / 1000.0),
+    }
+}
+
+fn visits(visits: &[VisitReport], now: Timestamp) -> Markup {
+    let visits = &visits[..visits.len().min(MOST_VISITS)];
     html! {
         @if !visits.is_empty() {
             h3 { "Visits" }
             @if visits.len() > 1 { p.lead { "The last " (visits.len()) ", newest first." } }
             div.scroll { table {
                 thead { tr { th scope="col" { "When" } th.exact scope="col" { "Time" } th scope="col" { "Outcome" } th.num scope="col" { "Took" } } }
-                tbody { @for visit in &visits { tr {
+                tbody { @for visit in visits { tr {
                     td { (ago(visit.at, now)) }
                     td.time.exact { (visit.at) }
-                    td { @match visit.outcome {
-                        Ok(()) => (badge(Tone::Good, "●", "success")),
-                        Err(kind) => (badge(Tone::Warn, "◐", kind.as_str())),
+                    td { @match visit.kind {
+                        None => (badge(Tone::Good, "●", visit.outcome)),
+                        Some(kind) => (badge(Tone::Warn, "◐", kind)),
                     } }
-                    td.num { (short_span(visit.duration.as_secs_f64())) }
+                    td.num { (took(visit.duration_ms)) }
                 } } }
             } }
         }

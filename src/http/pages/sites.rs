@@ -3,17 +3,22 @@
 use super::format::{ago_or_dash, cut, encode, short_id, thousands};
 use super::job_card::{sites_href, standing_badge};
 use super::layout::{Page, problem_page};
+use super::unvisited::unvisited;
 use crate::config::Settings;
 use crate::flows::sites::JobKey;
 use crate::http::api::read_query;
+use crate::http::job_figures::job_figures;
 use crate::http::problem::{Answer, FieldError, Problem};
+use crate::http::revive;
 use crate::http::state::Http;
-use crate::store::{SiteCursor, SiteFilter, SiteItem, SiteSort, SiteState};
+use crate::http::unvisited::without_jobs;
+use crate::store::{SiteCursor, SiteFilter, SiteItem, SiteSort, SiteState, StatusRow};
 use crate::time::Timestamp;
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Rows of a page.
 const ROWS: i64 = 100;
@@ -61,10 +66,16 @@ async fn page(http: &Http, request: &HttpRequest) -> Answer<Page> {
         listed.job.clone_from(&filter.job);
     }
     let now = Timestamp::now();
-    let asked = listed.clone();
+    let mut asked = listed.clone();
+    if let Some(job) = &filter.job {
+        let jobs = settings.jobs.iter().map(|job| &job.key);
+        let having = jobs.filter(|key| *key.name == **job);
+        asked.job_apps = having.map(|key| key.app.to_string()).collect();
+    }
     let page = http
         .database(move |store| async move { store.list_sites(&asked, now).await })
         .await?;
+    let figures = job_figures(http).await;
     let next = page.next.map(|cursor| cursor.to_string());
     let mut answer = Page::new(
         "Sites",
@@ -72,6 +83,7 @@ async fn page(http: &Http, request: &HttpRequest) -> Answer<Page> {
         html! {
             (rows(&page.items, &filter, listed.job.as_deref(), now))
             (paging(&filter, next.as_deref()))
+            (unvisited(&without_jobs(&settings, &figures.apps), filter.app.as_deref()))
         },
     );
     answer.still = form(&filter, &settings);
@@ -252,6 +264,8 @@ const fn words(state: SiteState) -> &'static str {
         SiteState::GivenUp => "given up",
         SiteState::Disabled => "disabled",
         SiteState::Never => "never visited",
+        SiteState::Failing => "failing",
+        SiteState::Well => "well",
     }
 }
 
@@ -270,6 +284,14 @@ fn rows(items: &[SiteItem], filter: &SiteFilter, job: Option<&str>, now: Timesta
             } } }
             tbody { @for item in items { (row(item, job, now)) } }
         } }
+        @if items.iter().any(|item| item.state(now) == Some(SiteState::GivenUp)) {
+            p.note { "Sites that were given up are not visited until they are revived: "
+                @match filter.app.as_deref().zip(job) {
+                    Some((app, job)) => code { (revive::of_job(app, job)) },
+                    None => code { "highwater sites revive SITE …" },
+                }
+            }
+        }
     }
 }
 
@@ -330,6 +352,8 @@ fn next(item: &SiteItem, now: Timestamp) -> Markup {
         @match (item.state(now), at) {
             (Some(SiteState::Disabled | SiteState::GivenUp), _) => span.none { "–" },
             (_, Some(at)) if at <= now => span { "since " (super::format::span(now.since(at))) },
+            // Not yet: "now" would say that it is due.
+            (_, Some(at)) if at.since(now) < Duration::from_secs(1) => span { "in 1 s" },
             (_, at) => (ago_or_dash(at, now)),
         }
     }
@@ -345,6 +369,7 @@ fn standing_of(item: &SiteItem, of_a_job: bool, now: Timestamp) -> Markup {
         Some(SiteState::GivenUp) => "given_up",
         Some(_) if visited && well => "well",
         Some(_) if visited => "failing",
+        Some(_) if status.is_some_and(StatusRow::is_revived) => "revived",
         None if !of_a_job => return html! { span.none { "–" } },
         _ => "never",
     };

@@ -3,6 +3,7 @@
 use super::format::{
     Tone, ago, ago_or_dash, badge, counted, cut, list_href, span, status_badge, thousands,
 };
+use super::job_card::bar;
 use super::layout::Page;
 use super::{job_status, services};
 use crate::flows::batches::{BreakerPosition, LedgerView, Status};
@@ -324,31 +325,12 @@ fn shares(ledger: &LedgerReport) -> Markup {
     if total <= 0 {
         return html! { p.empty { "No batches." } };
     }
-    let mut at = 0.0;
-    let mut pieces = Vec::new();
-    for status in Status::ALL {
-        let count = ledger.counts.get(status.as_str()).copied().unwrap_or(0);
-        if count > 0 {
-            // Thin pieces stay visible.
-            let width = (count as f64 / total as f64 * 100.0).max(0.6);
-            pieces.push((status, count, at, width));
-            at += width;
-        }
-    }
-    html! {
-        svg.bar viewBox={ "0 0 " (format!("{at:.2}")) " 4" } preserveAspectRatio="none" aria-hidden="true" {
-            @for (status, _, x, width) in &pieces {
-                rect class=(status) x=(format!("{x:.2}")) y="0" width=(format!("{width:.2}")) height="4" {}
-            }
-        }
-        ul.counts {
-            @for (status, count, _, _) in &pieces {
-                li { a href=(list_href(&[("ledger", &ledger.name), ("status", status.as_str())])) {
-                    (status_badge(status.as_str())) " " span.num { (thousands(*count)) }
-                } }
-            }
-        }
-    }
+    let words = Status::ALL.map(Status::as_str);
+    bar(&words, &ledger.counts, total, |word, count| {
+        html! { a href=(list_href(&[("ledger", &ledger.name), ("status", word)])) {
+            (status_badge(word)) " " span.num { (thousands(count)) }
+        } }
+    })
 }
 
 fn troubled_services(view: &LedgerView, now: Timestamp) -> Markup {

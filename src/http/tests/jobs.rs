@@ -20,7 +20,7 @@ pub(super) fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)
 }
 
-/// Jobs `sync` (two shards) and `info` (by hand) of one app, and sites in
+/// Jobs `sync` (two shards) and `info` (of polls only) of one app, and sites in
 /// each state.
 pub(super) async fn sites() -> Fixture {
     let fixture = Fixture::with(|settings| {
@@ -198,6 +198,7 @@ async fn jobs_are_told_with_their_sites_shards_and_outcomes() {
             }],
             paused_hosts: 1,
             last_error: None,
+            retry_at: None,
         }],
     }));
     let list = fixture.get("/v1/jobs").await.json();
@@ -210,7 +211,10 @@ async fn jobs_are_told_with_their_sites_shards_and_outcomes() {
             &"2 hour (x12); 1 day (x30)".into()
         )
     );
-    assert_eq!(sync["state"], "visiting");
+    assert_eq!(
+        (&sync["state"], &sync["severity"]),
+        (&"given_up".into(), &"look".into())
+    );
     assert_eq!(
         sync["sites"],
         serde_json::json!({"well": 1, "failing": 1, "never": 1, "given_up": 1, "disabled": 1})
@@ -230,7 +234,11 @@ async fn jobs_are_told_with_their_sites_shards_and_outcomes() {
         (&false.into(), &"host-2".into())
     );
     let info = &list["items"][1];
-    assert_eq!(info["state"], "by_hand");
+    assert_eq!(
+        (&info["state"], &info["severity"]),
+        (&"poll_only".into(), &"none".into())
+    );
+    assert_eq!(info["due"], 4, "never seen is due at once");
     assert_eq!(info["other_runs"][0]["codes"], "0-2499");
     assert_eq!(info["sites"]["never"], 4);
 
@@ -263,8 +271,10 @@ async fn the_pages_of_jobs_and_status_show_them() {
             "2 hour (x12); 1 day (x30)",
             "Visits of the last 24 hours, ten minutes a bar",
             "2 shards, 1 held by this server and 1 by others.",
-            "by hand",
+            "by highwater poll",
+            "highwater sites revive --all --app org.example.app --job sync",
             "/sites?app=org%2Eexample%2Eapp&amp;job=sync&amp;state=given%5Fup",
+            "/sites?app=org%2Eexample%2Eapp&amp;job=sync&amp;state=failing&amp;sort=level&amp;descending=true",
         ],
     );
     let one = fixture.get("/jobs/org.example.app/sync").await.text();
@@ -277,6 +287,8 @@ async fn the_pages_of_jobs_and_status_show_them() {
             "this server",
             "Levels",
             "leads back to level 0",
+            "App: Example",
+            "<code>highwater sites revive --all --app org.example.app --job sync</code>",
             "level=0\">0</a>",
             "2 hour (x12)",
         ],
@@ -285,7 +297,10 @@ async fn the_pages_of_jobs_and_status_show_them() {
     has(
         &status,
         &[
-            "All ledgers answer, and all sites are visited when they are due",
+            "headline warn",
+            "Sites of 1 of 2 jobs were given up",
+            "1 of 4 sites of job org.example.app/sync were given up",
+            "highwater sites revive --all --app org.example.app --job sync",
             "org.example.app/<wbr>sync",
             "Sites due",
         ],
@@ -304,10 +319,11 @@ async fn what_is_wrong_with_a_job_is_said_everywhere() {
             shards: Vec::new(),
             paused_hosts: 0,
             last_error: Some("the handler <x> cannot be built".into()),
+            retry_at: None,
         }],
     }));
     let told = "the handler &lt;x&gt; cannot be built";
-    for path in ["/", "/jobs", "/jobs/org.example.app/sync"] {
+    for path in ["/", "/jobs", "/jobs/org.example.app/sync", "/sites/alpha"] {
         has(&fixture.get(path).await.text(), &[told]);
     }
     let status = fixture.get("/").await.text();
@@ -335,6 +351,10 @@ async fn gauges_of_jobs_are_of_configured_ones_and_the_sum_of_others() {
             "highwater_sites{job=\"other\",state=\"well\"} 4\n",
             "highwater_sites_due{job=\"org.example.app/sync\"} 1\n",
             "highwater_job_shards_held{job=\"org.example.app/sync\"} 1\n",
+            "highwater_job_severity{job=\"org.example.app/sync\"} 1\n",
+            "highwater_job_severity{job=\"org.example.app/info\"} 0\n",
+            "highwater_job_state{job=\"org.example.app/sync\",state=\"given_up\"} 1\n",
+            "highwater_job_state{job=\"org.example.app/sync\",state=\"visiting\"} 0\n",
         ],
     );
     assert!(!metrics.contains("gonealpha"), "{metrics}");

@@ -90,7 +90,7 @@ async fn samples_have_the_documented_fields() {
     let samples = [
         ("SitesTaken", taken),
         ("SiteList", fixture.get("/v1/sites").await.json()),
-        ("SiteDetail", fixture.get("/v1/sites/s1").await.json()),
+        ("SiteReport", fixture.get("/v1/sites/s1").await.json()),
         ("TrackedBody", tracked),
         ("Problem", due),
         (

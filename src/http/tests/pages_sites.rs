@@ -21,6 +21,8 @@ async fn the_list_filters_and_sorts() {
     for (query, expected) in [
         ("state=due", vec!["bravo"]),
         ("state=given_up", vec!["charlie"]),
+        ("state=failing", vec!["bravo"]),
+        ("state=well&job=sync", vec!["alpha"]),
         ("state=disabled", vec!["echo"]),
         ("state=never&job=sync", vec!["delta"]),
         ("level=0&job=sync", vec!["alpha", "bravo"]),
@@ -35,6 +37,10 @@ async fn the_list_filters_and_sorts() {
     has(
         &get("app=org.example.other").await,
         &["No sites match", "(not configured)"],
+    );
+    has(
+        &get("job=sync&app=org.example.app&state=given_up").await,
+        &["highwater sites revive --all --app org.example.app --job sync"],
     );
     has(
         &get("level=1").await,
@@ -134,7 +140,11 @@ async fn a_site_says_how_it_stands_when_it_is_visited_next_and_why() {
     );
     has(
         &page("charlie").await,
-        &["past the last of 2 levels", "revive it"],
+        &[
+            "past the last of 2 levels",
+            "<code>highwater sites revive --job sync charlie</code>",
+            "App: Example",
+        ],
     );
     has(
         &page("delta").await,

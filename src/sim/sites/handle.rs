@@ -2,23 +2,20 @@
 
 use super::behaviour::SiteBehaviour;
 use super::server::SitesShared;
+use crate::sim::running::Running;
 use crate::time::Timestamp;
-use actix_web::dev::ServerHandle;
 use actix_web::web;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Running simulated sites; stop when dropped.
 ///
 /// Times are of the steady clock, counted from the wall clock at the start.
 pub struct SitesHandle {
-    addr: SocketAddr,
     shared: web::Data<SitesShared>,
-    server: ServerHandle,
-    thread: Option<JoinHandle<()>>,
+    running: Running,
 }
 
 /// A visit of a site, from the request's arrival until its answer was made or
@@ -110,23 +107,14 @@ struct ImportLine<'a> {
 }
 
 impl SitesHandle {
-    pub(super) fn new(
-        addr: SocketAddr,
-        shared: web::Data<SitesShared>,
-        server: ServerHandle,
-        thread: JoinHandle<()>,
-    ) -> Self {
-        Self {
-            addr,
-            shared,
-            server,
-            thread: Some(thread),
-        }
+    /// A handle of what runs.
+    pub(super) fn new(shared: web::Data<SitesShared>, running: Running) -> Self {
+        Self { shared, running }
     }
 
     /// Where it listens; the first host's address.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.running.addr()
     }
 
     /// How many sites there are.
@@ -141,7 +129,7 @@ impl SitesHandle {
 
     /// The address of a site, without a slash at its end.
     pub fn site_url(&self, site: u32) -> String {
-        let address = self.shared.options.address(site, self.addr);
+        let address = self.shared.options.address(site, self.addr());
         format!("http://{address}/{site}")
     }
 
@@ -254,25 +242,8 @@ impl SitesHandle {
     }
 
     /// Stops at once: visits under way are dropped, the port is free on return.
-    pub fn stop(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        // The command is sent here; its outcome is the end of the thread.
-        drop(self.server.stop(false));
-        if thread.join().is_err() {
-            tracing::warn!(server.address = %self.addr, "simulated sites panicked");
-        }
-    }
-}
-
-impl Drop for SitesHandle {
-    fn drop(&mut self) {
-        self.end();
+    pub fn stop(self) {
+        drop(self);
     }
 }
 

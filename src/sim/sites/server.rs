@@ -5,16 +5,16 @@ use super::behaviour::{SiteAnswer, SiteBehaviour};
 use super::handle::{SitesHandle, SitesStats};
 use super::options::SitesOptions;
 use super::visits::{Ticket, Visits};
+use crate::sim::running::{Running, cannot_listen};
 use crate::sim::{hash, shared};
 use crate::time::Timestamp;
-use actix_web::dev::{Server, ServerHandle};
+use actix_web::dev::Server;
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -42,15 +42,9 @@ impl SitesSim {
             .check()
             .map_err(|problem| io::Error::new(io::ErrorKind::InvalidInput, problem))?;
         let shared = web::Data::new(SitesShared::new(options));
-        let (report, started) = mpsc::channel();
         let served = shared.clone();
-        let thread = thread::Builder::new()
-            .name("sim-sites".to_owned())
-            .spawn(move || serve(&served, &report))?;
-        let (addr, server) = started
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("the simulator's thread ended at once")))?;
-        Ok(SitesHandle::new(addr, shared, server, thread))
+        let running = Running::start("simulated sites", "sim-sites", move || bind(&served))?;
+        Ok(SitesHandle::new(shared, running))
     }
 }
 
@@ -173,28 +167,6 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-type Started = io::Result<(SocketAddr, ServerHandle)>;
-
-/// The thread of a simulator: reports its address, serves until stopped.
-fn serve(shared: &web::Data<SitesShared>, report: &mpsc::Sender<Started>) {
-    let system = actix_web::rt::System::new();
-    system.block_on(async {
-        let (addr, server) = match bind(shared) {
-            Ok(bound) => bound,
-            Err(error) => {
-                // When nobody waits for the report, nobody wants the server.
-                drop(report.send(Err(error)));
-                return;
-            }
-        };
-        if report.send(Ok((addr, server.handle()))).is_ok()
-            && let Err(error) = server.await
-        {
-            tracing::warn!(server.address = %addr, error = %error, "simulated sites ended with an error");
-        }
-    });
-}
-
 /// Listens on every host's address, all with the port of the first.
 fn bind(shared: &web::Data<SitesShared>) -> io::Result<(SocketAddr, Server)> {
     let options = &shared.options;
@@ -218,12 +190,6 @@ fn bind_once(shared: &web::Data<SitesShared>) -> io::Result<(SocketAddr, Server)
             .app_data(data.clone())
             .default_service(web::to(handle))
     };
-    let refused = |address: SocketAddr| {
-        move |error: io::Error| {
-            let text = format!("cannot listen on {address}: {error}; choose another address");
-            io::Error::new(error.kind(), text)
-        }
-    };
     let mut server = HttpServer::new(app)
         .workers(options.workers.max(1))
         .keep_alive(KEEP_ALIVE)
@@ -232,12 +198,12 @@ fn bind_once(shared: &web::Data<SitesShared>) -> io::Result<(SocketAddr, Server)
         .h1_allow_half_closed(false)
         .disable_signals()
         .bind(options.listen)
-        .map_err(refused(options.listen))?;
+        .map_err(cannot_listen(options.listen))?;
     let addr = server.addrs().first().copied();
     let addr = addr.ok_or_else(|| io::Error::other("no address bound"))?;
     for ip in options.more_addresses() {
         let address = SocketAddr::new(ip, addr.port());
-        server = server.bind(address).map_err(refused(address))?;
+        server = server.bind(address).map_err(cannot_listen(address))?;
     }
     Ok((addr, server.run()))
 }

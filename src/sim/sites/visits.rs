@@ -8,7 +8,7 @@ use super::behaviour::SiteAnswer;
 use std::collections::VecDeque;
 
 /// Paths below sites that are told apart; later ones count as one.
-pub(super) const MOST_PATHS: usize = 16;
+const MOST_PATHS: usize = 16;
 /// Characters of a path that are kept.
 const LONGEST_PATH: usize = 128;
 /// What stands for all paths after the first ones.

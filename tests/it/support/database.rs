@@ -1,5 +1,6 @@
 //! A database of one's own: a file, or a schema that is dropped at the end.
 
+use super::{PATIENCE, eventually};
 use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryableByName, SqliteConnection};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
@@ -109,6 +110,22 @@ impl Database {
             Self::Sqlite(_) => name.to_owned(),
             Self::Postgres { schema, .. } => format!("{schema}_{name}"),
         }
+    }
+
+    /// Waits for the sessions of a killed server to end: its transactions may
+    /// take a moment to end in PostgreSQL.
+    pub(crate) async fn sessions_are_gone(&self, name: &str) {
+        if self.is_sqlite() {
+            return;
+        }
+        let name = self.session_name(name);
+        let sessions = format!(
+            "SELECT count(*) AS value FROM pg_stat_activity WHERE application_name = '{name}'"
+        );
+        eventually(PATIENCE, "the killed server's sessions end", async || {
+            self.number(&sessions).await == 0
+        })
+        .await;
     }
 
     /// Runs statements, as an application would.

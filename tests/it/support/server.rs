@@ -169,26 +169,19 @@ impl ServerProcess {
 
     /// Gets what must be there.
     pub(crate) async fn get(&self, path: &str) -> Value {
-        let answer = self
-            .client
-            .get(format!("{}{path}", self.address))
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(answer.status(), StatusCode::OK, "GET {path}");
-        answer.json().await.unwrap()
+        self.answer(path).await.json().await.unwrap()
     }
 
     /// Gets a page.
     pub(crate) async fn page(&self, path: &str) -> String {
-        let answer = self
-            .client
-            .get(format!("{}{path}", self.address))
-            .send()
-            .await
-            .unwrap();
+        self.answer(path).await.text().await.unwrap()
+    }
+
+    async fn answer(&self, path: &str) -> reqwest::Response {
+        let url = format!("{}{path}", self.address);
+        let answer = self.client.get(url).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK, "GET {path}");
-        answer.text().await.unwrap()
+        answer
     }
 
     /// Tracks batches that are all new.

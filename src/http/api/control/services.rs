@@ -2,6 +2,7 @@
 
 use super::Controls;
 use crate::http::api::overview::{ServiceList, service_list};
+use crate::http::api::refusals::OperatorRefusals;
 use crate::http::audit::{Act, Done};
 use crate::http::problem::{Answer, Problem};
 use crate::http::state::Http;
@@ -16,9 +17,7 @@ const NAME_CHARS: usize = 64;
 /// Services of the watchdog: state, restarts and intercoms.
 #[utoipa::path(get, path = "/v1/control/services", tag = "control", responses(
     (status = 200, description = "All services", body = ServiceList),
-    (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
-    (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
+    OperatorRefusals,
 ), security(("token" = [])))]
 pub(in crate::http) async fn list(http: web::Data<Http>) -> web::Json<ServiceList> {
     web::Json(service_list(http.state.control.watchdog().status()))
@@ -29,10 +28,8 @@ pub(in crate::http) async fn list(http: web::Data<Http>) -> web::Json<ServiceLis
     params(("name" = String, Path, description = "Name of the service")),
     responses(
         (status = 200, description = "The service", body = ServiceStatus),
-        (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
+        OperatorRefusals,
         (status = 404, description = "There is no such service; those there are are named", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
     ), security(("token" = []))
 )]
 pub(in crate::http) async fn show(
@@ -50,10 +47,8 @@ pub(in crate::http) async fn show(
     params(("name" = String, Path, description = "Name of the service")),
     responses(
         (status = 202, description = "Told to start; the service as it was right after", body = ServiceStatus),
-        (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
+        OperatorRefusals,
         (status = 404, description = "There is no such service; those there are are named", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The server is shutting down", body = Problem, content_type = "application/problem+json"),
     ), security(("token" = []))
 )]
@@ -77,11 +72,9 @@ pub(in crate::http) async fn start(
     params(("name" = String, Path, description = "Name of the service")),
     responses(
         (status = 202, description = "Told to stop; the service as it was right after", body = ServiceStatus),
-        (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
+        OperatorRefusals,
         (status = 404, description = "There is no such service; those there are are named", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "That service cannot be stopped", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The server is shutting down", body = Problem, content_type = "application/problem+json"),
     ), security(("token" = []))
 )]
@@ -98,10 +91,8 @@ pub(in crate::http) async fn stop(
     params(("name" = String, Path, description = "Name of the service")),
     responses(
         (status = 202, description = "Told to restart; the service as it was right after", body = ServiceStatus),
-        (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
+        OperatorRefusals,
         (status = 404, description = "There is no such service; those there are are named", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The server is shutting down", body = Problem, content_type = "application/problem+json"),
     ), security(("token" = []))
 )]

@@ -1,13 +1,14 @@
 //! What operators do with sites: remove, enable, disable, revive.
 
 use super::{MOST_SITES, site_not_found, sites_changed, taking};
-use crate::flows::sites::AppName;
+use crate::flows::sites::{AppName, UnknownName, audited, check_named};
 use crate::http::api::batches::check_text;
+use crate::http::api::refusals::{OperatorRefusals, SiteRefusals, StoreRefusals};
 use crate::http::audit::{Act, Done};
 use crate::http::body::read_json;
 use crate::http::problem::{Answer, FieldError, MOST_ERRORS, Problem};
 use crate::http::state::Http;
-use crate::store::{Revival, Store, StoreError};
+use crate::store::{Revival, Revived, Store, StoreError};
 use crate::time::Timestamp;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -15,9 +16,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::future::Future;
-
-/// Sites of a call that are named in the audit.
-const RECORDED: usize = 20;
 
 /// Body of `POST /v1/sites/revive`: sites that meet each condition given, of
 /// which there has to be one.
@@ -43,8 +41,17 @@ pub(crate) struct SiteChanged {
 /// Answer of reviving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct SitesRevived {
-    /// Jobs of sites that were given up, and are due now.
-    pub revived: usize,
+    /// Sites that were given up, and are due now; each once.
+    pub sites: usize,
+    /// Jobs that they are due for: one that two jobs had given up counts twice.
+    pub jobs: usize,
+}
+
+impl From<Revived> for SitesRevived {
+    fn from(revived: Revived) -> Self {
+        let Revived { sites, jobs } = revived;
+        Self { sites, jobs }
+    }
 }
 
 /// Removes a site, with how it stood with jobs and what was learned.
@@ -52,11 +59,7 @@ pub(crate) struct SitesRevived {
     params(("site_id" = String, Path, description = "Site id")),
     responses(
         (status = 200, description = "Removed", body = SiteChanged),
-        (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The site is not known", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is out of reach, or the server is stopping", body = Problem, content_type = "application/problem+json"),
+        OperatorRefusals, SiteRefusals,
     ), security(("token" = []))
 )]
 pub(in crate::http) async fn remove_site(
@@ -65,9 +68,13 @@ pub(in crate::http) async fn remove_site(
     site_id: web::Path<String>,
 ) -> Answer<HttpResponse> {
     let act = Act::of(&request, "sites.remove");
-    change(&http, act, &site_id, |store, ids| async move {
-        store.remove_sites(&ids).await
-    })
+    change(
+        &http,
+        act,
+        &site_id,
+        Change::Leaves,
+        |store, ids| async move { store.remove_sites(&ids).await },
+    )
     .await
 }
 
@@ -76,11 +83,7 @@ pub(in crate::http) async fn remove_site(
     params(("site_id" = String, Path, description = "Site id")),
     responses(
         (status = 200, description = "It is enabled", body = SiteChanged),
-        (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The site is not known", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is out of reach, or the server is stopping", body = Problem, content_type = "application/problem+json"),
+        OperatorRefusals, SiteRefusals,
     ), security(("token" = []))
 )]
 pub(in crate::http) async fn enable_site(
@@ -89,9 +92,13 @@ pub(in crate::http) async fn enable_site(
     site_id: web::Path<String>,
 ) -> Answer<HttpResponse> {
     let act = Act::of(&request, "sites.enable");
-    change(&http, act, &site_id, |store, ids| async move {
-        store.enable_sites(&ids).await
-    })
+    change(
+        &http,
+        act,
+        &site_id,
+        Change::Comes,
+        |store, ids| async move { store.enable_sites(&ids).await },
+    )
     .await
 }
 
@@ -100,11 +107,7 @@ pub(in crate::http) async fn enable_site(
     params(("site_id" = String, Path, description = "Site id")),
     responses(
         (status = 200, description = "It is disabled", body = SiteChanged),
-        (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The site is not known", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is out of reach, or the server is stopping", body = Problem, content_type = "application/problem+json"),
+        OperatorRefusals, SiteRefusals,
     ), security(("token" = []))
 )]
 pub(in crate::http) async fn disable_site(
@@ -113,9 +116,13 @@ pub(in crate::http) async fn disable_site(
     site_id: web::Path<String>,
 ) -> Answer<HttpResponse> {
     let act = Act::of(&request, "sites.disable");
-    change(&http, act, &site_id, |store, ids| async move {
-        store.disable_sites(&ids).await
-    })
+    change(
+        &http,
+        act,
+        &site_id,
+        Change::Leaves,
+        |store, ids| async move { store.disable_sites(&ids).await },
+    )
     .await
 }
 
@@ -123,12 +130,8 @@ pub(in crate::http) async fn disable_site(
 #[utoipa::path(post, path = "/v1/sites/{site_id}/revive", tag = "sites",
     params(("site_id" = String, Path, description = "Site id")),
     responses(
-        (status = 200, description = "With how many jobs it was revived; none had given it up where that is 0", body = SitesRevived),
-        (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The site is not known", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is out of reach, or the server is stopping", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "With how many jobs it was revived: with none, where none had given it up", body = SitesRevived),
+        OperatorRefusals, SiteRefusals,
     ), security(("token" = []))
 )]
 pub(in crate::http) async fn revive_site(
@@ -154,8 +157,8 @@ pub(in crate::http) async fn revive_site(
             let revived = state.store.revive_sites(&which, Timestamp::now()).await?;
             sites_changed(&state);
             Ok(Done {
-                value: SitesRevived { revived },
-                details: Some(json!({ "revived": revived })),
+                value: SitesRevived::from(revived),
+                details: Some(json!({ "revived": revived.jobs })),
             })
         })
         .await?;
@@ -166,13 +169,10 @@ pub(in crate::http) async fn revive_site(
 #[utoipa::path(post, path = "/v1/sites/revive", tag = "sites", request_body = ReviveSitesBody, responses(
     (status = 200, description = "How many were revived", body = SitesRevived),
     (status = 400, description = "Not the JSON expected", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "The control token is needed", body = Problem, content_type = "application/problem+json"),
-    (status = 403, description = "No control token is configured", body = Problem, content_type = "application/problem+json"),
+    OperatorRefusals, StoreRefusals,
     (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "The body is not application/json", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "No condition is given, or one has the wrong shape", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "Too many wrong tokens", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "The database is out of reach, or the server is stopping", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "No condition is given, one has the wrong shape, or names an app or a job that nothing has", body = Problem, content_type = "application/problem+json"),
 ), security(("token" = [])))]
 pub(in crate::http) async fn revive_sites(
     http: web::Data<Http>,
@@ -189,23 +189,46 @@ pub(in crate::http) async fn revive_sites(
         Ok(judged) => judged,
         Err(refusal) => return Err(http.refuse(act, refusal).await),
     };
-    let target = which.app.clone().unwrap_or_default();
-    let state = http.state.clone();
+    let target = target(&which);
+    let (state, settings) = (http.state.clone(), http.settings());
     let acted = http
         .act(act.on(target).with(details.clone()), async move {
+            let (app, job) = (which.app.as_deref(), which.job.as_deref());
+            let named = check_named(&state.store, &settings, app, job).await?;
+            if let Err(UnknownName { field, message }) = named {
+                let field = if field == "app" { "app_id" } else { "job_name" };
+                return Err(Problem::invalid_fields(
+                    vec![FieldError::new(field, message)],
+                    1,
+                ));
+            }
             let revived = state.store.revive_sites(&which, Timestamp::now()).await?;
             sites_changed(&state);
             let mut details = details;
             if let Value::Object(details) = &mut details {
-                details.insert("revived".to_owned(), revived.into());
+                details.insert("revived".to_owned(), revived.jobs.into());
+                details.insert("revived_sites".to_owned(), revived.sites.into());
             }
             Ok(Done {
-                value: SitesRevived { revived },
+                value: SitesRevived::from(revived),
                 details: Some(details),
             })
         })
         .await?;
     Ok(acted.respond(StatusCode::OK))
+}
+
+/// What was to be revived, for the record: the sites that were named, else the
+/// app, else the job.
+fn target(which: &Revival) -> String {
+    match &which.site_ids {
+        Some(ids) => audited(ids).0,
+        None => which
+            .app
+            .clone()
+            .or_else(|| which.job.clone())
+            .unwrap_or_default(),
+    }
 }
 
 /// What is to be revived, and what is recorded of it.
@@ -242,13 +265,12 @@ fn judge(body: ReviveSitesBody) -> Answer<(Revival, Value)> {
     if found > 0 {
         return Err(Problem::invalid_fields(errors, found).into());
     }
-    let named: Vec<&String> = ids.iter().take(RECORDED).collect();
-    let details = json!({
-        "sites": body.site_ids.as_ref().map(Vec::len),
-        "site_ids": named,
-        "app_id": body.app_id,
-        "job_name": body.job_name,
-    });
+    let mut details = json!({ "app_id": body.app_id, "job_name": body.job_name });
+    if let Some(ids) = &body.site_ids {
+        let (_, named) = audited(ids);
+        details["sites"] = named["sites"].clone();
+        details["site_ids"] = named["site_ids"].clone();
+    }
     let which = Revival {
         site_ids: body.site_ids,
         app: app.map(|app| app.as_str().to_owned()),
@@ -257,11 +279,21 @@ fn judge(body: ReviveSitesBody) -> Answer<(Revival, Value)> {
     Ok((which, details))
 }
 
+/// What a change means for visits.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// The site may be due now.
+    Comes,
+    /// It is not to be visited any more.
+    Leaves,
+}
+
 /// Does something to one site and records it.
 async fn change<F>(
     http: &Http,
     act: Act,
     site_id: &str,
+    what: Change,
     work: impl FnOnce(Store, Vec<String>) -> F + Send + 'static,
 ) -> Answer<HttpResponse>
 where
@@ -279,7 +311,10 @@ where
             if found.is_empty() {
                 return Err(site_not_found(&site_id));
             }
-            sites_changed(&state);
+            match what {
+                Change::Comes => sites_changed(&state),
+                Change::Leaves => (state.sites_left)(std::slice::from_ref(&site_id)),
+            }
             Ok(Done::from(SiteChanged { site_id }))
         })
         .await?;

@@ -1,11 +1,15 @@
 //! `POST /v1/sites`: sites that applications send in.
 
 use super::{MOST_SITES, sites_changed, taking};
-use crate::flows::sites::{AppName, SiteEntry};
+use crate::config::Settings;
+use crate::flows::sites::{AppName, SiteEntry, audited};
+use crate::http::audit::{Act, Done};
+use crate::http::auth::{Access, authorize};
 use crate::http::body::read_json;
 use crate::http::problem::{Answer, FieldError, MOST_ERRORS, Problem};
-use crate::http::state::Http;
+use crate::http::state::{Http, HttpState};
 use crate::store::{Imported, NewSite};
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -50,6 +54,9 @@ pub(crate) struct SitesTaken {
     /// Sites that are known with another app or another batch code, and stay
     /// as they are.
     pub refused: Vec<RefusedBody>,
+    /// Known sites that were to be enabled or disabled and stay as they are,
+    /// by id: that takes the control token. All else of them was taken.
+    pub enabled_kept: Vec<String>,
     /// Apps of these sites that have no job in the configuration, at most 20:
     /// their sites are kept and not visited.
     pub apps_without_jobs: Vec<String>,
@@ -66,8 +73,10 @@ pub(crate) struct RefusedBody {
     pub reason: String,
 }
 
-/// Takes sites in. Idempotent: a known site gets the address and labels sent;
-/// its batch code, and whether it is enabled, stay unless they are sent.
+/// Takes sites in. Idempotent: a known site gets the address and labels sent,
+/// and keeps its batch code. Whether it is enabled stays as it is, unless
+/// `enabled` is sent with the control token: that is an operator's action, and
+/// recorded as one.
 #[utoipa::path(post, path = "/v1/sites", tag = "sites", request_body = SitesBody, responses(
     (status = 200, description = "Nothing changed: all are as they were, or refused", body = SitesTaken),
     (status = 202, description = "Sites were added or changed; they are visited from now on", body = SitesTaken),
@@ -87,40 +96,98 @@ pub(in crate::http) async fn take_sites(
     let settings = http.settings();
     let body: SitesBody = read_json(&request, payload, settings.http.max_body_bytes).await?;
     let sites = check(body)?;
-    let ids: Vec<String> = sites.iter().map(|site| site.site_id.clone()).collect();
-    let apps: BTreeSet<&AppName> = sites.iter().map(|site| &site.app_id).collect();
-    let visited = |app: &AppName| settings.jobs.iter().any(|job| job.key.app == *app);
-    let apps_without_jobs = apps
-        .into_iter()
-        .filter(|app| !visited(app))
-        .take(MOST_APPS)
-        .map(|app| app.as_str().to_owned())
+    let sent: Vec<(String, AppName)> = sites
+        .iter()
+        .map(|site| (site.site_id.clone(), site.app_id.clone()))
         .collect();
+    let flags = sites.iter().any(|site| site.enabled.is_some());
+    if flags && authorize(&settings.http, &request, Access::Control).is_ok() {
+        return take_as_operator(&http, &request, sites, sent).await;
+    }
     let imported = http
-        .database(|store| async move { store.import_sites(sites).await })
+        .database(|store| async move { store.take_sites(sites).await })
         .await?;
-    let changed = imported.added + imported.changed > 0;
-    let mut response = if changed {
-        sites_changed(&http.state);
-        HttpResponse::Accepted()
-    } else {
-        HttpResponse::Ok()
-    };
-    Ok(response.json(answer(imported, &ids, apps_without_jobs)))
+    let status = told(&http.state, &imported, &[]);
+    Ok(HttpResponse::build(status).json(answer(imported, &sent, &settings)))
 }
 
-fn answer(imported: Imported, ids: &[String], apps_without_jobs: Vec<String>) -> SitesTaken {
-    let refused = imported.refused.into_iter().map(|refused| RefusedBody {
-        index: refused.index,
-        site_id: ids.get(refused.index).cloned().unwrap_or_default(),
-        reason: refused.reason,
-    });
+/// Takes sites in with the word of an operator, and records it.
+async fn take_as_operator(
+    http: &Http,
+    request: &HttpRequest,
+    sites: Vec<NewSite>,
+    sent: Vec<(String, AppName)>,
+) -> Answer<HttpResponse> {
+    let ids: Vec<String> = sent.iter().map(|(id, _)| id.clone()).collect();
+    let off: Vec<String> = sites
+        .iter()
+        .filter(|site| site.enabled == Some(false))
+        .map(|site| site.site_id.clone())
+        .collect();
+    let (target, mut details) = audited(&ids);
+    let act = Act::of(request, "sites.import").on(target);
+    let (state, settings) = (http.state.clone(), http.settings());
+    let acted = http
+        .act(act.with(details.clone()), async move {
+            let imported = state.store.import_sites(sites).await?;
+            let status = told(&state, &imported, &off);
+            details["added"] = imported.added.into();
+            details["changed"] = imported.changed.into();
+            details["refused"] = imported.refused.len().into();
+            Ok(Done {
+                value: (answer(imported, &sent, &settings), status),
+                details: Some(details),
+            })
+        })
+        .await?;
+    let status = acted.value.1;
+    Ok(acted.map(|(answer, _)| answer).respond(status))
+}
+
+/// Has new sites visited, and those that are `off` no more; answers the status
+/// of the answer.
+fn told(state: &HttpState, imported: &Imported, off: &[String]) -> StatusCode {
+    if imported.added + imported.changed == 0 {
+        return StatusCode::OK;
+    }
+    (state.sites_left)(off);
+    sites_changed(state);
+    StatusCode::ACCEPTED
+}
+
+fn answer(imported: Imported, sent: &[(String, AppName)], settings: &Settings) -> SitesTaken {
+    let id = |index: usize| {
+        sent.get(index)
+            .map_or_else(String::new, |(id, _)| id.clone())
+    };
+    let refused: BTreeSet<usize> = imported.refused.iter().map(|one| one.index).collect();
+    let taken = sent.iter().enumerate();
+    // What was refused is of another app, if the name is right at all.
+    let apps: BTreeSet<&AppName> = taken
+        .filter(|(index, _)| !refused.contains(index))
+        .map(|(_, (_, app))| app)
+        .collect();
+    let visited = |app: &AppName| settings.jobs.iter().any(|job| job.key.app == *app);
     SitesTaken {
         added: imported.added,
         changed: imported.changed,
         unchanged: imported.unchanged,
-        refused: refused.collect(),
-        apps_without_jobs,
+        enabled_kept: imported.flags_kept.into_iter().map(id).collect(),
+        refused: imported
+            .refused
+            .into_iter()
+            .map(|refused| RefusedBody {
+                index: refused.index,
+                site_id: id(refused.index),
+                reason: refused.reason,
+            })
+            .collect(),
+        apps_without_jobs: apps
+            .into_iter()
+            .filter(|app| !visited(app))
+            .take(MOST_APPS)
+            .map(|app| app.as_str().to_owned())
+            .collect(),
     }
 }
 

@@ -1,11 +1,11 @@
 //! `GET /v1/sites` and `GET /v1/sites/{site_id}`.
 
 use super::site_not_found;
-use crate::flows::sites::AppName;
+use crate::flows::sites::{AppName, SiteReport, UnknownName, check_named, site_report};
 use crate::http::api::batches::{check_text, read_query};
 use crate::http::problem::{Answer, FieldError, Problem};
 use crate::http::state::Http;
-use crate::store::{SiteCursor, SiteDetail, SiteFilter, SiteItem, SiteSort, SiteState};
+use crate::store::{SiteCursor, SiteFilter, SiteItem, SiteSort, SiteState};
 use crate::time::Timestamp;
 use actix_web::{HttpRequest, web};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,9 @@ pub(crate) struct SitesQuery {
     /// How they stand with the job of this name.
     pub job: Option<String>,
     /// Only those that stand so: `due` (visited before, and due again),
-    /// `waiting`, `given_up`, `disabled` or `never` (visited; needs `job`).
+    /// `waiting`, `given_up`, `disabled`, `never` (visited, or revived since;
+    /// needs `job`), `failing` (the last visit failed, and the site is not
+    /// given up) or `well` (the last visit succeeded).
     pub state: Option<String>,
     /// Only those at this level of a job's retry policy.
     #[param(value_type = Option<u32>, minimum = 0)]
@@ -59,27 +61,41 @@ pub(crate) struct SiteList {
 #[utoipa::path(get, path = "/v1/sites", tag = "sites", params(SitesQuery), responses(
     (status = 200, description = "A page of sites", body = SiteList),
     (status = 400, description = "A query parameter is wrong", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "Nothing has the app or the job that is named; those known are named", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The database is out of reach", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(in crate::http) async fn list_sites(
     http: web::Data<Http>,
     request: HttpRequest,
 ) -> Answer<web::Json<SiteList>> {
-    let filter = parse(read_query::<SitesQuery>(&request)?)?;
-    let page = http
-        .database(|store| async move { store.list_sites(&filter, Timestamp::now()).await })
+    let mut filter = parse(read_query::<SitesQuery>(&request)?)?;
+    let settings = http.settings();
+    let listed = http
+        .database(move |store| async move {
+            let (app, job) = (filter.app.as_deref(), filter.job.as_deref());
+            let named = check_named(&store, &settings, app, job).await?;
+            match named {
+                Ok(apps) => filter.job_apps = apps,
+                Err(unknown) => return Ok(Err(unknown)),
+            }
+            store.list_sites(&filter, Timestamp::now()).await.map(Ok)
+        })
         .await?;
+    let page = listed.map_err(|UnknownName { field, message }| {
+        Problem::invalid_fields(vec![FieldError::new(field, message)], 1)
+    })?;
     Ok(web::Json(SiteList {
         items: page.items,
         next: page.next.map(|cursor| cursor.to_string()),
     }))
 }
 
-/// One site: how it stands with each job, and what was learned.
+/// One site: how it stands with each job, its visits, what was learned, and
+/// when it is visited next and why.
 #[utoipa::path(get, path = "/v1/sites/{site_id}", tag = "sites",
     params(("site_id" = String, Path, description = "Site id")),
     responses(
-        (status = 200, description = "The site", body = SiteDetail),
+        (status = 200, description = "The site", body = SiteReport),
         (status = 404, description = "The site is not known", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The database is out of reach", body = Problem, content_type = "application/problem+json"),
     )
@@ -87,16 +103,18 @@ pub(in crate::http) async fn list_sites(
 pub(in crate::http) async fn show_site(
     http: web::Data<Http>,
     site_id: web::Path<String>,
-) -> Answer<web::Json<SiteDetail>> {
+) -> Answer<web::Json<SiteReport>> {
     if check_text(&site_id).is_err() {
         return Err(site_not_found(&site_id).into());
     }
-    let wanted = site_id.clone();
+    let (wanted, settings) = (site_id.clone(), http.settings());
     let found = http
-        .database(|store| async move { store.site(&wanted).await })
+        .database(
+            |store| async move { site_report(&store, &settings, &wanted, Timestamp::now()).await },
+        )
         .await?;
     match found {
-        Some(detail) => Ok(web::Json(detail)),
+        Some(report) => Ok(web::Json(report)),
         None => Err(site_not_found(&site_id).into()),
     }
 }
@@ -161,6 +179,7 @@ fn parse(query: SitesQuery) -> Answer<SiteFilter> {
     let filter = SiteFilter {
         app: app.map(|app| app.as_str().to_owned()),
         job: query.job,
+        job_apps: Vec::new(),
         state,
         level,
         text: query.text,

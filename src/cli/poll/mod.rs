@@ -1,16 +1,18 @@
 //! `highwater poll`: visits the sites of a job that are due, and ends; for cron.
 
+mod declined;
+mod dry_run;
+
 use super::context;
 use super::failure::Failure;
 use super::output::{self, OutputArgs};
+use super::poll_lease::keep_lease;
 use crate::app::holder_name;
 use crate::config::{JobSettings, Loaded};
-use crate::flows::sites::{
-    AppName, JobKey, RetryPolicy, Run, Shard, Standing, Summary, Told, would_visit,
-};
+use crate::flows::sites::{AppName, JobKey, RetryPolicy, Run, Shard, Summary, Told};
 use crate::handlers::{self, Handler, Listeners, SiteClient};
 use crate::leases::sites_lease;
-use crate::store::{DueSite, JobRange, LeaseRow, LeaseStake, RUNNER_PREFIX, Store};
+use crate::store::{JobRange, RUNNER_PREFIX};
 use crate::time::Timestamp;
 use clap::Args;
 use std::path::Path;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 /// Visits the sites of a job that are due, once, and ends.
 ///
@@ -61,9 +64,6 @@ pub(super) struct PollArgs {
     #[command(flatten)]
     output: OutputArgs,
 }
-
-/// New sites of a dry run read at a time.
-const NEW_AT_A_TIME: i64 = 1_000;
 
 /// What a run is made of, once the configuration was read.
 struct Planned {
@@ -139,7 +139,7 @@ fn plan(args: &PollArgs, loaded: &Loaded, listeners: &Listeners) -> Result<Plann
 async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), Failure> {
     let store = context::open(loaded).await?;
     if args.dry_run {
-        return dry_run(args, &store, &planned).await;
+        return dry_run::dry_run(args, &store, &planned).await;
     }
     let holder = format!("{RUNNER_PREFIX}{}", holder_name());
     // As a server takes it: a little less, so that a takeover is in time.
@@ -150,21 +150,24 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
         .max(Duration::from_secs(1))
         .mul_f64(0.9);
     let names = [planned.lease.clone()];
+    let asked = Instant::now();
     let stakes = store.hold_leases(&holder, &names, ttl, false).await?;
     let Some(stake) = stakes.into_iter().next() else {
         let holders = store.leases_in_the_way(&holder, &planned.lease).await?;
-        return output::print(declined(args, &planned, &holders));
+        return declined::tell(args, &planned, &holders);
     };
     let (stop, stopped) = watch::channel(None);
     let (over, is_over) = oneshot::channel();
-    let beating = tokio::spawn(keep_lease(
-        store.clone(),
-        holder.clone(),
-        stake.clone(),
-        ttl,
-        stop.clone(),
-        is_over,
-    ));
+    let (renewed, held_until) = watch::channel(asked + ttl);
+    let beating = {
+        let (store, holder, names) = (store.clone(), holder.clone(), names.clone());
+        let kept = stake.clone();
+        let renew = async move || {
+            let stakes = store.hold_leases(&holder, &names, ttl, false).await?;
+            Ok(stakes.contains(&kept))
+        };
+        tokio::spawn(keep_lease(renew, ttl, renewed, stop.clone(), is_over))
+    };
     let told = tokio::spawn(stop_on_signal(stop));
     let run = Run {
         store: store.clone(),
@@ -177,6 +180,7 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
         settings: loaded.settings.sites.clone(),
         keep: loaded.settings.retention.polls_per_site,
         stop: stopped,
+        held_until,
     };
     let verbose = args.verbose && !args.output.is_json();
     let mut broken = None;
@@ -203,43 +207,10 @@ async fn poll(args: &PollArgs, loaded: &Loaded, planned: Planned) -> Result<(), 
     } else {
         output::print(sentence(args, &planned, &summary))?;
     }
-    if summary.unwritten > 0 {
+    if summary.unwritten > 0 || summary.broken.is_some() {
         return Err(Failure::Said);
     }
     Ok(())
-}
-
-/// Prolongs the lease until the run is over, or the lease is lost, which ends
-/// the run.
-async fn keep_lease(
-    store: Store,
-    holder: String,
-    stake: LeaseStake,
-    ttl: Duration,
-    stop: watch::Sender<Option<String>>,
-    mut is_over: oneshot::Receiver<()>,
-) {
-    let mut renewed = tokio::time::Instant::now();
-    let names = [stake.name.clone()];
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(ttl / 4) => {}
-            _ = &mut is_over => return,
-        }
-        let begun = tokio::time::Instant::now();
-        match store.hold_leases(&holder, &names, ttl, false).await {
-            Ok(stakes) if stakes.contains(&stake) => renewed = begun,
-            Ok(_) => {
-                stop.send_replace(Some("its lease was taken over".to_owned()));
-                return;
-            }
-            Err(error) if renewed.elapsed() >= ttl => {
-                stop.send_replace(Some(format!("its lease could not be renewed: {error}")));
-                return;
-            }
-            Err(_) => {}
-        }
-    }
 }
 
 /// Lets the run end after what is under way, on SIGTERM and SIGINT.
@@ -263,112 +234,19 @@ async fn stop_on_signal(stop: watch::Sender<Option<String>>) {
     std::process::exit(1);
 }
 
-async fn dry_run(args: &PollArgs, store: &Store, planned: &Planned) -> Result<(), Failure> {
-    let now = Timestamp::now();
-    let mut broken = None;
-    let mut print = |text: String| {
-        if broken.is_none()
-            && let Err(error) = output::print(text)
-        {
-            broken = Some(error);
-        }
-    };
-    let holders = store.leases_in_the_way("", &planned.lease).await?;
-    if !holders.is_empty() {
-        print(declined(args, planned, &holders));
-    }
-    let mut new = 0;
-    loop {
-        let page = store
-            .new_site_ids(&planned.range, new, NEW_AT_A_TIME)
-            .await?;
-        if page.is_empty() {
-            break;
-        }
-        new += i64::try_from(page.len()).unwrap_or(i64::MAX);
-        for site in page {
-            print(format!("{site}  never seen by this job"));
-        }
-    }
-    let due = would_visit(store, &planned.range, &planned.job, now, |site| {
-        print(format!(
-            "{}  {}",
-            site.site_id,
-            why(site, &planned.job.retry, now)
-        ));
-    })
-    .await?;
-    print(format!(
-        "{} of {}, batch {}: {} would be visited, of which {new} for the first time; nothing was done",
-        planned.job.key.name,
-        planned.job.key.app,
-        args.batch,
-        sites(due + usize::try_from(new).unwrap_or(usize::MAX)),
-    ));
-    broken.map_or(Ok(()), Err)
-}
-
-/// Why a site is due.
-fn why(site: &DueSite, policy: &RetryPolicy, now: Timestamp) -> String {
-    let Some(last) = site.last_run_at else {
-        return "never visited".to_owned();
-    };
-    let standing = Standing {
-        level: u32::try_from(site.level).unwrap_or(0),
-        last_run_at: Some(last),
-        ..Standing::default()
-    };
-    let due = standing.due_at(policy, now).unwrap_or(now);
-    let level = policy.level(usize::try_from(site.level).unwrap_or(0));
-    format!(
-        "last visited {last}, due since {due}: level {} ({}), {} of {} failures",
-        site.level,
-        humantime::format_duration(level.period),
-        site.count,
-        level.count
-    )
-}
-
-/// Says who has the sites.
-fn declined(args: &PollArgs, planned: &Planned, holders: &[LeaseRow]) -> String {
-    let holders: Vec<String> = holders
-        .iter()
-        .map(|row| {
-            let who = row.holder.strip_prefix(RUNNER_PREFIX).map_or_else(
-                || format!("server {}", row.holder),
-                |runner| format!("another poll ({runner})"),
-            );
-            let codes = row.name.rsplit(':').next().unwrap_or_default();
-            let since = row
-                .acquired_at
-                .map_or_else(String::new, |at| format!(" since {at}"));
-            format!("{who} has batch codes {codes}{since}")
-        })
-        .collect();
-    let who = if holders.is_empty() {
-        "somebody else had it a moment ago".to_owned()
-    } else {
-        holders.join("; ")
-    };
-    format!(
-        "declined: batch {} of job {} is being handled: {who}",
-        args.batch, planned.job.key
-    )
-}
-
 fn line(told: &Told<'_>) -> String {
     let (outcome, change) = (told.outcome, told.change);
-    let took = outcome.took.as_millis();
+    let took = output::millis(u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX));
     let site = &outcome.work.site.site_id;
     match &outcome.visited.result {
-        Ok(_) => format!("{site}  success  {took} ms"),
+        Ok(_) => format!("{site}  success  {took}"),
         Err(error) => {
             let next = if change.given_up_at.is_some() {
                 "given up".to_owned()
             } else {
                 format!("level {}, {} failures", change.level, change.count)
             };
-            format!("{site}  failure  {took} ms  {error}  ({next})")
+            format!("{site}  failure  {took}  {error}  ({next})")
         }
     }
 }

@@ -1,33 +1,36 @@
 //! When a site is visited next by a job, and why then: one sentence.
 
+use super::policy::{Level, RetryPolicy};
 use crate::config::JobSettings;
-use crate::flows::sites::{Level, RetryPolicy};
 use crate::store::StatusRow;
 use crate::time::Timestamp;
+use serde::Serialize;
 
 /// What is known of a site and a job.
-pub(super) struct SiteSituation<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct SiteSituation<'a> {
     /// Whether the site is enabled.
-    pub(super) enabled: bool,
+    pub enabled: bool,
     /// The job; `None` when it is not configured.
-    pub(super) job: Option<&'a JobSettings>,
+    pub job: Option<&'a JobSettings>,
     /// How it stands; `None` when the job never met it.
-    pub(super) status: Option<&'a StatusRow>,
+    pub status: Option<&'a StatusRow>,
     /// Until when its host asked to be left alone.
-    pub(super) paused_until: Option<Timestamp>,
+    pub paused_until: Option<Timestamp>,
 }
 
 /// When a site is visited next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NextVisit {
-    /// From when on; `None` when it is not visited any more.
-    pub(super) at: Option<Timestamp>,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct NextVisit {
+    /// From when on; null when it is not visited any more.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub at: Option<Timestamp>,
     /// Why, in a sentence.
-    pub(super) why: String,
+    pub why: String,
 }
 
 /// When and why.
-pub(super) fn next_visit(situation: &SiteSituation<'_>, now: Timestamp) -> NextVisit {
+pub fn next_visit(situation: &SiteSituation<'_>, now: Timestamp) -> NextVisit {
     let never = |why: &str| NextVisit {
         at: None,
         why: why.to_owned(),
@@ -47,7 +50,11 @@ pub(super) fn next_visit(situation: &SiteSituation<'_>, now: Timestamp) -> NextV
     let mut next = match status.filter(|status| status.last_run_at.is_some()) {
         None => NextVisit {
             at: Some(now),
-            why: "due at once".to_owned(),
+            why: if status.is_some_and(StatusRow::is_revived) {
+                "revived: due at once; its history is kept".to_owned()
+            } else {
+                "due at once".to_owned()
+            },
         },
         Some(status) => NextVisit {
             at: Some(status.next_due_at.unwrap_or(now)),
@@ -102,13 +109,13 @@ fn level(status: &StatusRow, policy: &RetryPolicy) -> usize {
 
 /// `2 hour`.
 fn period(level: Level) -> String {
-    let text = super::jobs::level_text(&level).unwrap_or_default();
+    let text = RetryPolicy::new(vec![level]).map_or_else(String::new, |policy| policy.to_string());
     let end = text.find(" (").unwrap_or(text.len());
     text[..end].to_owned()
 }
 
 /// How it stands under the policy: `level 0 (20 min), 3 of 6 failures`.
-pub(super) fn standing(status: &StatusRow, job: Option<&JobSettings>) -> String {
+pub fn standing_text(status: &StatusRow, job: Option<&JobSettings>) -> String {
     let Some(job) = job else {
         return format!("level {}, {} in a row failed", status.level, status.count);
     };

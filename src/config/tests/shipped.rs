@@ -1,0 +1,86 @@
+//! The shipped configuration file.
+
+use super::*;
+use std::collections::BTreeSet;
+
+/// The shipped file with every key uncommented.
+fn uncommented(shipped: &str) -> String {
+    let is_key = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    let lines = shipped.lines().map(|line| match line.strip_prefix('#') {
+        Some(rest) if is_key(rest) => rest,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_shipped_file_holds_every_key_at_its_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/highwater.toml");
+    let shipped = std::fs::read_to_string(&path).unwrap();
+    let as_it_stands = load(&path, [], LoadOptions::default()).unwrap();
+    let nothing_written = as_it_stands
+        .entries
+        .iter()
+        .all(|e| e.origin == Origin::Default);
+    assert!(nothing_written);
+    let warnings = told(&as_it_stands.warnings);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("no ledger is configured"),
+        "{warnings:?}"
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    for token in [
+        "control.token",
+        "intake.token",
+        "read.token",
+        "trace.token",
+        "myapp.api.key",
+        "sites.password",
+    ] {
+        std::fs::write(folder.path().join(token), "0123456789abcdef").unwrap();
+    }
+    let text = uncommented(&shipped);
+    let read =
+        |text: &str| parse_in(folder.path(), text, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let full = read(&text);
+    // In lists one table shows a key, and the next need not repeat it.
+    let key = |entry: &Entry| -> String {
+        let list = entry.section.split('[').next().unwrap_or_default();
+        format!("{list}.{}", entry.key)
+    };
+    let written: BTreeSet<String> = full
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.origin, Origin::File { .. }))
+        .map(key)
+        .collect();
+    let examples = ["jobs.name", "jobs.handler.http.path"];
+    for entry in &full.entries {
+        let path = entry.path();
+        assert!(written.contains(&key(entry)), "{path} is not in the file");
+        // An example of its own where the default stands before.
+        if examples.contains(&key(entry).as_str()) && !path.starts_with("jobs[0]") {
+            continue;
+        }
+        if entry.default.is_some() {
+            assert_eq!(entry.value, entry.default, "{path} is not at its default");
+        }
+    }
+    let handlers = [
+        "http = {}",
+        "civicrm = { entity = 'E', action = 'a' }",
+        "command.args = ['p']",
+        "code = {}",
+    ];
+    let jobs = handlers.map(|handler| {
+        let name = handler.split([' ', '.']).next().unwrap();
+        format!("[[jobs]]\napp='a'\nname='{name}'\nhandler.{handler}\n")
+    });
+    let app = "[[apps]]\nid='a'\napi_key_file='myapp.api.key'\n";
+    let text = format!("{LEDGER}{app}{}", jobs.concat());
+    let defaults = read(&text);
+    let keys = |loaded: &Loaded| -> BTreeSet<String> { loaded.entries.iter().map(key).collect() };
+    assert_eq!(keys(&full), keys(&defaults));
+}
