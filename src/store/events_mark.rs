@@ -184,6 +184,8 @@ impl<'a> Marks<'a> {
                 attempts,
             } => {
                 let event = self.event(name, *place);
+                // It is relevant with this, where nothing was decided before.
+                event.becomes.get_or_insert(Decision::Relevant.as_str());
                 event.done_at = Some(*at);
                 event.tries = Some(*attempts);
                 event.error = None;
@@ -334,7 +336,7 @@ fn events_statement(sqlite: bool) -> String {
     );
     format!(
         "UPDATE events SET decision = COALESCE(u.becomes, events.decision), \
-         decided_at = COALESCE(u.became_at, events.decided_at), \
+         decided_at = COALESCE(u.became_at, events.decided_at, u.done_at), \
          processed_at = u.done_at, attempts = COALESCE(u.tries, events.attempts), \
          last_error = u.error FROM {source} \
          WHERE events.subscription = u.subscription AND events.arrival = u.arrival AND {OPEN}"

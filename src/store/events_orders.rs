@@ -6,7 +6,7 @@ use super::connection::in_transaction;
 use super::events_rows::{
     Counting, OPEN, PROCESSED, SubscriptionRow, hour, insert_statement, lock_statement, word,
 };
-use super::{Store, StoreError};
+use super::{Store, SubscriptionOrderError};
 use crate::flows::events::{Decision, Place};
 use crate::time::Timestamp;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp as SqlTimestamp};
@@ -15,85 +15,6 @@ use diesel_async::RunQueryDsl;
 
 /// Most events that are replayed at once: one transaction's work.
 const REPLAY_MOST: i64 = 500_000;
-
-/// Why an operator's order was not carried out.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum SubscriptionOrderError {
-    /// Nothing is known of the subscription.
-    #[error("subscription \"{0}\" has recorded no event yet")]
-    NothingRecorded(String),
-    /// There is nothing to retry or to skip.
-    #[error("subscription \"{0}\" is not halted; name the event to be skipped by its arrival")]
-    NotHalted(String),
-    /// It stands still already.
-    #[error("subscription \"{name}\" is paused already, since {since}: {reason}")]
-    AlreadyPaused {
-        /// The subscription.
-        name: String,
-        /// Since when.
-        since: Timestamp,
-        /// Why.
-        reason: String,
-    },
-    /// There is nothing to resume.
-    #[error("subscription \"{0}\" is not paused")]
-    NotPaused(String),
-    /// There is no such event.
-    #[error("subscription \"{name}\" has no event of arrival {arrival}")]
-    NoSuchEvent {
-        /// The subscription.
-        name: String,
-        /// What was asked for.
-        arrival: i64,
-    },
-    /// The event is done with.
-    #[error(
-        "event {arrival} of subscription \"{name}\" is {how} already; only open events are skipped"
-    )]
-    Done {
-        /// The subscription.
-        name: String,
-        /// The event.
-        arrival: i64,
-        /// `processed`, `irrelevant` or `skipped`.
-        how: String,
-    },
-    /// Nothing is known from that block on.
-    #[error(
-        "subscription \"{name}\" knows no block from {from_block} on; its highest is {highest}"
-    )]
-    NothingToReplay {
-        /// The subscription.
-        name: String,
-        /// The first block that was asked for.
-        from_block: i64,
-        /// The highest block known.
-        highest: i64,
-    },
-    /// It would be too much for one transaction.
-    #[error(
-        "subscription \"{name}\" has {events} events to replay from block {from_block} on; at most {most} are replayed at once, so begin at a later block"
-    )]
-    TooMany {
-        /// The subscription.
-        name: String,
-        /// The first block that was asked for.
-        from_block: i64,
-        /// Events from there on.
-        events: i64,
-        /// The limit.
-        most: i64,
-    },
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<diesel::result::Error> for SubscriptionOrderError {
-    fn from(error: diesel::result::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
 
 /// An order.
 enum Order {

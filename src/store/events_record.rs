@@ -3,7 +3,8 @@
 use super::changes::{as_json, sql_time};
 use super::connection::in_transaction;
 use super::events_numbering::{Numbered, NumberedEvent, number};
-use super::events_rows::{Counting, SubscriptionRow, insert_statement, lock_statement, source};
+use super::events_outcome::{Inserted, Outcome};
+use super::events_rows::{SubscriptionRow, insert_statement, lock_statement, source};
 use super::{Store, StoreError};
 use crate::flows::events::{Heard, Recorded, SubscriptionName};
 use crate::time::Timestamp;
@@ -11,7 +12,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Events of one subscription that were heard together.
@@ -36,14 +37,6 @@ pub(super) struct KnownEvent {
     pub(super) event_id: String,
     #[diesel(sql_type = BigInt)]
     pub(super) block: i64,
-}
-
-#[derive(QueryableByName, PartialEq, Eq, Hash)]
-struct Inserted {
-    #[diesel(sql_type = Text)]
-    subscription: String,
-    #[diesel(sql_type = BigInt)]
-    arrival: i64,
 }
 
 impl Store {
@@ -247,106 +240,4 @@ fn new_rows<'a>(numbered: &Numbered<'a>, now: Timestamp) -> Vec<NewRow<'a>> {
         late: event.late,
     };
     numbered.events.iter().map(row).collect()
-}
-
-/// What changes of a subscription.
-#[derive(Serialize)]
-struct SubscriptionChange<'a> {
-    name: &'a str,
-    last_arrival: i64,
-    highest_block: Option<i64>,
-    second_block: Option<i64>,
-    #[serde(serialize_with = "sql_time")]
-    last_event_at: Option<Timestamp>,
-    source_state: Option<&'a str>,
-    local_blocks: bool,
-}
-
-/// What is answered, and what else is written.
-struct Outcome<'a> {
-    recorded: Vec<Recorded>,
-    subscriptions: Vec<SubscriptionChange<'a>>,
-    counting: Counting,
-}
-
-impl<'a> Outcome<'a> {
-    /// Of what was numbered, these were inserted, or `all`.
-    fn of(
-        groups: &'a [RecordGroup],
-        numbered: &Numbered<'a>,
-        inserted: &HashSet<Inserted>,
-        now: Timestamp,
-        all: bool,
-    ) -> Self {
-        let known = numbered.known.iter().map(|known| Recorded {
-            known: *known,
-            ..Recorded::default()
-        });
-        let mut recorded: Vec<Recorded> = known.collect();
-        let mut changes: BTreeMap<&str, SubscriptionChange<'a>> = BTreeMap::new();
-        let change = |name: &'a str| {
-            let row = numbered.rows.get(name);
-            SubscriptionChange {
-                name,
-                last_arrival: row.map_or(0, |row| row.last_arrival),
-                highest_block: row.and_then(|row| row.highest_block),
-                second_block: row.and_then(|row| row.second_block),
-                last_event_at: None,
-                source_state: None,
-                local_blocks: row.is_some_and(|row| row.local_blocks),
-            }
-        };
-        let mut counting = Counting::default();
-        for event in &numbered.events {
-            let answer = &mut recorded[event.group];
-            let key = |event: &NumberedEvent<'_>| Inserted {
-                subscription: event.subscription.to_owned(),
-                arrival: event.place.arrival,
-            };
-            if !all && !inserted.contains(&key(event)) {
-                answer.known += 1;
-                continue;
-            }
-            let name = event.subscription;
-            counting.add(name, now, event.decision().as_str(), 1);
-            changes
-                .entry(name)
-                .or_insert_with(|| change(name))
-                .take(event, now);
-            if event.skipped {
-                answer.skipped += 1;
-            } else {
-                answer.new.push(event.open(now));
-            }
-        }
-        for group in groups {
-            if let Some(state) = &group.source_state {
-                let name = group.subscription.as_str();
-                let entry = changes.entry(name).or_insert_with(|| change(name));
-                entry.source_state = Some(state);
-            }
-        }
-        Self {
-            recorded,
-            subscriptions: changes.into_values().collect(),
-            counting,
-        }
-    }
-}
-
-impl SubscriptionChange<'_> {
-    fn take(&mut self, event: &NumberedEvent<'_>, now: Timestamp) {
-        let block = event.place.block;
-        self.last_arrival = self.last_arrival.max(event.place.arrival);
-        self.last_event_at = Some(now);
-        self.local_blocks |= event.heard.block.is_none();
-        if self.highest_block.is_none_or(|highest| block > highest) {
-            self.second_block = self.highest_block;
-            self.highest_block = Some(block);
-        } else if self.highest_block != Some(block)
-            && self.second_block.is_none_or(|second| block > second)
-        {
-            self.second_block = Some(block);
-        }
-    }
 }

@@ -12,7 +12,9 @@ mod events_known;
 mod events_list;
 mod events_mark;
 mod events_numbering;
+mod events_order_error;
 mod events_orders;
+mod events_outcome;
 mod events_prune;
 mod events_read;
 mod events_record;
@@ -45,7 +47,7 @@ pub use changes::{Applied, Change, ChangeGroup, Statement};
 pub use error::StoreError;
 pub use events_list::{EventDetail, EventFilter, EventPage, EventRow};
 pub use events_mark::MarkGroup;
-pub use events_orders::SubscriptionOrderError;
+pub use events_order_error::SubscriptionOrderError;
 pub use events_record::RecordGroup;
 pub use events_summary::{EventCount, SubscriptionSummary};
 pub use jobs_read::{

@@ -434,6 +434,12 @@ async fn a_mark_that_is_written_twice_counts_once(database: &Database) {
         .unwrap()
         .unwrap();
     assert_eq!((done.row.attempts, done.row.last_error), (1, None));
+    // Without a decision of its own it is relevant by being processed.
+    assert!(mark(&store, &stake, vec![processed(new[3].place)]).await);
+    let alone = store.event("claims", 4).await.unwrap().unwrap().row;
+    assert_eq!(alone.decision, "relevant");
+    assert_eq!(alone.decided_at, alone.processed_at);
+    counts(database, &store, "claims").await;
     // What is done is decided no more.
     let late = vec![decided(new[1].place, Decision::Relevant)];
     assert!(mark(&store, &stake, late).await);

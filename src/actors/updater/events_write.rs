@@ -126,7 +126,7 @@ async fn event_by_event(
             Err(error) => {
                 let (heard, _) = event;
                 tracing::error!(
-                    subscription = %group.subscription,
+                    subscription.name = %group.subscription,
                     event.block = heard.block,
                     event.tx_id = %heard.tx_id,
                     error = %error,
