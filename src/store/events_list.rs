@@ -228,22 +228,22 @@ impl EventFilter {
     /// The conditions; `$1` to `$6` are subscription, below, above, block,
     /// transaction and decision.
     fn conditions(&self) -> String {
-        let mut sql = "subscription = $1 AND arrival < $2 AND arrival >= $3".to_owned();
-        let mut and = |wanted: bool, condition: &str, parameter: &str| {
+        // Each parameter is named, in order, for SQLite's sake.
+        let part = |wanted: bool, condition: &'static str, parameter: &'static str| {
             if wanted {
-                sql.push_str(" AND ");
-                sql.push_str(condition);
-            } else if !parameter.is_empty() {
-                // Each parameter is named once, in order, for SQLite's sake.
-                sql.push_str(" AND COALESCE(");
-                sql.push_str(parameter);
-                sql.push_str(", NULL) IS NULL");
+                format!(" AND {condition}")
+            } else {
+                format!(" AND {parameter} IS NULL")
             }
         };
-        and(self.block.is_some(), "block = $4", "$4");
-        and(self.tx_id.is_some(), "tx_id = $5", "$5");
-        and(self.decision.is_some(), "decision = $6", "$6");
-        and(self.wants_open(), OPEN, "");
+        let mut sql = "subscription = $1 AND arrival < $2 AND arrival >= $3".to_owned();
+        sql += &part(self.block.is_some(), "block = $4", "$4");
+        sql += &part(self.tx_id.is_some(), "tx_id = $5", "$5");
+        sql += &part(self.decision.is_some(), "decision = $6", "$6");
+        if self.wants_open() {
+            sql += " AND ";
+            sql += OPEN;
+        }
         sql
     }
 }

@@ -60,6 +60,8 @@ struct PlaceRow {
 const LIFT_HALT: &str = "UPDATE subscriptions SET halted_arrival = NULL, halted_at = NULL, \
     halt_error = NULL WHERE name = $1";
 
+// Parameters are numbered in the order in which they stand: SQLite takes them so.
+
 /// What is replayed: `$1` the subscription, `$2` the first block, `$3` what is
 /// pruned.
 const REPLAYED: &str = "subscription = $1 AND block >= $2 AND arrival > $3 \
@@ -187,13 +189,13 @@ impl Store {
                     .optional()?;
                     let standing = check_open(name, arrival, standing)?;
                     diesel::sql_query(
-                        "UPDATE events SET decision = 'skipped', decided_at = $3, last_error = $4 \
-                         WHERE subscription = $1 AND arrival = $2",
+                        "UPDATE events SET decision = 'skipped', decided_at = $1, last_error = $2 \
+                         WHERE subscription = $3 AND arrival = $4",
                     )
-                    .bind::<Text, _>(name)
-                    .bind::<BigInt, _>(arrival)
                     .bind::<SqlTimestamp, _>(now)
                     .bind::<Text, _>(reason)
+                    .bind::<Text, _>(name)
+                    .bind::<BigInt, _>(arrival)
                     .execute(conn)
                     .await?;
                     counting.add(name, standing.received_at, word(&standing.decision), -1);
@@ -209,15 +211,14 @@ impl Store {
                         return Err(SubscriptionOrderError::AlreadyPaused { name, since, reason });
                     }
                     diesel::sql_query(
-                        "UPDATE subscriptions SET paused_at = $2, pause_reason = $3 WHERE name = $1",
+                        "UPDATE subscriptions SET paused_at = $1, pause_reason = $2 WHERE name = $3",
                     )
-                    .bind::<Text, _>(name)
                     .bind::<SqlTimestamp, _>(now)
                     .bind::<Text, _>(reason)
+                    .bind::<Text, _>(name)
                     .execute(conn)
-                    .await?
-                    .try_into()
-                    .unwrap_or(0)
+                    .await?;
+                    0
                 }
                 Order::Resume => {
                     if row.paused().is_none() {
@@ -228,9 +229,8 @@ impl Store {
                     )
                     .bind::<Text, _>(name)
                     .execute(conn)
-                    .await?
-                    .try_into()
-                    .unwrap_or(0)
+                    .await?;
+                    0
                 }
                 Order::Replay(from_block) => {
                     check_known(&row, *from_block)?;
@@ -278,13 +278,13 @@ impl Store {
                         .optional()?;
                         let place = before.map(Place::from);
                         diesel::sql_query(
-                            "UPDATE subscriptions SET position_block = $2, position_rank = $3, \
-                             position_arrival = $4 WHERE name = $1",
+                            "UPDATE subscriptions SET position_block = $1, position_rank = $2, \
+                             position_arrival = $3 WHERE name = $4",
                         )
-                        .bind::<Text, _>(name)
                         .bind::<Nullable<BigInt>, _>(place.map(|place| place.block))
                         .bind::<Nullable<BigInt>, _>(place.map(|place| place.rank))
                         .bind::<Nullable<BigInt>, _>(place.map(|place| place.arrival))
+                        .bind::<Text, _>(name)
                         .execute(conn)
                         .await?;
                     }

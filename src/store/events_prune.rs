@@ -107,9 +107,9 @@ impl Store {
                 .bind::<BigInt, _>(last)
                 .execute(conn)
                 .await?;
-            diesel::sql_query("UPDATE subscriptions SET pruned_arrival = $2 WHERE name = $1")
-                .bind::<Text, _>(name)
+            diesel::sql_query("UPDATE subscriptions SET pruned_arrival = $1 WHERE name = $2")
                 .bind::<BigInt, _>(last)
+                .bind::<Text, _>(name)
                 .execute(conn)
                 .await?;
             if let Some(counts) = counting.statement(sqlite)? {

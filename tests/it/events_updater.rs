@@ -2,7 +2,7 @@
 //! answered when they are durable, and one that is refused harms no other.
 
 use crate::events_store::{group, heard, hold, name, open};
-use crate::support::{Database, on_both_databases};
+use crate::support::Database;
 use crate::toolkit_support::Kennel;
 use actix::{Actor, Context, Handler};
 use futures_util::future::join_all;
@@ -18,7 +18,26 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
-on_both_databases!(
+/// Makes a test of each function, on each database, where actors can run.
+macro_rules! beside_actors {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use crate::support::Database;
+
+            #[actix::test]
+            async fn on_sqlite() {
+                super::$name(&Database::sqlite()).await;
+            }
+
+            #[actix::test]
+            async fn on_postgres() {
+                super::$name(&Database::postgres()).await;
+            }
+        }
+    )+};
+}
+
+beside_actors!(
     many_calls_share_transactions,
     one_refused_event_harms_no_other,
     a_database_that_holds_a_lock_is_told_as_away,
