@@ -157,9 +157,7 @@ impl Store {
         let limit = limit.clamp(1, 10_000);
         let mut lent = self.reader().await?;
         let mut below = cursor.unwrap_or(i64::MAX);
-        // What an index finds is taken at once.
-        let found = filter.block.is_some() || filter.tx_id.is_some() || filter.wants_open();
-        if found || filter.decision.is_none() {
+        if filter.is_narrow() || filter.decision.is_none() {
             let mut rows = page(&mut lent, filter, below, i64::MIN, limit + 1).await?;
             let more = rows.len() > limit;
             rows.truncate(limit);
@@ -225,6 +223,21 @@ impl EventFilter {
         self.open || self.decision == Some(Decision::Pending)
     }
 
+    /// Few events are found by an index of their own.
+    fn is_narrow(&self) -> bool {
+        self.block.is_some() || self.tx_id.is_some() || self.wants_open()
+    }
+
+    /// What orders the list. The sign keeps SQLite from the index by arrival,
+    /// which it takes for the order's sake, however many events it walks through.
+    fn order(&self) -> &'static str {
+        if self.is_narrow() {
+            "+arrival"
+        } else {
+            "arrival"
+        }
+    }
+
     /// The conditions; `$1` to `$6` are subscription, below, above, block,
     /// transaction and decision.
     fn conditions(&self) -> String {
@@ -236,7 +249,8 @@ impl EventFilter {
                 format!(" AND {parameter} IS NULL")
             }
         };
-        let mut sql = "subscription = $1 AND arrival < $2 AND arrival >= $3".to_owned();
+        let arrival = self.order();
+        let mut sql = format!("subscription = $1 AND {arrival} < $2 AND {arrival} >= $3");
         sql += &part(self.block.is_some(), "block = $4", "$4");
         sql += &part(self.tx_id.is_some(), "tx_id = $5", "$5");
         sql += &part(self.decision.is_some(), "decision = $6", "$6");
@@ -256,15 +270,16 @@ async fn page(
     above: i64,
     limit: usize,
 ) -> Result<Vec<EventRow>, StoreError> {
-    // By SQLite's reckoning an order by arrival outweighs the few open ones.
-    let index = if lent.is_sqlite() && filter.wants_open() && filter.tx_id.is_none() {
+    let by_open = filter.wants_open() && filter.tx_id.is_none() && filter.block.is_none();
+    let index = if lent.is_sqlite() && by_open {
         "INDEXED BY events_open"
     } else {
         ""
     };
     let query = format!(
-        "SELECT {COLUMNS} FROM events {index} WHERE {} ORDER BY arrival DESC LIMIT $7",
-        filter.conditions()
+        "SELECT {COLUMNS} FROM events {index} WHERE {} ORDER BY {} DESC LIMIT $7",
+        filter.conditions(),
+        filter.order()
     );
     Ok(on_backend!(lent, conn => {
         diesel::sql_query(query)

@@ -141,12 +141,13 @@ fn local_identities(groups: &[RecordGroup]) -> Result<Option<String>, StoreError
     as_json(&asked).map(Some)
 }
 
-/// All that is known of these transactions.
+/// All that is known of these transactions. They are few, and the subscription's
+/// events are many: SQLite must not go by the latter.
 fn known_statement(sqlite: bool) -> String {
     let source = source(sqlite, &[("subscription", "text"), ("tx_id", "text")]);
     format!(
         "SELECT e.subscription, e.tx_id, e.event_id, e.block FROM {source} \
-         JOIN events e ON e.tx_id = u.tx_id AND e.subscription = u.subscription"
+         JOIN events e ON e.tx_id = u.tx_id AND e.subscription || '' = u.subscription"
     )
 }
 
