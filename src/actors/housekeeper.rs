@@ -63,11 +63,13 @@ impl Housekeeper {
                         batches,
                         audit,
                         sites,
+                        events,
                     })) => {
                         tracing::debug!(
                             batches.pruned = batches,
                             audit.pruned = audit,
                             sites.pruned = sites,
+                            events.pruned = events,
                             "rows past their retention were pruned"
                         );
                         BUSY
@@ -87,13 +89,14 @@ impl Housekeeper {
     }
 }
 
-/// How many rows are gone: settled batches, of the audit, and of what the site
-/// flow keeps beside its sites.
+/// How many rows are gone: settled batches, of the audit, of what the site flow
+/// keeps beside its sites, and events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Pruned {
     batches: usize,
     audit: usize,
     sites: usize,
+    events: usize,
 }
 
 /// One step of each.
@@ -101,6 +104,7 @@ async fn prune(store: Store, kept: RetentionSettings) -> Result<Pruned, StoreErr
     let RetentionSettings {
         settled_batches,
         audit,
+        events,
         // Applied by the Updater, which writes them.
         polls_per_site: _,
     } = kept;
@@ -112,10 +116,12 @@ async fn prune(store: Store, kept: RetentionSettings) -> Result<Pruned, StoreErr
     let sites = store
         .prune_sites(now, now.minus(OUTCOMES_KEPT), STEP)
         .await?;
+    let events = store.prune_events(now.minus(events), STEP).await?;
     Ok(Pruned {
         batches,
         audit,
         sites,
+        events,
     })
 }
 

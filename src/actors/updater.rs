@@ -1,17 +1,20 @@
 //! The Updater: the one writer of flow results.
 //!
-//! In: [`Commit`] from the FetcherPool. Out: [`Settled`] to the Scheduler. It
-//! gathers outcomes for a few milliseconds or a few thousand rows, whichever
+//! In: [`Commit`] from the FetcherPool; [`Record`](crate::messages::Record) and
+//! [`Mark`](crate::messages::Mark) of the event flow, which are answered. Out:
+//! [`Settled`] to the Scheduler. It gathers outcomes for a few milliseconds or a few thousand rows, whichever
 //! comes first, and commits them in one transaction, each under the lease it
 //! was fetched with. On failure of the database: what was gathered is kept and
 //! tried again, and counts against nobody. When the Updater itself ends, the
 //! tickets it held come back to the Scheduler, and the work is done again.
 
+mod events;
+mod events_write;
 mod flows;
 mod write;
 
 use super::follow_settings;
-use crate::config::{BatchesSettings, SitesSettings};
+use crate::config::{BatchesSettings, EventsSettings, SitesSettings};
 use crate::flows::sites::Spreads;
 use crate::messages::{
     Commit, Done, Flow, Flush, InFlight, Outcome, Settled, SettledWork, Ticket, names,
@@ -22,6 +25,7 @@ use crate::time::Timestamp;
 use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle};
+use events::EventLanes;
 use flows::{FlowGroup, asked_of, group_of, report_of, rows_of, write_group};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -42,6 +46,8 @@ pub struct UpdaterSettings {
     pub sites: SitesSettings,
     /// Newest polls and results kept of each site and job.
     pub polls_per_site: usize,
+    /// The event flow: how much is gathered how long.
+    pub events: EventsSettings,
 }
 
 /// What an Updater is built from.
@@ -67,12 +73,36 @@ pub struct Updater {
     scheduler: Intercom<Settled>,
     /// By flow.
     lanes: [Lane; Flow::ALL.len()],
-    /// The flow that is written next, where both wait.
+    /// Events on their way.
+    events: EventLanes,
+    /// What is written next, where several wait: a position in [`Slot::ALL`].
     turn: usize,
-    /// Transactions under way.
+    /// Transactions under way, and of those the ones that pause before they are
+    /// tried again: they hold up no other.
     committing: usize,
+    pausing: usize,
     failures: u32,
     flushes: Vec<oneshot::Sender<()>>,
+}
+
+/// What takes turns in being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    /// Outcomes of a flow.
+    Outcomes(Flow),
+    /// Events that were heard.
+    Records,
+    /// What became of events.
+    Marks,
+}
+
+impl Slot {
+    const ALL: [Self; Flow::ALL.len() + 2] = [
+        Self::Outcomes(Flow::Batches),
+        Self::Outcomes(Flow::Sites),
+        Self::Records,
+        Self::Marks,
+    ];
 }
 
 /// What waits of one flow.
@@ -110,8 +140,10 @@ impl Updater {
             settings: reader.current(),
             reader,
             lanes: Default::default(),
+            events: EventLanes::default(),
             turn: 0,
             committing: 0,
+            pausing: 0,
             failures: 0,
             flushes: Vec::new(),
         })
@@ -161,7 +193,7 @@ impl Updater {
         let wait = interval.saturating_sub(since.elapsed());
         if lane.rows >= self.settings.commit_rows(flow) || wait.is_zero() {
             self.commit(flow, ctx);
-        } else if lane.timer.is_none() && self.committing < self.parts.writers {
+        } else if lane.timer.is_none() && !self.is_full() {
             self.lanes[flow.index()].timer = Some(ctx.run_later(wait, move |updater, ctx| {
                 updater.lanes[flow.index()].timer = None;
                 updater.commit(flow, ctx);
@@ -170,8 +202,9 @@ impl Updater {
     }
 
     fn commit(&mut self, flow: Flow, ctx: &mut Context<Self>) {
+        let is_full = self.is_full();
         let lane = &mut self.lanes[flow.index()];
-        if self.committing >= self.parts.writers || lane.gathered.is_empty() {
+        if is_full || lane.gathered.is_empty() {
             return;
         }
         if self.context.fence().is_up() {
@@ -187,7 +220,6 @@ impl Updater {
         let settings = self.settings.clone();
         let parts = self.parts.clone();
         self.committing += 1;
-        self.turn = flow.index() + 1;
         let task = self.context.runtime().spawn(async move {
             let now = Timestamp::now();
             let group = group_of(flow, gathered, &settings, &parts, now);
@@ -225,30 +257,63 @@ impl Updater {
 
     fn written(&mut self, ctx: &mut Context<Self>) {
         self.committing -= 1;
-        let empty = self.lanes.iter().all(|lane| lane.gathered.is_empty());
-        if empty && self.committing == 0 {
+        if self.is_idle() {
             for flush in self.flushes.drain(..) {
                 // Whoever flushed may have given up waiting.
                 flush.send(()).unwrap_or_default();
             }
         } else if self.flushes.is_empty() {
             // What gathered during the commit has waited long enough, or nearly.
-            self.in_turn(|updater, flow| updater.commit_in_time(flow, ctx));
+            self.in_turn(|updater, slot| match slot {
+                Slot::Outcomes(flow) => updater.commit_in_time(flow, ctx),
+                // Whoever hands events over waits for the answer.
+                Slot::Records | Slot::Marks => updater.commit_slot(slot, ctx),
+            });
         } else {
             self.commit_all(ctx);
         }
     }
 
-    /// Writes what is gathered, flows in turn.
+    /// Writes what is gathered, in turn.
     fn commit_all(&mut self, ctx: &mut Context<Self>) {
-        self.in_turn(|updater, flow| updater.commit(flow, ctx));
+        self.in_turn(|updater, slot| updater.commit_slot(slot, ctx));
     }
 
-    fn in_turn(&mut self, mut each: impl FnMut(&mut Self, Flow)) {
+    fn in_turn(&mut self, mut each: impl FnMut(&mut Self, Slot)) {
         let turn = self.turn;
-        for step in 0..Flow::ALL.len() {
-            each(self, Flow::ALL[(turn + step) % Flow::ALL.len()]);
+        for step in 0..Slot::ALL.len() {
+            let position = (turn + step) % Slot::ALL.len();
+            let before = self.committing;
+            each(self, Slot::ALL[position]);
+            if self.committing > before {
+                self.turn = position + 1;
+            }
         }
+    }
+
+    fn commit_slot(&mut self, slot: Slot, ctx: &mut Context<Self>) {
+        match slot {
+            Slot::Outcomes(flow) => self.commit(flow, ctx),
+            Slot::Records => self.commit_records(ctx),
+            Slot::Marks => self.commit_marks(ctx),
+        }
+    }
+
+    /// No further transaction of outcomes is to begin now.
+    const fn is_full(&self) -> bool {
+        self.committing >= self.parts.writers
+    }
+
+    /// None of events: whoever hands them over waits for the answer, and so not
+    /// for outcomes that are to be written again.
+    const fn is_full_of_events(&self) -> bool {
+        self.committing.saturating_sub(self.pausing) >= self.parts.writers
+    }
+
+    /// Nothing waits, and nothing is under way.
+    fn is_idle(&self) -> bool {
+        let empty = self.lanes.iter().all(|lane| lane.gathered.is_empty());
+        self.committing == 0 && empty && self.events.is_empty()
     }
 
     fn write_again(&mut self, ctx: &mut Context<Self>, group: FlowGroup, error: &str) {
@@ -263,7 +328,11 @@ impl Updater {
             commit.retry_after_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
             "outcomes could not be written; kept, and tried again"
         );
+        self.pausing += 1;
+        self.commit_records(ctx);
+        self.commit_marks(ctx);
         ctx.run_later(pause, |updater, ctx| {
+            updater.pausing -= 1;
             let parts = updater.parts.clone();
             let write = async move { write_group(&parts, group).await };
             let task = updater.context.runtime().spawn(write);
@@ -331,8 +400,7 @@ impl Handler<Envelope<Flush>> for Updater {
 
     fn handle(&mut self, envelope: Envelope<Flush>, ctx: &mut Self::Context) -> Self::Result {
         let Flush = envelope.open();
-        let empty = self.lanes.iter().all(|lane| lane.gathered.is_empty());
-        if self.committing == 0 && empty {
+        if self.is_idle() {
             return Box::pin(std::future::ready(()));
         }
         let (done, wait) = oneshot::channel();

@@ -200,6 +200,7 @@ pub(super) fn updater(settings: &Settings) -> UpdaterSettings {
         batches: settings.batches.clone(),
         sites: settings.sites.clone(),
         polls_per_site: settings.retention.polls_per_site,
+        events: settings.events.clone(),
     }
 }
 

@@ -7,7 +7,9 @@ use crate::actors::{
     StateSaverParts, Supervisor, Updater, UpdaterParts,
 };
 use crate::config::Settings;
-use crate::messages::{Commit, Drain, Fetch, Flush, SaveStates, Settled, Wake, names};
+use crate::messages::{
+    Commit, Drain, Fetch, Flush, Mark, Record, SaveStates, Settled, Wake, names,
+};
 use crate::watchdog::{Keeper, LookupError, Registration, RestartPolicy, WatchdogQuery};
 use std::convert::Infallible;
 
@@ -54,6 +56,9 @@ pub(super) fn register(
         .on_thread(ENGINE)
         .settings(updater(settings))
         .answers::<Commit>()
+        // Answered when they are durable, which a database that is away delays.
+        .accepts::<Record>()
+        .accepts::<Mark>()
         .accepts::<Flush>()
         .built_by(move |context| Updater::new(context, parts.updater.clone()));
     query.register(writer, keeper)?;

@@ -54,6 +54,7 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         sites,
         apps,
         jobs,
+        events,
     } = old;
     let mut diff = SettingsDiff::default();
     let sections = [
@@ -66,6 +67,7 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         ("retention", *retention != new.retention),
         ("watchdog", *watchdog != new.watchdog),
         ("sites", *sites != new.sites),
+        ("events", *events != new.events),
     ];
     diff.sections = changed(sections);
     diff.restart = changed([

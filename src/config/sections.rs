@@ -7,6 +7,7 @@
 use super::apps::apps;
 use super::control::NEEDS_RESTART;
 use super::credentials::{Missing, shared_secrets, token, warn_of_open_intake};
+use super::event_settings::EventsSettings;
 use super::findings::Origin;
 use super::forms::{
     DAY, count, database_url, duration, flag, identifier, size, socket_address, word,
@@ -95,6 +96,7 @@ pub(super) fn settings<'d>(
         sites: sites?,
         apps: apps?,
         jobs: jobs?,
+        events: EventsSettings::default(),
     })
 }
 
@@ -251,11 +253,13 @@ fn commits(s: &mut Section<'_, '_>, interval: &'static str) -> (Option<Duration>
 fn retention(s: &mut Section<'_, '_>) -> Option<RetentionSettings> {
     let kept = Duration::from_secs(60)..=DAY * 36_500;
     let settled_batches = s.get("settled_batches", "30d", duration(kept.clone()));
-    let audit = s.get("audit", "365d", duration(kept));
+    let audit = s.get("audit", "365d", duration(kept.clone()));
+    let events = s.get("events", "90d", duration(kept));
     let polls_per_site = s.get("polls_per_site", 20, count(1..=100, ""));
     Some(RetentionSettings {
         settled_batches: settled_batches?,
         audit: audit?,
+        events: events?,
         polls_per_site: polls_per_site?,
     })
 }

@@ -1,5 +1,6 @@
 //! The validated settings: what the rest of the code sees of a configuration.
 
+use super::event_settings::EventsSettings;
 use super::resources::ResourcesSettings;
 use super::site_settings::{AppSettings, JobSettings, SitesSettings};
 use crate::ledgers::LedgerKind;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub apps: Vec<AppSettings>,
     /// `[[jobs]]`, apps and names distinct.
     pub jobs: Vec<JobSettings>,
+    /// `[events]`
+    pub events: EventsSettings,
 }
 
 /// `[database]`: where everything is kept.
@@ -248,6 +251,8 @@ pub struct RetentionSettings {
     pub settled_batches: Duration,
     /// What operators did, from when they did it. Default 365d.
     pub audit: Duration,
+    /// Events that are done with, from when they were recorded. Default 90d.
+    pub events: Duration,
     /// Newest polls kept of each site and job, and newest results. Default 20.
     pub polls_per_site: usize,
 }

@@ -51,6 +51,7 @@ pub(super) fn settings() -> Settings {
     };
     Settings {
         sites: crate::config::SitesSettings::default(),
+        events: crate::config::EventsSettings::default(),
         apps: Vec::new(),
         jobs: Vec::new(),
         database: DatabaseSettings {
@@ -99,6 +100,7 @@ pub(super) fn settings() -> Settings {
         retention: RetentionSettings {
             settled_batches: Duration::from_secs(30 * 86_400),
             audit: Duration::from_secs(365 * 86_400),
+            events: Duration::from_secs(90 * 86_400),
             polls_per_site: 20,
         },
         watchdog: WatchdogSettings {

@@ -8,6 +8,18 @@ mod batches_write;
 mod changes;
 mod connection;
 mod error;
+mod events_known;
+mod events_list;
+mod events_mark;
+mod events_numbering;
+mod events_order_error;
+mod events_orders;
+mod events_outcome;
+mod events_prune;
+mod events_read;
+mod events_record;
+mod events_rows;
+mod events_summary;
 mod jobs_read;
 mod lease_ranges;
 mod leases;
@@ -35,6 +47,11 @@ pub use batches_read::{
 pub use batches_write::{NewBatch, Tracked};
 pub use changes::{Applied, Change, ChangeGroup, Statement};
 pub use error::StoreError;
+pub use events_list::{EventDetail, EventFilter, EventPage, EventRow};
+pub use events_mark::MarkGroup;
+pub use events_order_error::SubscriptionOrderError;
+pub use events_record::RecordGroup;
+pub use events_summary::{EventCount, SubscriptionSummary};
 pub use jobs_read::{
     JobLease, JobSummary, OUTCOME_BUCKET, OUTCOMES_SHOWN, OutcomeBucket, Outcomes, outcomes_within,
 };

@@ -1,5 +1,6 @@
-//! The tables, as diesel sees them; the same on both databases. `events` has more
-//! columns than diesel takes at once; its queries name what they read.
+//! The tables, as diesel sees them; the same on both databases. `events` and
+//! `subscriptions` have more columns than diesel takes at once; their queries
+//! name what they read.
 
 diesel::table! {
     /// Public contract; see `docs/batches.md`.
@@ -139,27 +140,6 @@ diesel::table! {
     host_pauses (host) {
         host -> Text,
         until_at -> Timestamp,
-    }
-}
-
-diesel::table! {
-    /// How far subscriptions have come.
-    subscriptions (name) {
-        name -> Text,
-        last_arrival -> BigInt,
-        highest_block -> Nullable<BigInt>,
-        second_block -> Nullable<BigInt>,
-        position_block -> Nullable<BigInt>,
-        position_rank -> Nullable<BigInt>,
-        position_arrival -> Nullable<BigInt>,
-        last_event_at -> Nullable<Timestamp>,
-        orders -> BigInt,
-        paused_at -> Nullable<Timestamp>,
-        pause_reason -> Nullable<Text>,
-        halted_arrival -> Nullable<BigInt>,
-        halted_at -> Nullable<Timestamp>,
-        halt_error -> Nullable<Text>,
-        source_state -> Nullable<Text>,
     }
 }
 

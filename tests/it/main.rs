@@ -10,6 +10,8 @@ mod batches_by_hand;
 mod command_line;
 mod control;
 mod control_settings;
+mod events_store;
+mod events_updater;
 mod imports;
 mod jobs_summary;
 mod life_hang;

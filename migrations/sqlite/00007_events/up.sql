@@ -60,8 +60,26 @@ CREATE TABLE subscriptions (
     halted_at TIMESTAMP,
     halt_error TEXT,
     -- What the source has to remember: a JSON document of its own.
-    source_state TEXT
+    source_state TEXT,
+    -- Its stream has no block numbers: events got local ones, and are known again
+    -- by transaction and event id alone.
+    local_blocks BOOLEAN NOT NULL DEFAULT 0 CHECK (local_blocks IN (0, 1)),
+    -- Events up to this arrival are past their retention, and gone; with local
+    -- blocks their payload is, since streams without blocks repeat from the start.
+    pruned_arrival BIGINT NOT NULL DEFAULT 0
 );
+
+-- Ours: events by decision and the hour in which they were recorded, kept in step
+-- with `events` so that nobody has to count them. `processed` are those of
+-- `relevant` whose handler is done.
+CREATE TABLE event_counts (
+    subscription TEXT NOT NULL,
+    bucket_at TIMESTAMP NOT NULL,
+    decision TEXT NOT NULL
+        CHECK (decision IN ('pending', 'relevant', 'irrelevant', 'skipped', 'processed')),
+    count BIGINT NOT NULL,
+    PRIMARY KEY (subscription, bucket_at, decision)
+) WITHOUT ROWID;
 
 -- Ours: blocks that a ledger's stream told of, to see gaps and forks.
 CREATE TABLE subscription_blocks (

@@ -90,6 +90,7 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     [retention]
     settled_batches = "30d" # default
     audit = "365d" # default
+    events = "90d" # default
     polls_per_site = 20 # default
 
     [watchdog]

@@ -1,0 +1,231 @@
+//! How calls of the event flow are written: all in one transaction, and where
+//! the database refuses something, in smaller and smaller parts.
+
+use super::events::Call;
+use crate::flows::events::{Recorded, SinkError};
+use crate::messages::{Mark, Record};
+use crate::store::{BatchWriter, MarkGroup, RecordGroup, Store, StoreError};
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(super) type RecordCall = Call<Record, Recorded>;
+pub(super) type MarkCall = Call<Mark, ()>;
+
+/// Records the events of all calls, and answers them.
+pub(super) async fn write_records(store: &Store, calls: Vec<RecordCall>) {
+    let begun = Instant::now();
+    let mut groups = Vec::with_capacity(calls.len());
+    let mut replies = Vec::with_capacity(calls.len());
+    for Call { message, reply, .. } in calls {
+        groups.push(RecordGroup {
+            subscription: message.subscription,
+            heard: message.heard,
+            source_state: message.source_state,
+        });
+        replies.push(reply);
+    }
+    let groups: Arc<[RecordGroup]> = groups.into();
+    let answers = match store.record_shared(groups.clone()).await {
+        Ok(recorded) => {
+            let rows = recorded.iter().map(|of| of.new.len() + of.skipped).sum();
+            count(begun, rows);
+            recorded.into_iter().map(Ok).collect()
+        }
+        Err(error) if error.is_transient() => {
+            note(&error, groups.len());
+            vec![Err(away(&error)); groups.len()]
+        }
+        Err(error) => {
+            tracing::error!(error = %error, "events cannot be recorded together; recorded call by call");
+            one_by_one(store, &groups, &error).await
+        }
+    };
+    for (reply, answer) in replies.into_iter().zip(answers) {
+        // Who does not wait any more hands its events over again.
+        drop(reply.send(answer));
+    }
+}
+
+/// Records call by call. A database that is away ends it for the rest.
+async fn one_by_one(
+    store: &Store,
+    groups: &[RecordGroup],
+    error: &StoreError,
+) -> Vec<Result<Recorded, SinkError>> {
+    let mut answers = Vec::with_capacity(groups.len());
+    let mut gone = None;
+    for group in groups {
+        if let Some(error) = &gone {
+            answers.push(Err(away(error)));
+            continue;
+        }
+        // Alone it was refused already.
+        let recorded = if groups.len() == 1 {
+            Err(error.clone())
+        } else {
+            record_one(store, group.clone()).await
+        };
+        let answer = match recorded {
+            Err(error) if !error.is_transient() => event_by_event(store, group, error).await,
+            outcome => outcome.map_err(Failed::Passing),
+        };
+        answers.push(answer.map_err(|failed| match failed {
+            Failed::Refused(why) => SinkError::Refused(why),
+            Failed::Passing(error) => {
+                let answer = away(&error);
+                if matches!(error, StoreError::Unreachable(_)) {
+                    gone = Some(error);
+                }
+                answer
+            }
+        }));
+    }
+    answers
+}
+
+/// Why a call was not recorded whole.
+enum Failed {
+    /// For now.
+    Passing(StoreError),
+    /// The database refuses an event: which, and why.
+    Refused(String),
+}
+
+async fn record_one(store: &Store, group: RecordGroup) -> Result<Recorded, StoreError> {
+    let mut recorded = store.record_events(vec![group]).await?;
+    Ok(recorded.pop().unwrap_or_default())
+}
+
+/// Records all events of a call that can be. Where one is refused, the source is
+/// to remember nothing: it has not been heard to that point.
+async fn event_by_event(
+    store: &Store,
+    group: &RecordGroup,
+    error: StoreError,
+) -> Result<Recorded, Failed> {
+    let part = |heard, source_state| RecordGroup {
+        subscription: group.subscription.clone(),
+        heard,
+        source_state,
+    };
+    let mut whole = Recorded::default();
+    let mut refused = None;
+    for event in &group.heard {
+        let recorded = if group.heard.len() == 1 && group.source_state.is_none() {
+            Err(error.clone())
+        } else {
+            record_one(store, part(vec![event.clone()], None)).await
+        };
+        match recorded {
+            Ok(recorded) => {
+                whole.new.extend(recorded.new);
+                whole.known += recorded.known;
+                whole.skipped += recorded.skipped;
+            }
+            Err(error) if error.is_transient() => return Err(Failed::Passing(error)),
+            Err(error) => {
+                let (heard, _) = event;
+                tracing::error!(
+                    subscription.name = %group.subscription,
+                    event.block = heard.block,
+                    event.tx_id = %heard.tx_id,
+                    error = %error,
+                    "an event cannot be recorded"
+                );
+                let block = heard
+                    .block
+                    .map_or("none".to_owned(), |block| block.to_string());
+                refused = Some(format!(
+                    "transaction \"{}\" of block {block}: {error}",
+                    heard.tx_id
+                ));
+            }
+        }
+    }
+    if let Some(refused) = refused {
+        return Err(Failed::Refused(refused));
+    }
+    if group.source_state.is_some() {
+        let remember = part(Vec::new(), group.source_state.clone());
+        match record_one(store, remember).await {
+            Ok(_) => {}
+            Err(error) if error.is_transient() => return Err(Failed::Passing(error)),
+            Err(error) => return Err(Failed::Refused(error.to_string())),
+        }
+    }
+    Ok(whole)
+}
+
+/// Writes the changes of all calls, and answers them.
+pub(super) async fn write_marks(writer: &BatchWriter, calls: Vec<MarkCall>) {
+    let begun = Instant::now();
+    let mut groups = Vec::with_capacity(calls.len());
+    let mut replies = Vec::with_capacity(calls.len());
+    for Call { message, reply, .. } in calls {
+        groups.push(MarkGroup {
+            subscription: message.subscription,
+            stake: message.stake,
+            orders: message.orders,
+            changes: message.changes.into(),
+        });
+        replies.push(reply);
+    }
+    let (store, holder) = (&writer.store, writer.holder.as_str());
+    let answers = match store.mark_events(holder, groups.clone()).await {
+        Ok(written) => {
+            count(begun, groups.iter().map(|group| group.changes.len()).sum());
+            written.into_iter().map(held).collect()
+        }
+        Err(error) if error.is_transient() => {
+            note(&error, groups.len());
+            vec![Err(away(&error)); groups.len()]
+        }
+        Err(error) => {
+            tracing::error!(error = %error, "changes of events cannot be written together; written one by one");
+            let mut answers = Vec::with_capacity(groups.len());
+            for group in groups {
+                let written = store.mark_events(holder, vec![group]).await;
+                answers.push(match written {
+                    Ok(written) => held(written.first().copied().unwrap_or(false)),
+                    Err(error) if error.is_transient() => Err(away(&error)),
+                    Err(error) => Err(SinkError::Refused(error.to_string())),
+                });
+            }
+            answers
+        }
+    };
+    for (reply, answer) in replies.into_iter().zip(answers) {
+        // Who does not wait any more marks them again.
+        drop(reply.send(answer));
+    }
+}
+
+const fn held(written: bool) -> Result<(), SinkError> {
+    if written {
+        Ok(())
+    } else {
+        Err(SinkError::Fenced)
+    }
+}
+
+fn away(error: &StoreError) -> SinkError {
+    match error {
+        // The words before it are the sink's as well.
+        StoreError::Unreachable(why) => SinkError::Away(why.clone()),
+        error => SinkError::Away(error.to_string()),
+    }
+}
+
+fn note(error: &StoreError, calls: usize) {
+    metrics::counter!("highwater_commit_failures_total").increment(1);
+    tracing::warn!(
+        error = %error,
+        commit.calls = calls,
+        "events could not be written; their callers are told to try again"
+    );
+}
+
+fn count(begun: Instant, rows: usize) {
+    metrics::histogram!("highwater_commit_seconds").record(begun.elapsed().as_secs_f64());
+    metrics::counter!("highwater_commit_rows_total").increment(rows as u64);
+}

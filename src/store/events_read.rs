@@ -1,0 +1,98 @@
+//! What the Subscriber reads: how far it has come, and what is open.
+
+use super::connection::on_backend;
+use super::events_rows::{OPEN, OPEN_COLUMNS, OpenRow, SUBSCRIPTION_COLUMNS, SubscriptionRow};
+use super::{Store, StoreError};
+use crate::flows::events::{Checkpoint, OpenEvent, Place};
+use diesel::OptionalExtension;
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::RunQueryDsl;
+
+/// Before all places.
+const FIRST: Place = Place {
+    block: i64::MIN,
+    rank: i64::MIN,
+    arrival: i64::MIN,
+};
+
+impl Store {
+    /// How far a subscription has come; the default where nothing is recorded.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn checkpoint(&self, subscription: &str) -> Result<Checkpoint, StoreError> {
+        let mut lent = self.reader().await?;
+        let query = format!("SELECT {SUBSCRIPTION_COLUMNS} FROM subscriptions WHERE name = $1");
+        let row: Option<SubscriptionRow> = on_backend!(lent, conn => {
+            diesel::sql_query(query)
+                .bind::<Text, _>(subscription)
+                .get_result(conn)
+                .await
+                .optional()
+        })?;
+        Ok(row.map(Checkpoint::from).unwrap_or_default())
+    }
+
+    /// Events that are not done with, in the order of their places, behind
+    /// `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn open_events(
+        &self,
+        subscription: &str,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Result<Vec<OpenEvent>, StoreError> {
+        let after = after.unwrap_or(FIRST);
+        let mut lent = self.reader().await?;
+        let query = format!(
+            "SELECT {OPEN_COLUMNS} FROM events WHERE subscription = $1 \
+             AND (block, rank, arrival) > ($2, $3, $4) AND {OPEN} \
+             ORDER BY block, rank, arrival LIMIT $5"
+        );
+        let rows: Vec<OpenRow> = on_backend!(lent, conn => {
+            diesel::sql_query(query)
+                .bind::<Text, _>(subscription)
+                .bind::<BigInt, _>(after.block)
+                .bind::<BigInt, _>(after.rank)
+                .bind::<BigInt, _>(after.arrival)
+                .bind::<BigInt, _>(most(limit))
+                .load(conn)
+                .await
+        })?;
+        Ok(rows.into_iter().map(OpenEvent::from).collect())
+    }
+
+    /// Events that are not done with and arrived after `arrival`, in the order of
+    /// their arrivals, at most `limit`: what other servers recorded meanwhile.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn recorded_since(
+        &self,
+        subscription: &str,
+        arrival: i64,
+        limit: usize,
+    ) -> Result<Vec<OpenEvent>, StoreError> {
+        let mut lent = self.reader().await?;
+        let query = format!(
+            "SELECT {OPEN_COLUMNS} FROM events WHERE subscription = $1 AND arrival > $2 AND {OPEN} \
+             ORDER BY arrival LIMIT $3"
+        );
+        let rows: Vec<OpenRow> = on_backend!(lent, conn => {
+            diesel::sql_query(query)
+                .bind::<Text, _>(subscription)
+                .bind::<BigInt, _>(arrival)
+                .bind::<BigInt, _>(most(limit))
+                .load(conn)
+                .await
+        })?;
+        Ok(rows.into_iter().map(OpenEvent::from).collect())
+    }
+}
+
+/// A limit as SQL takes it.
+pub(super) fn most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
