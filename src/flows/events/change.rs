@@ -17,7 +17,8 @@ pub enum EventChange {
         /// Why, where an operator skipped it.
         reason: Option<String>,
     },
-    /// Its handler was done with it.
+    /// Its handler was done with it. It is relevant with this, also where no
+    /// decision was written before: then it was decided at the same time.
     Processed {
         /// The event.
         place: Place,
