@@ -20,7 +20,10 @@ mod reads;
 mod settling;
 mod source;
 mod step;
+#[cfg(test)]
+pub(crate) mod testing;
 mod traits;
+mod view;
 
 pub use change::EventChange;
 pub use model::{
@@ -32,3 +35,4 @@ pub use plan_view::{SubscriptionState, SubscriptionView};
 pub use source::{Sink, SinkError, Source, SourceEnd, SourceState};
 pub use step::{Load, Marked, Step, Sweep};
 pub use traits::{EventHandler, EventRows};
+pub use view::{EventsView, Holder, SourceView, SubscriberView};

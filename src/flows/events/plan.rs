@@ -53,6 +53,8 @@ pub struct SubscriptionPlan {
     pub(super) processed: u64,
     pub(super) irrelevant: u64,
     pub(super) rate: Rate,
+    /// The server drains.
+    draining: bool,
 }
 
 /// What of a subscription's settings the plan goes by.
@@ -128,6 +130,7 @@ impl SubscriptionPlan {
             processed: 0,
             irrelevant: 0,
             rate: Rate::default(),
+            draining: false,
         };
         plan.checkpoint(from);
         plan
@@ -190,6 +193,11 @@ impl SubscriptionPlan {
         self.marking.is_under_way()
     }
 
+    /// While the server drains, nothing more is handed over nor decided.
+    pub const fn drain(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+
     /// What other servers recorded is to be looked for.
     pub const fn look_again(&mut self) {
         self.reads.sweep = true;
@@ -214,10 +222,10 @@ impl SubscriptionPlan {
 
     /// A page was read.
     pub fn loaded(&mut self, load: &Load, page: Vec<OpenEvent>, now: Timestamp) {
-        let Some((done, complete)) = self.reads.loaded(load) else {
+        let last = page.last().map(|event| event.place).or(load.after);
+        let Some((done, complete)) = self.reads.loaded(load, last) else {
             return;
         };
-        let last = page.last().map(|event| event.place).or(load.after);
         let reach = if page.len() < load.limit && complete {
             Reach::All
         } else {
@@ -268,7 +276,7 @@ impl SubscriptionPlan {
     fn take(&mut self, mut event: OpenEvent, now: Timestamp) {
         let place = event.place;
         if !self.memory.reach.covers(place) {
-            self.reads.miss();
+            self.reads.miss(place);
             return;
         }
         let old = self.reads.is_old(place.arrival);
@@ -379,7 +387,7 @@ impl SubscriptionPlan {
 
     /// Whether nothing is to be handled nor decided irrelevant.
     pub(super) const fn is_stopped(&self) -> bool {
-        self.paused.is_some() || self.halted.is_some()
+        self.draining || self.paused.is_some() || self.halted.is_some()
     }
 
     /// What is to be done now; each step is answered by the call that it names.
@@ -487,12 +495,14 @@ impl SubscriptionPlan {
             .filter(|entry| !entry.late)
             .and_then(|entry| self.settling.quiet_at(entry.place().block))
             .filter(|at| *at > now);
-        let retried = front.and_then(|entry| match entry.state {
-            State::Relevant { not_before } if not_before > now => {
-                Some(not_before.min(now.plus(self.rules.retry.max_delay)))
-            }
-            _ => None,
-        });
+        let retried = front
+            .filter(|_| !self.is_stopped())
+            .and_then(|entry| match entry.state {
+                State::Relevant { not_before } if not_before > now => {
+                    Some(not_before.min(now.plus(self.rules.retry.max_delay)))
+                }
+                _ => None,
+            });
         let read = self.reads.wake_at(self.memory.wants_more(), now);
         let written = self.marking.wake_at(now);
         [looks, settled, retried, read, written]

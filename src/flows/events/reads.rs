@@ -71,9 +71,9 @@ pub(super) struct Reads {
     /// Open events are to be read from the first one on, since some may lie
     /// before what is in memory.
     pub(super) from_start: bool,
-    /// Something was heard of that lies behind what is in memory, while a page
-    /// was being read.
-    missed: bool,
+    /// The first place of what was heard of while a page was being read, and
+    /// lies behind what was in memory then.
+    missed: Option<Place>,
     /// What others recorded is to be looked for.
     pub(super) sweep: bool,
     /// Events up to this arrival were recorded before the first read: what is
@@ -121,8 +121,9 @@ impl Reads {
     }
 
     /// An event was passed over, since it lies behind what is in memory.
-    pub(super) const fn miss(&mut self) {
-        self.missed = true;
+    pub(super) fn miss(&mut self, place: Place) {
+        let first = self.missed.unwrap_or(place);
+        self.missed = Some(first.min(place));
     }
 
     pub(super) fn done_with(&mut self, arrival: i64) {
@@ -151,7 +152,7 @@ impl Reads {
         }
         let after = if self.from_start { None } else { after };
         self.from_start = false;
-        self.missed = false;
+        self.missed = None;
         Some(Load {
             round: self.round,
             after,
@@ -159,10 +160,16 @@ impl Reads {
         })
     }
 
-    /// A page came: what was done with meanwhile, and whether a short page is
-    /// the last one. `None`: it is passed over.
-    pub(super) fn loaded(&mut self, load: &Load) -> Option<(Vec<i64>, bool)> {
-        (load.round == self.round).then(|| (self.loading.end(), !self.missed))
+    /// A page came, whose last event has this place: what was done with
+    /// meanwhile, and whether a short page is the last one. `None`: it is passed
+    /// over.
+    pub(super) fn loaded(&mut self, load: &Load, last: Option<Place>) -> Option<(Vec<i64>, bool)> {
+        if load.round != self.round {
+            return None;
+        }
+        // What came while the page was read may belong into it.
+        self.from_start |= self.missed.is_some() && self.missed <= last;
+        Some((self.loading.end(), self.missed.is_none()))
     }
 
     pub(super) fn load_failed(&mut self, load: &Load, now: Timestamp) {
