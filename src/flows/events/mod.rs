@@ -23,6 +23,7 @@ mod step;
 #[cfg(test)]
 pub(crate) mod testing;
 mod traits;
+mod turn;
 mod view;
 
 pub use change::EventChange;

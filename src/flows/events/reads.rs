@@ -61,6 +61,15 @@ impl Reading {
     }
 }
 
+/// Places to be read again.
+#[derive(Clone, Copy, Debug)]
+struct Again {
+    /// Behind this place; `None`: from the first one on.
+    after: Option<Place>,
+    /// Up to this place.
+    to: Place,
+}
+
 /// What is read of a subscription.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
@@ -68,9 +77,10 @@ pub(super) struct Reads {
     round: u64,
     loading: Reading,
     sweeping: Reading,
-    /// Open events are to be read from the first one on, since some may lie
-    /// before what is in memory.
-    pub(super) from_start: bool,
+    /// To be read again, since an event that is not in memory may lie there.
+    again: Option<Again>,
+    /// Being read again.
+    reading_again: Option<Again>,
     /// The first place of what was heard of while a page was being read, and
     /// lies behind what was in memory then.
     missed: Option<Place>,
@@ -126,6 +136,19 @@ impl Reads {
         self.missed = Some(first.min(place));
     }
 
+    /// An event at this place may be open, and is not in memory: the rows know.
+    pub(super) fn read_again(&mut self, after: Option<Place>, to: Place) {
+        let again = self.again.get_or_insert(Again { after, to });
+        again.after = again.after.min(after);
+        again.to = again.to.max(to);
+    }
+
+    fn take_back_again(&mut self) {
+        if let Some(Again { after, to }) = self.reading_again.take() {
+            self.read_again(after, to);
+        }
+    }
+
     pub(super) fn done_with(&mut self, arrival: i64) {
         self.loading.done_with(arrival);
         self.sweeping.done_with(arrival);
@@ -135,7 +158,7 @@ impl Reads {
     pub(super) fn void(&mut self) {
         self.round += 1;
         self.sweep |= self.sweeping.is_under_way();
-        self.from_start |= self.loading.is_under_way();
+        self.take_back_again();
         self.loading = Reading::default();
         self.sweeping = Reading::default();
     }
@@ -147,11 +170,11 @@ impl Reads {
         limit: usize,
         now: Timestamp,
     ) -> Option<Load> {
-        if !(wanted || self.from_start) || !self.loading.begin(now) {
+        if !(wanted || self.again.is_some()) || !self.loading.begin(now) {
             return None;
         }
-        let after = if self.from_start { None } else { after };
-        self.from_start = false;
+        self.reading_again = self.again.take();
+        let after = self.reading_again.map_or(after, |again| again.after);
         self.missed = None;
         Some(Load {
             round: self.round,
@@ -160,22 +183,36 @@ impl Reads {
         })
     }
 
-    /// A page came, whose last event has this place: what was done with
-    /// meanwhile, and whether a short page is the last one. `None`: it is passed
-    /// over.
-    pub(super) fn loaded(&mut self, load: &Load, last: Option<Place>) -> Option<(Vec<i64>, bool)> {
+    /// A page came: what was done with meanwhile, and whether a short page is
+    /// the last one. `None`: it is passed over.
+    pub(super) fn loaded(
+        &mut self,
+        load: &Load,
+        last: Option<Place>,
+        full: bool,
+    ) -> Option<(Vec<i64>, bool)> {
         if load.round != self.round {
             return None;
         }
-        // What came while the page was read may belong into it.
-        self.from_start |= self.missed.is_some() && self.missed <= last;
+        if let (Some(again), Some(last)) = (self.reading_again.take(), last)
+            && full
+            && last < again.to
+        {
+            self.read_again(Some(last), again.to);
+        }
+        if let (Some(missed), Some(last)) = (self.missed, last)
+            && missed <= last
+        {
+            // It came while the page was read, and may belong into it.
+            self.read_again(load.after, last);
+        }
         Some((self.loading.end(), self.missed.is_none()))
     }
 
     pub(super) fn load_failed(&mut self, load: &Load, now: Timestamp) {
         if load.round == self.round {
             self.loading.fail(now);
-            self.from_start |= load.after.is_none();
+            self.take_back_again();
         }
     }
 
@@ -221,7 +258,7 @@ impl Reads {
 
     /// When a read is to be tried again.
     pub(super) fn wake_at(&self, load_wanted: bool, now: Timestamp) -> Option<Timestamp> {
-        let load = (load_wanted || self.from_start).then(|| self.loading.wake_at(now));
+        let load = (load_wanted || self.again.is_some()).then(|| self.loading.wake_at(now));
         let sweep = (self.sweep || self.ahead > self.heard_to).then(|| self.sweeping.wake_at(now));
         load.flatten().into_iter().chain(sweep.flatten()).min()
     }
