@@ -206,8 +206,10 @@ impl World {
             }
             Op::Retry => {}
             Op::Configure(rows) => {
+                if rows != self.commit_rows {
+                    self.looks.clear();
+                }
                 self.commit_rows = rows;
-                self.looks.clear();
                 self.plan.settings(&self.settings, rows);
             }
         }
