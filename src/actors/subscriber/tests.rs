@@ -164,9 +164,8 @@ struct Failing {
 }
 
 impl Source for Failing {
-    fn run<'a>(&'a self, checkpoint: Checkpoint, sink: &'a dyn Sink) -> BoxFuture<'a, SourceEnd> {
+    fn run<'a>(&'a self, _: Checkpoint, sink: &'a dyn Sink) -> BoxFuture<'a, SourceEnd> {
         Box::pin(async move {
-            let _ = checkpoint;
             let next = sink.highest_block().map_or(0, |block| block + 1);
             self.runs.send(sink.highest_block()).unwrap();
             let heard = Heard {

@@ -21,6 +21,9 @@ pub(super) struct Judging {
     admitted: Option<Place>,
     /// A look-up is under way.
     asked: bool,
+    /// When the first of those that wait is to be looked up; asked for at each
+    /// turn, and so not searched for.
+    due: Option<Timestamp>,
 }
 
 impl Judging {
@@ -30,6 +33,7 @@ impl Judging {
             window: Vec::new(),
             admitted: None,
             asked: false,
+            due: None,
         }
     }
 
@@ -37,6 +41,7 @@ impl Judging {
     pub(super) fn begin_afresh(&mut self) {
         self.window.clear();
         self.admitted = None;
+        self.due = None;
     }
 
     /// Waits by other rules, from the first event on.
@@ -49,6 +54,7 @@ impl Judging {
     pub(super) fn trimmed(&mut self, memory: &Memory) {
         self.window
             .retain(|place| memory.index_of(*place).is_some());
+        self.find_due(memory);
     }
 
     /// How many events are waited for.
@@ -75,7 +81,13 @@ impl Judging {
             return Vec::new();
         }
         self.admit(memory, now);
+        // A longer wait is of a clock that was ahead.
+        let waits = |at: Timestamp| now < at && at <= self.latest(self.wait.attempts, now);
+        if self.due.is_none_or(waits) {
+            return Vec::new();
+        }
         let mut asked = Vec::new();
+        let mut due = None;
         for place in &self.window {
             let Some(entry) = memory.find(*place) else {
                 continue;
@@ -86,8 +98,11 @@ impl Judging {
             if until <= now || until > self.latest(looks, now) {
                 entry.state = State::Asked { looks };
                 asked.push((*place, entry.event.tx_id.clone(), entry.event.key.clone()));
+            } else {
+                due = Some(due.map_or(until, |due| until.min(due)));
             }
         }
+        self.due = due;
         self.asked = !asked.is_empty();
         asked
     }
@@ -107,6 +122,7 @@ impl Judging {
                     until: now,
                 };
                 self.window.push(entry.place());
+                self.due = Some(now);
             }
             self.admitted = Some(entry.place());
             index += 1;
@@ -150,6 +166,7 @@ impl Judging {
     pub(super) fn failed(&mut self, memory: &mut Memory, now: Timestamp) {
         self.asked = false;
         self.settle_asked(memory, now);
+        self.find_due(memory);
     }
 
     /// Those that were asked for and not answered are asked for again.
@@ -189,18 +206,17 @@ impl Judging {
     }
 
     /// When the next look-up is due.
-    pub(super) fn wake_at(&self, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
-        if self.asked {
-            return None;
-        }
-        let until = |place: &Place| {
-            let entry = memory.get(memory.index_of(*place)?)?;
-            match entry.state {
-                State::Waiting { looks, until } => Some(until.min(self.latest(looks, now))),
-                _ => None,
-            }
+    pub(super) fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let latest = self.latest(self.wait.attempts, now);
+        self.due.filter(|_| !self.asked).map(|due| due.min(latest))
+    }
+
+    fn find_due(&mut self, memory: &Memory) {
+        let until = |place: &Place| match memory.get(memory.index_of(*place)?)?.state {
+            State::Waiting { until, .. } => Some(until),
+            _ => None,
         };
-        self.window.iter().filter_map(until).min()
+        self.due = self.window.iter().filter_map(until).min();
     }
 
     /// Takes those out of the window that are decided, or gone.
@@ -217,12 +233,14 @@ impl Judging {
                 }
             }
         });
+        self.find_due(memory);
         decided
     }
 
     /// When a wait ends at the latest: later ones are of a clock that was ahead.
     fn latest(&self, looks: u32, now: Timestamp) -> Timestamp {
-        now.plus(self.pause(looks).max(ASK_AGAIN))
+        let longest = self.pause(looks).max(self.pause(1));
+        now.plus(longest.max(ASK_AGAIN))
     }
 
     fn is_last(&self, entry: &Entry, looks: u32, now: Timestamp) -> bool {

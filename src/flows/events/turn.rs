@@ -110,7 +110,7 @@ impl SubscriptionPlan {
         let looks = if self.is_stopped() {
             None
         } else {
-            self.judging.wake_at(&self.memory, now)
+            self.judging.wake_at(now)
         };
         let front = self.memory.front();
         let settled = front
