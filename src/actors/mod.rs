@@ -9,6 +9,7 @@ mod lease_keeper;
 mod logging;
 mod scheduler;
 mod state_saver;
+mod subscriber;
 mod supervisor;
 mod updater;
 
@@ -18,6 +19,7 @@ pub use lease_keeper::{Beating, LeaseKeeper, LeaseKeeperParts, LeaseSettings};
 pub use logging::{ApplyLog, Logging, LoggingParts};
 pub use scheduler::{Scheduler, SchedulerParts, SchedulerSettings, SchedulerState};
 pub use state_saver::{StateSaver, StateSaverParts};
+pub use subscriber::{ConnectEvents, Connected, Subscriber, SubscriberParts, SubscriberSettings};
 pub use supervisor::Supervisor;
 pub use updater::{Updater, UpdaterParts, UpdaterSettings};
 

@@ -1,5 +1,6 @@
 //! Messages between actors: a file per conversation.
 
+mod events;
 mod fetch;
 mod in_flight;
 pub mod names;
@@ -9,6 +10,7 @@ mod state;
 mod update;
 mod work;
 
+pub use events::{EventsNews, KnownNews, LookAgain};
 pub use fetch::Fetch;
 pub use in_flight::{InFlight, Ticket, TicketNews, WorkId};
 pub use record::{Mark, Record};

@@ -17,3 +17,8 @@ pub const LEASE_KEEPER: &str = "lease_keeper";
 pub const LOGGING: &str = "logging";
 /// Prunes what is past its retention.
 pub const HOUSEKEEPER: &str = "housekeeper";
+
+/// Name of the service that runs a subscription: `subscriber:NAME`.
+pub fn subscriber(subscription: &str) -> String {
+    format!("subscriber:{subscription}")
+}

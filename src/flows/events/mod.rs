@@ -6,12 +6,34 @@
 //! events are processed one after another, in the order of their [`Place`].
 
 mod change;
+mod judging;
+mod marking;
+mod memory;
 mod model;
+mod plan;
+#[cfg(test)]
+mod plan_model_tests;
+#[cfg(test)]
+mod plan_tests;
+mod plan_view;
+mod reads;
+mod settling;
 mod source;
+mod step;
+#[cfg(test)]
+pub(crate) mod testing;
+mod traits;
+mod turn;
+mod view;
 
 pub use change::EventChange;
 pub use model::{
     Checkpoint, Decision, Heard, HeardProblem, Judgement, Known, OpenEvent, Place, Recorded,
     SubscriptionName,
 };
+pub use plan::SubscriptionPlan;
+pub use plan_view::{SubscriptionState, SubscriptionView};
 pub use source::{Sink, SinkError, Source, SourceEnd, SourceState};
+pub use step::{Load, Marked, Step, Sweep};
+pub use traits::{EventHandler, EventRows};
+pub use view::{EventsView, Holder, SourceView, SubscriberView};

@@ -1,0 +1,394 @@
+//! What is to be done for one subscription, in which order, and when next.
+//! Pure; the clock is passed in.
+//!
+//! Open events wait in memory in the order of their places, bounded; the rest
+//! is read page by page. Relevance is found out for a window of them side by
+//! side. Effects happen strictly in order: an event is handed to its handler
+//! when all before it are done with, durably. Where the consumer reads the table,
+//! a whole run is done with at once.
+//!
+//! Rows are the truth: a plan that is thrown away between any two steps loses
+//! nothing, and the one event that was with its handler comes again.
+
+use super::judging::Judging;
+use super::marking::Marking;
+use super::memory::{Entry, MOST_OPEN, Memory, Reach, State};
+use super::model::{Checkpoint, Judgement, Known, OpenEvent, Place};
+use super::plan_view::Rate;
+use super::reads::Reads;
+use super::settling::Settling;
+use super::step::{Load, Sweep};
+use crate::config::{EventHandlerSettings, HandlerRetry, Late, Relevance, SubscriptionSettings};
+use crate::time::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The plan of one subscription.
+#[derive(Debug)]
+pub struct SubscriptionPlan {
+    pub(super) rules: Rules,
+    /// Orders of operators under which all of this was read.
+    pub(super) orders: i64,
+    pub(super) paused: Option<(Timestamp, String)>,
+    pub(super) halted: Option<(i64, Timestamp, String)>,
+    pub(super) memory: Memory,
+    pub(super) reads: Reads,
+    pub(super) judging: Judging,
+    pub(super) settling: Settling,
+    pub(super) marking: Marking,
+    /// All events up to here are done with, as the database says.
+    pub(super) position: Option<Place>,
+    /// All events up to here are done with, durably.
+    pub(super) passed: Option<Place>,
+    /// The event that its handler has.
+    pub(super) handling: Option<Place>,
+    /// The handler's event of before the plan began anew, while it is not in
+    /// memory: when the handler was done with it, if it is.
+    pub(super) carried: Option<(Place, Option<Timestamp>)>,
+    pub(super) last_error: Option<(Timestamp, String)>,
+    pub(super) processed: u64,
+    pub(super) irrelevant: u64,
+    pub(super) rate: Rate,
+    /// The server drains.
+    draining: bool,
+}
+
+/// What of a subscription's settings the plan goes by.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rules {
+    pub(super) relevance: Relevance,
+    late: Late,
+    pub(super) retry: HandlerRetry,
+    /// The consumer reads the table: processed is what is relevant and its turn.
+    pub(super) table: bool,
+    /// Most changes written at once.
+    pub(super) commit_rows: usize,
+}
+
+impl Rules {
+    fn of(settings: &SubscriptionSettings, commit_rows: usize) -> Self {
+        Self {
+            relevance: settings.relevance.clone(),
+            late: settings.late,
+            retry: settings.retry.clone(),
+            table: settings.handler == EventHandlerSettings::Table,
+            commit_rows: commit_rows.max(1),
+        }
+    }
+
+    /// Whether the subscription halts on this event, and has not yet: who halted
+    /// on it before was told to process it.
+    pub(super) fn halts_on(&self, entry: &Entry) -> bool {
+        entry.late && self.late == Late::Halt && entry.event.attempts == 0
+    }
+
+    /// The pause after so many tries, in this round of them.
+    fn pause(&self, tries: u32) -> Duration {
+        let doublings = tries.saturating_sub(1).min(31);
+        let pause = self.retry.delay.saturating_mul(1 << doublings);
+        pause.min(self.retry.max_delay)
+    }
+}
+
+impl SubscriptionPlan {
+    /// A plan that goes on from a checkpoint, which was read before anything
+    /// else is.
+    pub fn new(settings: &SubscriptionSettings, commit_rows: usize, from: Checkpoint) -> Self {
+        Self::with_room(settings, commit_rows, from, MOST_OPEN)
+    }
+
+    /// The same with room for `most` events.
+    pub(super) fn with_room(
+        settings: &SubscriptionSettings,
+        commit_rows: usize,
+        from: Checkpoint,
+        most: usize,
+    ) -> Self {
+        let wait = match &settings.relevance {
+            Relevance::All => crate::config::RelevanceWait::default(),
+            Relevance::Known(wait) => wait.clone(),
+        };
+        let mut plan = Self {
+            rules: Rules::of(settings, commit_rows),
+            orders: 0,
+            paused: None,
+            halted: None,
+            memory: Memory::new(most),
+            reads: Reads::default(),
+            judging: Judging::new(wait),
+            settling: Settling::new(settings.order),
+            marking: Marking::default(),
+            position: None,
+            passed: None,
+            handling: None,
+            carried: None,
+            last_error: None,
+            processed: 0,
+            irrelevant: 0,
+            rate: Rate::default(),
+            draining: false,
+        };
+        plan.checkpoint(from);
+        plan
+    }
+
+    /// Begins anew from the rows, after an operator's orders; a handler at work
+    /// is waited for.
+    pub fn checkpoint(&mut self, from: Checkpoint) {
+        self.orders = from.orders;
+        self.paused = from.paused;
+        self.halted = from.halted.clone();
+        self.last_error = from.halted.map(|(_, at, error)| (at, error));
+        self.position = from.position;
+        self.passed = from.position;
+        self.marking.reopen();
+        self.begin_afresh(from.last_arrival);
+    }
+
+    /// Takes on changed settings: what waits in memory is read anew.
+    pub fn settings(&mut self, settings: &SubscriptionSettings, commit_rows: usize) {
+        let rules = Rules::of(settings, commit_rows);
+        if rules == self.rules && self.settling.order() == settings.order {
+            return;
+        }
+        if let Relevance::Known(wait) = &settings.relevance {
+            self.judging.configure(wait.clone());
+        }
+        self.rules = rules;
+        self.settling = Settling::new(settings.order);
+        let heard = self.reads.highest();
+        self.begin_afresh(heard);
+    }
+
+    fn begin_afresh(&mut self, heard_to: i64) {
+        let unwritten = self.memory.iter().find_map(|entry| match entry.state {
+            State::Handled { at } => Some((entry.place(), Some(at))),
+            State::Handling => Some((entry.place(), None)),
+            _ => None,
+        });
+        self.carried = unwritten.or(self.carried);
+        self.memory.clear();
+        self.judging.begin_afresh();
+        self.settling.clear();
+        self.marking.begin_afresh();
+        self.reads.begin_afresh(heard_to);
+    }
+
+    /// Orders of operators under which the plan was read.
+    pub const fn orders(&self) -> i64 {
+        self.orders
+    }
+
+    /// Whether the plan wants a new checkpoint.
+    pub const fn is_fenced(&self) -> bool {
+        self.marking.is_fenced()
+    }
+
+    /// Whether a change is being written.
+    pub const fn is_marking(&self) -> bool {
+        self.marking.is_under_way()
+    }
+
+    /// While the server drains, nothing more is handed over nor decided.
+    pub const fn drain(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+
+    /// What other servers recorded is to be looked for.
+    pub const fn look_again(&mut self) {
+        self.reads.sweep = true;
+    }
+
+    /// Events were recorded by this server.
+    pub fn recorded(&mut self, news: Vec<OpenEvent>, now: Timestamp) {
+        for event in news {
+            if self.reads.is_old(event.place.arrival) {
+                continue;
+            }
+            self.reads.hear(event.place.arrival);
+            if Some(event.place) <= self.passed {
+                // Either late, or old news of what is done with: the rows know.
+                self.reads.read_again(None, event.place);
+            } else {
+                self.take(event, now);
+            }
+        }
+        self.trim();
+    }
+
+    /// A page was read.
+    pub fn loaded(&mut self, load: &Load, page: Vec<OpenEvent>, now: Timestamp) {
+        let last = page.last().map(|event| event.place).or(load.after);
+        let full = page.len() >= load.limit;
+        let Some((done, complete)) = self.reads.loaded(load, last, full) else {
+            return;
+        };
+        let reach = if complete && !full {
+            Reach::All
+        } else {
+            last.map_or(Reach::Nothing, Reach::UpTo)
+        };
+        self.memory.reach = self.memory.reach.max(reach);
+        self.take_page(page, &done, now);
+        if let Some((place, Some(_))) = self.carried
+            && self.memory.reach.covers(place)
+        {
+            // It is not open any more: somebody skipped it.
+            self.carried = None;
+        }
+        self.trim();
+    }
+
+    /// A page could not be read.
+    pub fn load_failed(&mut self, load: &Load, now: Timestamp) {
+        self.reads.load_failed(load, now);
+    }
+
+    /// What was recorded lately was read.
+    pub fn swept(&mut self, sweep: &Sweep, page: Vec<OpenEvent>, now: Timestamp) {
+        let last = page.iter().map(|event| event.place.arrival).max();
+        let full = page.len() >= sweep.limit;
+        if let Some(done) = self.reads.swept(sweep, last, full) {
+            self.take_page(page, &done, now);
+            self.trim();
+        }
+    }
+
+    /// What was recorded lately could not be read.
+    pub fn sweep_failed(&mut self, sweep: &Sweep, now: Timestamp) {
+        self.reads.sweep_failed(sweep, now);
+    }
+
+    /// Takes in what was open when it was read; `done` since then, sorted, is
+    /// not.
+    fn take_page(&mut self, page: Vec<OpenEvent>, done: &[i64], now: Timestamp) {
+        for event in page {
+            self.reads.hear(event.place.arrival);
+            if done.binary_search(&event.place.arrival).is_err() {
+                self.take(event, now);
+            }
+        }
+    }
+
+    fn take(&mut self, mut event: OpenEvent, now: Timestamp) {
+        let place = event.place;
+        if !self.memory.reach.covers(place) {
+            self.reads.miss(place);
+            return;
+        }
+        let old = self.reads.is_old(place.arrival);
+        let late = event.late || (!old && Some(place) <= self.reached());
+        if self.rules.table && !event.payload.is_empty() {
+            // Nobody reads it here.
+            event.payload = Arc::from("");
+        }
+        let block = place.block;
+        let received_at = event.received_at;
+        let mut entry = Entry::new(event, late, self.rules.relevance == Relevance::All);
+        if let Some((_, handled)) = self.carried.filter(|(carried, _)| *carried == place) {
+            entry.state = handled.map_or(State::Handling, |at| State::Handled { at });
+        }
+        let state = entry.state;
+        let Some(index) = self.memory.insert(entry) else {
+            return;
+        };
+        if matches!(state, State::Handling | State::Handled { .. }) {
+            self.carried = None;
+            self.marking.note(place);
+        }
+        if !late {
+            self.settling.heard(block, received_at.min(now));
+        }
+        if state == State::New {
+            self.judging.inserted(&self.memory, index);
+        }
+    }
+
+    /// The last place at which something was done, or is being done: what comes
+    /// before it now is late.
+    fn reached(&self) -> Option<Place> {
+        let worked_on = self
+            .memory
+            .front()
+            .filter(|entry| matches!(entry.state, State::Handling | State::Handled { .. }));
+        let worked_on = worked_on.map(Entry::place).or(self.handling);
+        self.passed.max(worked_on).max(self.marking.position())
+    }
+
+    /// An event is done with durably, wherever it is kept.
+    pub(super) fn drop_carried(&mut self, place: Place) {
+        self.carried = self.carried.filter(|(carried, _)| *carried != place);
+    }
+
+    fn trim(&mut self) {
+        if self.memory.trim() {
+            self.judging.trimmed(&self.memory);
+            self.reads.void();
+        }
+    }
+
+    /// Look-ups were answered.
+    pub fn judged(&mut self, answers: &[Judgement], now: Timestamp) {
+        let decide = !self.is_stopped();
+        let decided = self.judging.judged(&mut self.memory, answers, now, decide);
+        self.marking.note_all(decided);
+    }
+
+    /// Look-ups could not be made.
+    pub fn judge_failed(&mut self, now: Timestamp) {
+        self.judging.failed(&mut self.memory, now);
+    }
+
+    /// Ids became known: the waits for them end.
+    pub fn known(&mut self, known: &Known) {
+        let decided = self.judging.known(&mut self.memory, known);
+        self.marking.note_all(decided);
+    }
+
+    /// The handler is done with an event, or failed.
+    pub fn handled(&mut self, place: Place, result: Result<(), String>, now: Timestamp) {
+        if self.handling == Some(place) {
+            self.handling = None;
+        }
+        let Some(entry) = self.memory.find(place) else {
+            let skipped = self.memory.reach.covers(place);
+            let carried = result.is_ok() && !skipped;
+            self.carried = carried.then_some((place, Some(now)));
+            return;
+        };
+        if entry.state != State::Handling {
+            return;
+        }
+        let Err(error) = result else {
+            entry.state = State::Handled { at: now };
+            self.marking.note(place);
+            return;
+        };
+        entry.event.attempts = entry.event.attempts.saturating_add(1);
+
+        let tries = entry.event.attempts % self.rules.retry.attempts.max(1);
+        let not_before = now.plus(self.rules.pause(tries));
+        entry.state = State::Relevant { not_before };
+        self.last_error = Some((now, error.clone()));
+        self.marking.failed(entry, error.clone(), now);
+        if tries == 0 {
+            self.halt(place, error, now);
+        }
+    }
+
+    pub(super) fn halt(&mut self, place: Place, error: String, now: Timestamp) {
+        self.last_error = Some((now, error.clone()));
+        self.halted = Some((place.arrival, now, error.clone()));
+        self.marking.halted(place, error, now);
+    }
+
+    /// Whether nothing is to be handled nor decided irrelevant.
+    pub(super) const fn is_stopped(&self) -> bool {
+        self.draining || self.paused.is_some() || self.halted.is_some()
+    }
+
+    /// How many events are waited for.
+    pub(super) fn waiting(&self) -> usize {
+        self.judging.waiting()
+    }
+}

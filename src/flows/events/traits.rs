@@ -1,0 +1,66 @@
+//! What the Subscriber needs of others: rows to read, and a handler.
+
+use super::model::{Checkpoint, Judgement, OpenEvent, Place, SubscriptionName};
+use crate::store::StoreError;
+use futures_util::future::BoxFuture;
+
+/// The rows of subscriptions, as the Subscriber reads them.
+pub trait EventRows: Send + Sync + 'static {
+    /// How far a subscription has come; of one without a row, the beginning.
+    ///
+    /// # Errors
+    /// The database did not answer.
+    fn checkpoint<'a>(
+        &'a self,
+        subscription: &'a str,
+    ) -> BoxFuture<'a, Result<Checkpoint, StoreError>>;
+
+    /// Open events behind a place, in order; a page with fewer than `limit` is
+    /// the last one.
+    ///
+    /// # Errors
+    /// The database did not answer.
+    fn open_events<'a>(
+        &'a self,
+        subscription: &'a str,
+        after: Option<Place>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<OpenEvent>, StoreError>>;
+
+    /// Open events that were recorded after `arrival`, by arrival; a page with
+    /// fewer than `limit` is the last one.
+    ///
+    /// # Errors
+    /// The database did not answer.
+    fn recorded_since<'a>(
+        &'a self,
+        subscription: &'a str,
+        arrival: i64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<OpenEvent>, StoreError>>;
+
+    /// Whether the transactions (or keys) of events are known; by the operator's
+    /// own `lookup` where there is one.
+    ///
+    /// # Errors
+    /// The database did not answer, or refuses the lookup.
+    fn judge<'a>(
+        &'a self,
+        lookup: Option<&'a str>,
+        asked: Vec<(Place, String, Option<String>)>,
+    ) -> BoxFuture<'a, Result<Vec<Judgement>, StoreError>>;
+}
+
+/// What is done with a relevant event. An implementation ends within its own
+/// time limit and bounds what it reads; its error is bounded text without
+/// secrets, and is shown.
+pub trait EventHandler: Send + Sync + 'static {
+    /// Handles an event for the `attempt`-th time, from 1 on. It may come again
+    /// after a crash: with the same subscription and place.
+    fn handle<'a>(
+        &'a self,
+        subscription: &'a SubscriptionName,
+        event: &'a OpenEvent,
+        attempt: u32,
+    ) -> BoxFuture<'a, Result<(), String>>;
+}
