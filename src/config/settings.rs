@@ -1,5 +1,6 @@
 //! The validated settings: what the rest of the code sees of a configuration.
 
+use super::event_settings::{EventsSettings, GatewaySettings, SubscriptionSettings};
 use super::resources::ResourcesSettings;
 use super::site_settings::{AppSettings, JobSettings, SitesSettings};
 use crate::ledgers::LedgerKind;
@@ -36,6 +37,12 @@ pub struct Settings {
     pub apps: Vec<AppSettings>,
     /// `[[jobs]]`, apps and names distinct.
     pub jobs: Vec<JobSettings>,
+    /// `[events]`
+    pub events: EventsSettings,
+    /// `[[gateways]]`, names distinct.
+    pub gateways: Vec<GatewaySettings>,
+    /// `[[subscriptions]]`, names distinct.
+    pub subscriptions: Vec<SubscriptionSettings>,
 }
 
 /// `[database]`: where everything is kept.

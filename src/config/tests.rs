@@ -160,7 +160,7 @@ token_file = "missing.jwt"
     let told = errors(text, &[]);
     assert!(!told.contains("hunter2"));
     insta::assert_snapshot!(told, @r#"
-    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs
+    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs, events, gateways, subscriptions
     highwater.toml:6:10: http.listen: "localhost:80" is not an IP address and port; expected e.g. "127.0.0.1:8780", "[::1]:8780"
     highwater.toml:7:1: http.poll_interval: unknown key; did you mean batches.poll_interval?; known here are listen, control_token_file, intake_token_file, read_token_file, max_body_bytes
     highwater.toml:8:1: http.control_token: a secret does not stand in the configuration; put it in a file and name that with control_token_file
@@ -220,7 +220,7 @@ fn wrong_shapes_say_what_shape_is_expected() {
     insta::assert_snapshot!(errors("batches = 5\nledgers = 'x'\nport = 1", &[]), @r#"
     highwater.toml:1:11: batches: 5 is not a table; expected [batches] with keys below it
     highwater.toml:2:11: ledgers: "x" is not a list of tables; expected [[ledgers]], once for each
-    highwater.toml:3:1: port: unknown key; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs
+    highwater.toml:3:1: port: unknown key; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs, events, gateways, subscriptions
     "#);
     insta::assert_snapshot!(errors("[ledgers]\nname = 'x'\n[[http]]\n", &[]), @r#"
     highwater.toml:1:1: ledgers: a table is not a list of tables; expected [[ledgers]], once for each
@@ -363,7 +363,7 @@ fn no_ledger_at_all_is_a_warning_beside_mistakes_too() {
         let warnings = loaded(text, &[]).warnings;
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         insta::allow_duplicates! {
-            insta::assert_snapshot!(warnings[0], @"highwater.toml: ledgers: no ledger is configured and no job, so nothing is polled; add one with [[ledgers]] or [[jobs]]");
+            insta::assert_snapshot!(warnings[0], @"highwater.toml: ledgers: no ledger is configured and no job, nor a subscription, so there is nothing to do; add one with [[ledgers]], [[jobs]] or [[subscriptions]]");
         }
     }
     assert!(loaded(LEDGER, &[]).warnings.is_empty());
@@ -468,6 +468,13 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     commit_interval = "5ms" # default
     commit_rows = 2000 # default
 
+    [events]
+    commit_interval = "2ms" # default
+    commit_rows = 2000 # default
+    sweep_interval = "1s" # default
+    max_events_per_call = 1000 # default
+    max_event_bytes = "1MiB" # default
+
     [resources]
     fetch_slots = 256 # default
     fetch.batches.weight = 1 # default
@@ -563,6 +570,10 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         "trace.token",
         "myapp.api.key",
         "sites.password",
+        "customs.token",
+        "claims.secret",
+        "process.secret",
+        "process.token",
     ] {
         std::fs::write(folder.path().join(token), "0123456789abcdef").unwrap();
     }
@@ -580,12 +591,13 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         .filter(|entry| matches!(entry.origin, Origin::File { .. }))
         .map(key)
         .collect();
-    let examples = ["jobs.name", "jobs.handler.http.path"];
+    let examples = ["jobs.name", "jobs.handler.http.path", "subscriptions.order"];
     for entry in &full.entries {
         let path = entry.path();
         assert!(written.contains(&key(entry)), "{path} is not in the file");
         // An example of its own where the default stands before.
-        if examples.contains(&key(entry).as_str()) && !path.starts_with("jobs[0]") {
+        let first = ["jobs[0]", "subscriptions[0]"].contains(&entry.section.as_str());
+        if examples.contains(&key(entry).as_str()) && !first {
             continue;
         }
         if entry.default.is_some() {
@@ -603,7 +615,22 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         format!("[[jobs]]\napp='a'\nname='{name}'\nhandler.{handler}\n")
     });
     let app = "[[apps]]\nid='a'\napi_key_file='myapp.api.key'\n";
-    let text = format!("{LEDGER}{app}{}", jobs.concat());
+    let gateway = "[[gateways]]\nname='g'\nkind='rest'\nurl='http://h'\ncallback_base='http://h'\n";
+    let asked =
+        "gateway='g'\nchannel='c'\nchaincode='c'\nevent_name='e'\nhook_secret_file='claims.secret'";
+    let subscriptions = [
+        asked,
+        "ledger='trace'\nrelevance='all'",
+        "hook_secret_file='claims.secret'\norder='ordinal'\nfields.ordinal='/n'\nhandler.http.url='http://h'",
+        "ledger='trace'\nhandler.command.args=['p']",
+        "ledger='trace'\nhandler.code={}",
+    ];
+    let subscriptions = subscriptions
+        .iter()
+        .enumerate()
+        .map(|(index, rest)| format!("[[subscriptions]]\nname='s{index}'\n{rest}\n"));
+    let subscriptions: String = subscriptions.collect();
+    let text = format!("{LEDGER}{app}{}{gateway}{subscriptions}", jobs.concat());
     let defaults = parse(&text, "f", folder.path(), [], LoadOptions::default())
         .unwrap_or_else(|errors| panic!("{errors}"));
     let keys = |loaded: &Loaded| -> BTreeSet<String> { loaded.entries.iter().map(key).collect() };

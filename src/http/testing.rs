@@ -53,6 +53,9 @@ pub(super) fn settings() -> Settings {
         sites: crate::config::SitesSettings::default(),
         apps: Vec::new(),
         jobs: Vec::new(),
+        events: crate::config::EventsSettings::default(),
+        gateways: Vec::new(),
+        subscriptions: Vec::new(),
         database: DatabaseSettings {
             location: DatabaseLocation::Sqlite("unused.db".into()),
             schema: "highwater".into(),

@@ -6,10 +6,15 @@
 //! events are processed one after another, in the order of their [`Place`].
 
 mod change;
+mod extract;
+mod handler;
+mod json;
 mod model;
 mod source;
 
 pub use change::EventChange;
+pub use extract::{ExtractProblem, Extraction, LONGEST_KEY, LONGEST_TX_ID};
+pub use handler::EventHandler;
 pub use model::{
     Checkpoint, Decision, Heard, HeardProblem, Judgement, Known, OpenEvent, Place, Recorded,
     SubscriptionName,
