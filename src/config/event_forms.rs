@@ -1,11 +1,15 @@
 //! Forms of the keys of `[[gateways]]` and `[[subscriptions]]`.
 
+use super::credentials::{Missing, token};
+use super::event_settings::SecretOf;
 use super::forms::{Parsed, http_url, name};
 use super::scalar::Scalar;
 use super::section::Section;
 use super::site_forms::{json_pointer, some_text, text};
+use crate::net::webhook::WebhookKey;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use url::Url;
 
 /// Highest block: above it, numbers of JSON are no longer exact everywhere.
@@ -48,6 +52,33 @@ impl Names {
             self.places.insert(name.clone(), index);
         }
         Some(name)
+    }
+}
+
+/// A secret that signs, where one is asked for.
+pub(super) struct Signing {
+    /// Whether one is asked for, readable or not.
+    pub(super) given: bool,
+    pub(super) secret: Option<SecretOf>,
+}
+
+/// Reads a secret that is the key of Standard Webhooks signatures.
+pub(super) fn signing_secret(
+    s: &mut Section<'_, '_>,
+    variable: &'static str,
+    key: &'static str,
+    base: &Path,
+) -> Signing {
+    let secret = token(s, variable, key, base, Missing::Refused);
+    if let Some(secret) = &secret.token
+        && let Err(problem) = WebhookKey::of(secret)
+    {
+        let message = format!("{problem}; expected whsec_ and base64, or any other text");
+        s.fault(&[variable, key], message);
+    }
+    Signing {
+        given: secret.given,
+        secret: secret.token.map(SecretOf),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::control::EVENTS;
 use super::credentials::{Missing, token};
-use super::event_forms::handler_url;
+use super::event_forms::{handler_url, signing_secret};
 use super::event_settings::{EventCode, EventCommand, EventHandlerSettings, EventHttp, SecretOf};
 use super::forms::{DAY, duration, word};
 use super::section::Section;
@@ -65,12 +65,12 @@ fn http(s: &mut Section<'_, '_>, base: &Path) -> Option<EventHttp> {
         s.not_by_control("url", EVENTS);
         let example = "where events are posted, e.g. url = \"http://127.0.0.1:9000/process\"";
         let url = s.required("url", example, handler_url);
-        let secret = token(s, "secret", "secret_file", base, Missing::Refused);
+        let secret = signing_secret(s, "secret", "secret_file", base);
         let token = token(s, "token", "token_file", base, Missing::Refused);
         let timeout = s.get("timeout", "10s", duration(TIME));
         Some(EventHttp {
             url: url?,
-            secret: secret.token.map(SecretOf),
+            secret: secret.secret,
             token: token.token.map(SecretOf),
             timeout: timeout?,
         })

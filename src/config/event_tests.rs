@@ -4,7 +4,6 @@ use super::*;
 use crate::flows::events::SubscriptionName;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 const ISSUE: &str = r#"
@@ -185,7 +184,34 @@ fn every_mistake_is_told_where_it_stands() {
         [subscriptions.handler]\nhttp={ url='h' }\ncode={}\n";
     let told = errors(text);
     assert!(!told.contains("u:p"));
-    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(told, @r#"
+    hw.toml:2:17: events.max_event_bytes: "1GiB" is out of range; expected 1.0 KiB to 64.0 MiB
+    hw.toml:3:1: gateways[0].callback_base: missing; expected this server's address as the gateway reaches it, e.g. callback_base = "http://127.0.0.1:8780"
+    hw.toml:5:6: gateways[0].kind: "grpc" is not known; expected "rest"
+    hw.toml:6:5: gateways[0].url: the address holds a user or password; put the gateway's token in a file and name that with token_file; expected e.g. "http://127.0.0.1:9100/subscribe"
+    hw.toml:7:1: subscriptions[0].hook_secret_file: missing; events come by the hook, which takes them from who has its secret: expected a file with at least 16 characters, e.g. hook_secret_file = "claims.secret"
+    hw.toml:9:9: subscriptions[0].channel: this is for subscriptions of a gateway, and none is named; set gateway, or leave this out
+    hw.toml:10:20: subscriptions[0].skip_blocks[1]: "3-1" is neither a block nor a range of blocks; expected e.g. "17", "100-120"
+    hw.toml:10:27: subscriptions[0].skip_blocks[2]: 4 is not a text; expected a list of blocks and ranges, e.g. ["17", "100-120"]
+    hw.toml:11:16: subscriptions[0].fields.block: "blockNumber" is not a JSON pointer; expected e.g. "/values/0/id", with ~1 for / and ~0 for ~ in names, or "" for all of it
+    hw.toml:11:35: subscriptions[0].fields.key: "" is all of the event; expected the JSON pointer of a part, e.g. "/blockNumber"
+    hw.toml:12:11: subscriptions[0].relevance: "some" is not a relevance; expected "all" or { attempts = 3, delay = "1s", window = 256 }
+    hw.toml:13:9: subscriptions[0].handler: "nothing" is not a handler; expected one of handler = "table", [subscriptions.handler.http], [subscriptions.handler.command] or [subscriptions.handler.code]
+    hw.toml:15:6: subscriptions[0].late: "never" is not known; expected "halt" or "process"
+    hw.toml:16:9: subscriptions[0].silence: "1ms" is too short; expected 1s to 30days
+    hw.toml:17:18: subscriptions[0].retry.attempts: 0 is out of range; expected 1 to 1000
+    hw.toml:17:44: subscriptions[0].retry.max_delay: max_delay (1s) is below delay (10s); expected it to be at least that
+    hw.toml:19:6: subscriptions[1].name: "a" is the name of subscriptions[0] already; expected a name of its own
+    hw.toml:21:8: subscriptions[1].ledger: a gateway and a ledger are named, and a subscription has one source, whose order it keeps; keep one of them
+    hw.toml:24:8: subscriptions[2].ledger: no [[ledgers]] has the name "y"; none is configured: add [[ledgers]] with name = "y"
+    hw.toml:25:18: subscriptions[2].hook_secret_file: this is for events that come by the hook, and those of a ledger come by its stream; leave it out, or leave the ledger out
+    hw.toml:26:8: subscriptions[2].window: this is for subscriptions of a gateway, and this one has a ledger; leave it out
+    hw.toml:27:7: subscriptions[2].order: "ordinal" is for events that come by the hook; those of a ledger's stream come in order: expected "arrival"
+    hw.toml:28:9: subscriptions[2].service: "s" is not a service; expected "CIRCUIT::SERVICE", e.g. "01234-ABCDE::gsAA"
+    hw.toml:29:19: subscriptions[2].address_prefixes[0]: "XY" is not the beginning of an address; expected up to 70 lower case hex digits, e.g. "5b7349"
+    hw.toml:30:1: subscriptions[2].handler: http and code are named, and a subscription has one handler, whose effects are in order; keep one
+    hw.toml:31:12: subscriptions[2].handler.http.url: "h" is not an address (relative URL without a base); expected e.g. "http://127.0.0.1:9000/process"
+    "#);
 }
 
 #[test]
@@ -203,10 +229,40 @@ fn what_is_asked_of_others_has_to_be_configured() {
         "[[subscriptions]]\nname='f'\n",
         &hook(
             "g",
-            "handler.http={ secret_file='none' }\nsettle='1s'\nrelevance={ window=0, backoff=0.5, sql='drop' }",
+            "handler.http={ secret_file='claims.secret' }\nsettle='1s'\nrelevance={ window=0, backoff=0.5, sql='drop' }",
         ),
     ];
-    insta::assert_snapshot!(errors(&text.concat()));
+    insta::assert_snapshot!(errors(&text.concat()), @r#"
+    hw.toml:17:9: subscriptions[0].gateway: no [[gateways]] has the name "h"; those configured are g
+    hw.toml:21:8: subscriptions[0].window: 0 is out of range; expected 1 to 9007199254740992
+    hw.toml:22:1: subscriptions[1].channel: missing; expected the channel (channelName), e.g. channel = "dhlecomchannel"
+    hw.toml:22:1: subscriptions[1].chaincode: missing; expected the contract (chaincodeName), e.g. chaincode = "businesscontract"
+    hw.toml:22:1: subscriptions[1].event_name: missing; expected the event (eventName), e.g. event_name = "CLAIM_STATUS_CHANGE"
+    hw.toml:27:8: subscriptions[2].ledger: no [[ledgers]] has the name "l"; those configured are saw, spl
+    hw.toml:31:9: subscriptions[3].service: "c::s" is named, and the ledger "saw" is Sawtooth, which has no services; leave it out
+    hw.toml:32:1: subscriptions[4].service: missing; the ledger "spl" is Splinter, whose events are a service's: expected e.g. service = "01234-ABCDE::gsAA"
+    hw.toml:35:1: subscriptions[5].hook_secret_file: missing; events come by the hook, which takes them from who has its secret: expected a file with at least 16 characters, e.g. hook_secret_file = "claims.secret"
+    hw.toml:40:14: subscriptions[6].handler.http.url: missing; expected where events are posted, e.g. url = "http://127.0.0.1:9000/process"
+    hw.toml:41:8: subscriptions[6].settle: this is the quiet after which a block is taken as complete, for which only order = "ordinal" waits; set that, or leave this out
+    hw.toml:42:20: subscriptions[6].relevance.window: 0 is out of range; expected 1 to 100000
+    hw.toml:42:31: subscriptions[6].relevance.backoff: 0.5 is not a factor; expected 1.0 (the delay stays) to 10.0, e.g. 2.0 (it doubles)
+    hw.toml:42:40: subscriptions[6].relevance.sql: "drop" is not a query; expected one SELECT with the parameters $1 (transaction id) and $2 (key), e.g. "SELECT 1 FROM orders WHERE tx_id = $1 OR claim = $2"
+    "#);
+}
+
+#[test]
+fn a_secret_that_says_it_is_base64_has_to_be() {
+    let secret = |secret: &str| {
+        let text = "[[subscriptions]]\nname='a'\n";
+        let set = ("HIGHWATER_SUBSCRIPTIONS__A__HOOK_SECRET", secret);
+        try_parse(text, &[set]).map_err(|errors| errors.to_string())
+    };
+    secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    let told = secret("whsec_hunter2!hunter2!").unwrap_err();
+    assert!(
+        told.contains("what follows is not base64") && !told.contains("hunter2"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The keys of `[[subscriptions]]`, but for what is done with an event.
 
 use super::control::EVENTS;
-use super::credentials::{Missing, token};
 use super::event_forms::{
     HIGHEST_BLOCK, Names, address_prefix, blocks, factor, form_part, lookup, place, service,
+    signing_secret,
 };
 use super::event_handlers::event_handler;
 use super::event_settings::{
@@ -78,7 +78,10 @@ fn subscription(
     let skipped = s.texts("skip_blocks", EVENTS, example, |text| {
         blocks(text).map(|_| ())
     });
-    let by_hook = !matches!(source, Some(SourceSettings::Ledger(_)));
+    let by_hook = match &source {
+        Some(source) => !matches!(source, SourceSettings::Ledger(_)),
+        None => !s.is_written("ledger"),
+    };
     let (hook_secret, fields) = if by_hook {
         (hook_secret(s, base, source.as_ref()), fields(s))
     } else {
@@ -258,12 +261,12 @@ fn hook_secret(
     base: &Path,
     source: Option<&SourceSettings>,
 ) -> Option<SecretOf> {
-    let secret = token(s, "hook_secret", "hook_secret_file", base, Missing::Refused);
+    let secret = signing_secret(s, "hook_secret", "hook_secret_file", base);
     if !secret.given && source.is_some() {
         let message = "missing; events come by the hook, which takes them from who has its secret: expected a file with at least 16 characters, e.g. hook_secret_file = \"claims.secret\"";
         s.fault(&["hook_secret_file"], message.to_owned());
     }
-    secret.token.map(SecretOf)
+    secret.secret
 }
 
 fn fields(s: &mut Section<'_, '_>) -> Option<Fields> {

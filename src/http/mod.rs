@@ -19,6 +19,7 @@ mod problem;
 mod routes;
 mod server;
 mod service_notices;
+mod shown_path;
 mod single_flight;
 mod state;
 mod states;
@@ -31,4 +32,4 @@ mod testing;
 mod tests;
 
 pub use server::server;
-pub use state::{HttpState, ReloadReport};
+pub use state::{HttpState, Knower, Recorder, ReloadReport};

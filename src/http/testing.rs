@@ -10,6 +10,7 @@ use crate::config::{
 use crate::flows::batches::{
     BatchesView, BreakerPosition, LedgerTotals, LedgerView, ServiceTrouble,
 };
+use crate::flows::events::{Decision, Heard, Known, OpenEvent, Place, Recorded, SinkError};
 use crate::flows::sites::SitesView;
 use crate::ledgers::LedgerKind;
 use crate::store::Store;
@@ -206,6 +207,27 @@ pub(super) fn resource(name: &str) -> ResourceStatus {
     }
 }
 
+/// An event as it is once it is recorded.
+fn open_event(heard: &Heard) -> OpenEvent {
+    OpenEvent {
+        place: Place {
+            block: heard.block.unwrap_or_default(),
+            rank: heard.rank,
+            arrival: 1,
+        },
+        tx_id: heard.tx_id.clone(),
+        event_id: heard.event_id.clone(),
+        event_name: heard.event_name.clone(),
+        payload: heard.payload.as_str().into(),
+        key: heard.key.clone(),
+        occurred_at: heard.occurred_at,
+        received_at: Timestamp::now(),
+        decision: Decision::Pending,
+        attempts: 0,
+        late: false,
+    }
+}
+
 /// A state with handles to change what handlers see.
 pub(super) struct Fixture {
     pub(super) http: web::Data<Http>,
@@ -218,6 +240,12 @@ pub(super) struct Fixture {
     pub(super) states: Arc<Mutex<Vec<StateStatus>>>,
     pub(super) woken: Arc<Mutex<Vec<String>>>,
     pub(super) store: Store,
+    /// What was to be recorded of events.
+    pub(super) heard: Arc<Mutex<Vec<(String, Vec<(Heard, bool)>)>>>,
+    /// What was to be made known.
+    pub(super) known: Arc<Mutex<Vec<Known>>>,
+    /// Why that is refused.
+    pub(super) sink_trouble: Arc<Mutex<Option<SinkError>>>,
     /// What control asks of the application; carried out by nobody until a
     /// test takes it.
     pub(super) orders: Mutex<Option<Orders>>,
@@ -254,6 +282,11 @@ impl Fixture {
         let states = Arc::new(Mutex::new(vec![state_status()]));
         let kept = Arc::clone(&states);
         let (asked, waking) = (Arc::clone(&services), Arc::clone(&woken));
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let known = Arc::new(Mutex::new(Vec::new()));
+        let sink_trouble = Arc::new(Mutex::new(None));
+        let (hearing, knowing) = (Arc::clone(&heard), Arc::clone(&known));
+        let (trouble, more_trouble) = (Arc::clone(&sink_trouble), Arc::clone(&sink_trouble));
         let (control, orders) = WatchdogQuery::new(tokio::runtime::Handle::current());
         let state = HttpState {
             control,
@@ -269,6 +302,29 @@ impl Fixture {
             states: Arc::new(move || kept.lock().unwrap().clone()),
             resources: Arc::new(|| vec![resource("database")]),
             wake_sites: Arc::new(|| {}),
+            record: Arc::new(move |subscription, heard: Vec<(Heard, bool)>| {
+                let trouble: Option<SinkError> = trouble.lock().unwrap().clone();
+                let skipped = heard.iter().filter(|(_, skipped)| *skipped).count();
+                let new = heard.iter().filter(|(_, skipped)| !skipped);
+                let recorded = Recorded {
+                    new: new.map(|(heard, _)| open_event(heard)).collect(),
+                    known: 0,
+                    skipped,
+                };
+                if trouble.is_none() {
+                    let mut hearing = hearing.lock().unwrap();
+                    hearing.push((subscription.to_string(), heard));
+                }
+                Box::pin(std::future::ready(trouble.map_or(Ok(recorded), Err)))
+            }),
+            know: Arc::new(move |known: Known| {
+                let trouble: Option<SinkError> = more_trouble.lock().unwrap().clone();
+                let count = known.tx_ids.len() + known.keys.len();
+                if trouble.is_none() {
+                    knowing.lock().unwrap().push(known);
+                }
+                Box::pin(std::future::ready(trouble.map_or(Ok(count), Err)))
+            }),
             wake: Arc::new(move |ledger| waking.lock().unwrap().push(ledger.to_owned())),
             metrics: Arc::new(|| "# TYPE highwater_x_total counter\nhighwater_x_total 1".into()),
             reload: reload_reader,
@@ -288,6 +344,9 @@ impl Fixture {
             states,
             woken,
             store,
+            heard,
+            known,
+            sink_trouble,
             orders: Mutex::new(Some(orders)),
             state,
             _folder: folder,
