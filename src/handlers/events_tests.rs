@@ -1,7 +1,7 @@
 //! Handlers of events, against real peers and real programs.
 
 use super::testing_peer::{Act, Peer};
-use super::{LedgerEvent, Listeners, connect_event_handler};
+use super::{EventError, LedgerEvent, Listeners, connect_event_handler};
 use crate::config::{EventCode, EventCommand, EventHandlerSettings, EventHttp, SecretOf};
 use crate::flows::events::{Decision, EventHandler, OpenEvent, Place, SubscriptionName};
 use crate::net::webhook::WebhookKey;
@@ -194,7 +194,7 @@ async fn code_is_called_and_its_failures_panics_and_hangs_are_failures_of_the_ev
 
     let mut listeners = Listeners::default();
     let listener = async |event: LedgerEvent| match event.attempt() {
-        1 => Err("not yet".into()),
+        1 => Err(EventError::from("not yet")),
         2 => panic!("oops"),
         3 => std::future::pending().await,
         _ => {

@@ -258,42 +258,6 @@ impl Problem {
         )
     }
 
-    pub(super) fn no_hook_secret() -> Box<Self> {
-        Self::unauthorized(
-            "send the secret of the subscription's hook: in the path (/v1/hooks/NAME/SECRET), as \
-             Authorization: Bearer, or as a Standard Webhooks signature",
-        )
-    }
-
-    pub(super) fn wrong_hook_secret() -> Box<Self> {
-        Self::unauthorized(
-            "this is not the secret of the subscription's hook, nor a signature made with it less \
-             than 5 minutes ago",
-        )
-    }
-
-    pub(super) fn hook_not_found(name: &str) -> Box<Self> {
-        let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "hook-not-found",
-            "There is no such hook",
-            format!(
-                "no subscription \"{shown}\" is configured whose events come by a hook; add \
-                 [[subscriptions]] with that name and hook_secret_file"
-            ),
-        )
-    }
-
-    pub(super) fn events_too_large(detail: impl Into<String>) -> Box<Self> {
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "events-too-large",
-            "Too many events, or one that is too large",
-            detail,
-        )
-    }
-
     pub(super) fn not_found(path: &str) -> Box<Self> {
         let path = shown_path(path);
         let shown: String = path.chars().take(200).collect();

@@ -105,7 +105,7 @@ mod tests {
         let key = key(SECRET);
         assert_eq!(key.sign(ID, "1614265330", BODY), SIGNED);
         let now = Timestamp::from_millis(1_614_265_330_000);
-        let verifies = |id, seconds, signed, body: &[u8], later: i64| {
+        let verifies = |id: &str, seconds: &str, signed: &str, body: &[u8], later: i64| {
             let now = Timestamp::from_millis(now.millis() + later * 1000);
             key.verifies(id, seconds, signed, body, now)
         };

@@ -9,6 +9,7 @@ use crate::http::problem::{Answer, FieldError, Problem};
 use crate::http::state::Http;
 use crate::net::webhook::{ID, SIGNATURE, TIMESTAMP, WebhookKey};
 use crate::time::Timestamp;
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
@@ -202,5 +203,43 @@ impl Signed {
             } = self;
             key.verifies(id, seconds, signatures, body, Timestamp::now())
         })
+    }
+}
+
+impl Problem {
+    fn no_hook_secret() -> Box<Self> {
+        Self::unauthorized(
+            "send the secret of the subscription's hook: in the path (/v1/hooks/NAME/SECRET), as \
+             Authorization: Bearer, or as a Standard Webhooks signature",
+        )
+    }
+
+    fn wrong_hook_secret() -> Box<Self> {
+        Self::unauthorized(
+            "this is not the secret of the subscription's hook, nor a signature made with it less \
+             than 5 minutes ago",
+        )
+    }
+
+    fn hook_not_found(name: &str) -> Box<Self> {
+        let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "hook-not-found",
+            "There is no such hook",
+            format!(
+                "no subscription \"{shown}\" is configured whose events come by a hook; add \
+                 [[subscriptions]] with that name and hook_secret_file"
+            ),
+        )
+    }
+
+    fn events_too_large(detail: impl Into<String>) -> Box<Self> {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "events-too-large",
+            "Too many events, or one that is too large",
+            detail,
+        )
     }
 }

@@ -126,9 +126,7 @@ async fn without_the_secret_nothing_is_recorded_and_no_answer_repeats_what_was_s
         assert!(!other.text().contains("wrong-wrong"), "{}", other.text());
     }
     for name in ["declarations", "deltas"] {
-        let uri = format!("/v1/hooks/{name}/{SECRET}")
-            .replace(' ', "%20")
-            .replace('ü', "%C3%BC");
+        let uri = IN_PATH.replace("claims", name);
         fixture
             .post(&uri, &event(1))
             .await
