@@ -228,6 +228,9 @@ fn open_event(heard: &Heard) -> OpenEvent {
     }
 }
 
+/// Events of a subscription, each with whether its block is skipped.
+pub(super) type HeardBy = (String, Vec<(Heard, bool)>);
+
 /// A state with handles to change what handlers see.
 pub(super) struct Fixture {
     pub(super) http: web::Data<Http>,
@@ -241,7 +244,7 @@ pub(super) struct Fixture {
     pub(super) woken: Arc<Mutex<Vec<String>>>,
     pub(super) store: Store,
     /// What was to be recorded of events.
-    pub(super) heard: Arc<Mutex<Vec<(String, Vec<(Heard, bool)>)>>>,
+    pub(super) heard: Arc<Mutex<Vec<HeardBy>>>,
     /// What was to be made known.
     pub(super) known: Arc<Mutex<Vec<Known>>>,
     /// Why that is refused.
