@@ -4,6 +4,7 @@
 mod drain;
 mod error;
 mod holder;
+mod hooks;
 mod live;
 mod lock;
 mod notify;

@@ -111,6 +111,12 @@ impl SettingsFan {
             jobs.added = ?diff.jobs_added,
             jobs.removed = ?diff.jobs_removed,
             jobs.changed = ?diff.jobs_changed,
+            gateways.added = ?diff.gateways_added,
+            gateways.removed = ?diff.gateways_removed,
+            gateways.changed = ?diff.gateways_changed,
+            subscriptions.added = ?diff.subscriptions_added,
+            subscriptions.removed = ?diff.subscriptions_removed,
+            subscriptions.changed = ?diff.subscriptions_changed,
             sections.changed = ?diff.sections,
             "configuration changes"
         );

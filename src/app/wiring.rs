@@ -3,6 +3,7 @@
 
 use super::drain::{AFTER_FETCHES, drain};
 use super::holder::holder_name;
+use super::hooks::{no_knower, no_recorder, recorder};
 use super::live::Live;
 use super::lock::DatabaseLock;
 use super::notify::Notifier;
@@ -19,7 +20,7 @@ use crate::flows::batches::BatchesView;
 use crate::flows::sites::{SitesView, Spreads};
 use crate::http::{self, HttpState};
 use crate::leases::Holdings;
-use crate::messages::{Drain, Flush, InFlight, SaveStates, Wake, names};
+use crate::messages::{Drain, Flush, InFlight, Record, SaveStates, Wake, names};
 use crate::store::{BatchWriter, Store};
 use crate::telemetry;
 use crate::time::Timestamp;
@@ -271,6 +272,11 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             let resources = resources.clone();
             Arc::new(move || resources.status())
         },
+        // An Updater that takes no events yet: hooks are told to come again.
+        record: watchdog
+            .intercom::<Record>("http", names::UPDATER)
+            .map_or_else(|_| no_recorder(), recorder),
+        know: no_knower(),
         metrics: Arc::new(telemetry::render_metrics),
         reload: live.report(),
         draining: draining_reader,

@@ -3,7 +3,10 @@
 use super::context;
 use super::failure::Failure;
 use super::output::{self, OutputArgs, note};
-use crate::config::{self, DatabaseLocation, Finding, HandlerSettings, LoadOptions, Settings};
+use crate::config::{
+    self, DatabaseLocation, EventHandlerSettings, Finding, HandlerSettings, LoadOptions, Relevance,
+    Settings, SourceSettings,
+};
 use crate::handlers::Listeners;
 use clap::Args;
 use serde::Serialize;
@@ -105,6 +108,31 @@ fn summary(settings: &Settings) -> String {
                     HandlerSettings::Civicrm(_) => "civicrm",
                     HandlerSettings::Command(_) => "command",
                     HandlerSettings::Code(_) => "code",
+                },
+            ]);
+        }
+        summary.push_str("\n\n");
+        summary.push_str(&output::lines(&mut table));
+    }
+    if !settings.subscriptions.is_empty() {
+        let mut table = output::table(&["subscription", "source", "relevance", "handler"]);
+        for subscription in &settings.subscriptions {
+            table.add_row([
+                subscription.name.as_str(),
+                &match &subscription.source {
+                    SourceSettings::Gateway(asked) => format!("gateway {}", asked.gateway),
+                    SourceSettings::Ledger(asked) => format!("ledger {}", asked.ledger),
+                    SourceSettings::Hook => "hook".to_owned(),
+                },
+                match subscription.relevance {
+                    Relevance::All => "all",
+                    Relevance::Known(_) => "known",
+                },
+                match subscription.handler {
+                    EventHandlerSettings::Http(_) => "http",
+                    EventHandlerSettings::Command(_) => "command",
+                    EventHandlerSettings::Table => "table",
+                    EventHandlerSettings::Code(_) => "code",
                 },
             ]);
         }

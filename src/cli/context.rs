@@ -62,8 +62,16 @@ pub(super) fn load_with(
         let remarks = unknown.into_iter().map(|event| {
             format!("this program has code for \"{event}\", and no such job is configured: correct the event's name, or add the job")
         });
-        let remarks = remarks.collect();
-        loaded.held_against(|job| listeners.lacks(job).filter(|_| job.server), remarks)
+        let unknown = listeners.of_no_subscription(&loaded.settings.subscriptions);
+        let more = unknown.into_iter().map(|name| {
+            format!("this program has code for events of \"{name}\", and no such subscription is configured: correct the name, or add the subscription")
+        });
+        let remarks = remarks.chain(more).collect();
+        loaded.held_against(
+            |job| listeners.lacks(job).filter(|_| job.server),
+            |subscription| listeners.lacks_events(subscription),
+            remarks,
+        )
     };
     let loaded = load(LoadOptions::default())?;
     if options == LoadOptions::default() {

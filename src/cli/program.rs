@@ -1,7 +1,7 @@
 //! The program as a library: the same command line, with Rust code of one's own.
 
 use super::failure::Failure;
-use crate::handlers::{EventProblem, Listeners, PollError, PollEvent};
+use crate::handlers::{EventError, LedgerEvent, Listeners, PollError, PollEvent};
 use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ pub struct Highwater {}
 #[must_use = "nothing runs before `run`"]
 pub struct HighwaterBuilder {
     listeners: Listeners,
-    problem: Option<EventProblem>,
+    problem: Option<String>,
 }
 
 impl Highwater {
@@ -54,7 +54,31 @@ impl HighwaterBuilder {
         R: Future<Output = Result<(), PollError>> + Send + 'static,
     {
         if let Err(problem) = self.listeners.on(event, listener) {
-            self.problem.get_or_insert(problem);
+            self.problem.get_or_insert(problem.to_string());
+        }
+        self
+    }
+
+    /// Registers code for the relevant events of a subscription whose handler is
+    /// `code`: called for one event after the other, in order, and again for an
+    /// event when it failed, panicked or took longer than the handler's timeout.
+    /// A name that is no subscription's is told of by [`run`](Self::run).
+    ///
+    /// ```no_run
+    /// highwater::Highwater::builder()
+    ///     .on_event("claims", async |event| {
+    ///         println!("{} in block {}", event.name(), event.block());
+    ///         Ok(())
+    ///     })
+    ///     .run();
+    /// ```
+    pub fn on_event<F, R>(mut self, subscription: &str, listener: F) -> Self
+    where
+        F: Fn(LedgerEvent) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), EventError>> + Send + 'static,
+    {
+        if let Err(problem) = self.listeners.on_event(subscription, listener) {
+            self.problem.get_or_insert(problem.to_string());
         }
         self
     }
@@ -69,7 +93,7 @@ impl HighwaterBuilder {
     pub fn run_with(self, args: impl IntoIterator<Item = OsString>) -> ExitCode {
         match self.problem {
             None => super::run(args, self.listeners),
-            Some(problem) => Failure::Usage(problem.to_string()).report(),
+            Some(problem) => Failure::Usage(problem).report(),
         }
     }
 }
@@ -92,5 +116,9 @@ mod tests {
             ends(builder.on("civi_cxn.pol", listener)),
             ExitCode::from(2)
         );
+        let builder = Highwater::builder().on_event("claims", async |_| Ok(()));
+        assert_eq!(ends(builder.clone()), ExitCode::SUCCESS);
+        let listener = async |_| Ok(());
+        assert_eq!(ends(builder.on_event("", listener)), ExitCode::from(2));
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// `new` than in `old` (key → value as TOML). `diff` says what differs at all:
 /// a value written in another way, `60s` as `1m`, is no change.
 ///
-/// Ledgers, apps and jobs that were added or removed are named as a whole
+/// Ledgers, apps, jobs, gateways and subscriptions that were added or removed are named as a whole
 /// (`ledgers.trace`, `jobs.org.civicrm.myapp/default`),
 /// secrets as such (`http.control_token`), wherever they come from.
 pub fn changed_keys(
@@ -25,6 +25,8 @@ pub fn changed_keys(
         ("ledgers", &diff.ledgers_changed),
         ("apps", &diff.apps_changed),
         ("jobs", &diff.jobs_changed),
+        ("gateways", &diff.gateways_changed),
+        ("subscriptions", &diff.subscriptions_changed),
     ];
     let differs = |key: &str| {
         let (section, below) = key.split_once('.').unwrap_or((key, ""));
@@ -42,6 +44,12 @@ pub fn changed_keys(
         ("ledgers", &diff.ledgers_added, &diff.ledgers_removed),
         ("apps", &diff.apps_added, &diff.apps_removed),
         ("jobs", &diff.jobs_added, &diff.jobs_removed),
+        ("gateways", &diff.gateways_added, &diff.gateways_removed),
+        (
+            "subscriptions",
+            &diff.subscriptions_added,
+            &diff.subscriptions_removed,
+        ),
     ] {
         let whole = added.iter().chain(removed);
         changed.extend(whole.map(|name| format!("{list}.{name}")));

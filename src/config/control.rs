@@ -32,6 +32,12 @@ pub(super) const KEYS_TRAVEL: &str = "handlers may send the app's keys to this a
 /// Why control does not change what handlers do.
 pub(super) const WORK: &str = "control does not choose what is done on sites, only its limits; change the configuration file, and reload";
 
+/// Why control does not send the secret of a hook elsewhere.
+pub(super) const HOOKS_TRAVEL: &str = "the gateway is told the hook's secret, so that control does not choose which gateway that is, nor where it calls; change the configuration file, and reload";
+
+/// Why control does not change what events are.
+pub(super) const EVENTS: &str = "control does not choose which events there are and what is done with them, only limits; change the configuration file, and reload";
+
 /// Why control renames nothing.
 pub(super) const IDENTITY: &str = "a name is an identity, which control does not change; change the configuration file, and reload";
 

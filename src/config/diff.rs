@@ -1,5 +1,6 @@
 //! What a reload changes.
 
+use super::event_settings::{EventHandlerSettings, GatewaySettings, SubscriptionSettings};
 use super::settings::{HttpSettings, Settings};
 use super::site_settings::{HandlerSettings, HttpHandler, JobSettings};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -7,8 +8,9 @@ use std::collections::BTreeMap;
 
 /// The difference between the settings that run and those just read.
 ///
-/// Ledgers are told apart by name, apps by id, jobs by both (`APP/NAME`), which
-/// is their identity: a renamed ledger is one removed and one added.
+/// Ledgers, gateways and subscriptions are told apart by name, apps by id, jobs
+/// by both (`APP/NAME`), which is their identity: a renamed ledger is one removed
+/// and one added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SettingsDiff {
     /// Names of ledgers only the new settings have.
@@ -29,10 +31,23 @@ pub struct SettingsDiff {
     pub jobs_removed: Vec<String>,
     /// Jobs of which something changed.
     pub jobs_changed: Vec<String>,
+    /// Names of gateways only the new settings have.
+    pub gateways_added: Vec<String>,
+    /// Names of gateways only the old settings have.
+    pub gateways_removed: Vec<String>,
+    /// Names of gateways of which something changed.
+    pub gateways_changed: Vec<String>,
+    /// Names of subscriptions only the new settings have.
+    pub subscriptions_added: Vec<String>,
+    /// Names of subscriptions only the old settings have.
+    pub subscriptions_removed: Vec<String>,
+    /// Names of subscriptions of which something changed.
+    pub subscriptions_changed: Vec<String>,
     /// Sections in which something changed, lists aside.
     pub sections: Vec<&'static str>,
     /// Secrets that changed: `http.control_token`, `ledgers.trace.token`,
-    /// `apps.org.civicrm.myapp.api_key`, `jobs.APP/NAME.handler.http.token`.
+    /// `apps.org.civicrm.myapp.api_key`, `jobs.APP/NAME.handler.http.token`,
+    /// `gateways.customs.token`, `subscriptions.claims.hook_secret`.
     pub secrets: Vec<String>,
     /// Keys that changed and take effect only when the process starts again.
     pub restart: Vec<&'static str>,
@@ -55,6 +70,8 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         apps,
         jobs,
         events,
+        gateways,
+        subscriptions,
     } = old;
     let mut diff = SettingsDiff::default();
     let sections = [
@@ -112,7 +129,46 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
     }
     (diff.jobs_added, diff.jobs_removed) = (list.added, list.removed);
     diff.jobs_changed = list.changed;
+    compare_gateways(&mut diff, gateways, &new.gateways);
+    compare_subscriptions(&mut diff, subscriptions, &new.subscriptions);
     diff
+}
+
+fn compare_gateways(diff: &mut SettingsDiff, old: &[GatewaySettings], new: &[GatewaySettings]) {
+    let list = compare(old, new, |gateway| gateway.name.clone());
+    for (old, now) in &list.pairs {
+        if old.token != now.token {
+            diff.secrets.push(format!("gateways.{}.token", old.name));
+        }
+    }
+    (diff.gateways_added, diff.gateways_removed) = (list.added, list.removed);
+    diff.gateways_changed = list.changed;
+}
+
+fn compare_subscriptions(
+    diff: &mut SettingsDiff,
+    old: &[SubscriptionSettings],
+    new: &[SubscriptionSettings],
+) {
+    let list = compare(old, new, |subscription| subscription.name.to_string());
+    for (old, now) in &list.pairs {
+        let mut keys = changed([("hook_secret", old.hook_secret != now.hook_secret)]);
+        // Another handler has other secrets, and its keys say so.
+        if let (EventHandlerSettings::Http(old), EventHandlerSettings::Http(now)) =
+            (&old.handler, &now.handler)
+        {
+            keys.extend(changed([
+                ("handler.http.secret", old.secret != now.secret),
+                ("handler.http.token", old.token != now.token),
+            ]));
+        }
+        let named = keys
+            .iter()
+            .map(|key| format!("subscriptions.{}.{key}", old.name));
+        diff.secrets.extend(named);
+    }
+    (diff.subscriptions_added, diff.subscriptions_removed) = (list.added, list.removed);
+    diff.subscriptions_changed = list.changed;
 }
 
 /// How a list differs.

@@ -2,6 +2,7 @@
 
 use super::control::Control;
 use super::environment::{Environment, has_prefix};
+use super::event_settings::SubscriptionSettings;
 use super::findings::{ConfigError, ConfigErrors, Finding, Origin, Warning};
 use super::reader::{Entry, Reader};
 use super::settings::Settings;
@@ -81,13 +82,16 @@ impl Loaded {
     }
 
     /// The same, held against the program that is to use it: `wrong` says why
-    /// it cannot do a job's work, `remarks` are about all of it.
+    /// it cannot do a job's work, `wrong_events` why it cannot handle a
+    /// subscription's events, `remarks` are about all of it.
     ///
     /// # Errors
-    /// Every job that it cannot do, where its `app` stands.
+    /// Every job that it cannot do, where its `app` stands, and every
+    /// subscription, where its `name` stands.
     pub fn held_against(
         mut self,
         wrong: impl Fn(&JobSettings) -> Option<String>,
+        wrong_events: impl Fn(&SubscriptionSettings) -> Option<String>,
         remarks: Vec<String>,
     ) -> Result<Self, ConfigErrors> {
         let reader = Reader::new(
@@ -99,16 +103,21 @@ impl Loaded {
             let finding = reader.finding(&Origin::Default, "", remark);
             self.warnings.push(finding);
         }
+        let finding = |section: String, key: &str, problem: String| {
+            let named = |entry: &&Entry| entry.section == section && entry.key == key;
+            let origin = self.entries.iter().find(named).map(|entry| &entry.origin);
+            let origin = origin.unwrap_or(&Origin::Default);
+            reader.finding(origin, &format!("{section}.handler"), problem)
+        };
         let jobs = self.settings.jobs.iter().enumerate();
-        let errors: Vec<ConfigError> = jobs
-            .filter_map(|(index, job)| {
-                let section = format!("jobs[{index}]");
-                let app = |entry: &&Entry| entry.section == section && entry.key == "app";
-                let origin = self.entries.iter().find(app).map(|entry| &entry.origin);
-                let origin = origin.unwrap_or(&Origin::Default);
-                Some(reader.finding(origin, &format!("{section}.handler"), wrong(job)?))
-            })
-            .collect();
+        let jobs = jobs
+            .filter_map(|(index, job)| Some(finding(format!("jobs[{index}]"), "app", wrong(job)?)));
+        let subscriptions = self.settings.subscriptions.iter().enumerate();
+        let subscriptions = subscriptions.filter_map(|(index, subscription)| {
+            let section = format!("subscriptions[{index}]");
+            Some(finding(section, "name", wrong_events(subscription)?))
+        });
+        let errors: Vec<ConfigError> = jobs.chain(subscriptions).collect();
         if errors.is_empty() {
             return Ok(self);
         }

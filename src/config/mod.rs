@@ -10,9 +10,14 @@ mod credentials;
 mod diff;
 mod dump;
 mod environment;
+mod event_forms;
+mod event_handlers;
 mod event_settings;
+#[cfg(test)]
+mod event_tests;
 mod findings;
 mod forms;
+mod gateways;
 mod handlers;
 mod hint;
 mod jobs;
@@ -28,6 +33,7 @@ mod settings;
 mod site_forms;
 mod site_settings;
 mod structured;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod tokens;

@@ -12,6 +12,7 @@ use super::findings::Origin;
 use super::forms::{
     DAY, count, database_url, duration, flag, identifier, size, socket_address, word,
 };
+use super::gateways::gateways;
 use super::jobs::jobs;
 use super::ledgers::ledgers;
 use super::log::log;
@@ -23,13 +24,14 @@ use super::settings::{
     RetentionSettings, ServerSettings, Settings, Synchronous, WatchdogSettings,
 };
 use super::site_settings::SitesSettings;
+use super::subscriptions::subscriptions;
 use bytesize::ByteSize;
 use std::path::Path;
 use std::time::Duration;
 use toml_edit::TableLike;
 
 /// Every section.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 15] = [
     "database",
     "http",
     "server",
@@ -42,6 +44,9 @@ const SECTIONS: [&str; 12] = [
     "sites",
     "apps",
     "jobs",
+    "events",
+    "gateways",
+    "subscriptions",
 ];
 
 /// Shortest wait between two looks: anything below is a busy loop.
@@ -52,6 +57,9 @@ pub(super) const BODY: std::ops::RangeInclusive<ByteSize> = ByteSize::kib(1)..=B
 
 /// Bounds of a document that a handler learns: it stands in a row.
 const RESULT: std::ops::RangeInclusive<ByteSize> = ByteSize::b(64)..=ByteSize::mib(1);
+
+/// Bounds of an event: it stands in a row.
+const EVENT: std::ops::RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::mib(64);
 
 /// Bounds of `connections`.
 pub(super) const CONNECTIONS: std::ops::RangeInclusive<u64> = 1..=1024;
@@ -69,6 +77,7 @@ pub(super) fn settings<'d>(
     let log = reader.section(root, "log", |section| log(section, base, database.as_ref()));
     let batches = reader.section(root, "batches", batches);
     let sites = reader.section(root, "sites", sites);
+    let events = reader.section(root, "events", events);
     let resources = reader.section(root, "resources", |section| {
         resources(section, batches.as_ref(), sites.as_ref(), database.as_ref())
     });
@@ -77,6 +86,8 @@ pub(super) fn settings<'d>(
     let ledgers = ledgers(reader, root, base);
     let apps = apps(reader, root, base);
     let jobs = jobs(reader, root, base, apps.as_deref());
+    let gateways = gateways(reader, root, base);
+    let subscriptions = subscriptions(reader, root, base, gateways.as_deref(), ledgers.as_deref());
     if let Some(http) = &http {
         let shared = shared_secrets(apps.as_deref(), jobs.as_deref());
         warn_of_open_intake(reader, http, &shared);
@@ -96,11 +107,13 @@ pub(super) fn settings<'d>(
         sites: sites?,
         apps: apps?,
         jobs: jobs?,
-        events: EventsSettings::default(),
+        events: events?,
+        gateways: gateways?,
+        subscriptions: subscriptions?,
     })
 }
 
-/// Where there is nothing to poll, somebody should know.
+/// Where there is nothing to do, somebody should know.
 fn warn_of_nothing(reader: &mut Reader<'_>, root: &dyn TableLike) {
     let none = |list: &str| match root.get(list) {
         None => true,
@@ -111,8 +124,8 @@ fn warn_of_nothing(reader: &mut Reader<'_>, root: &dyn TableLike) {
                     .is_some_and(toml_edit::ArrayOfTables::is_empty)
         }
     };
-    if none("ledgers") && none("jobs") {
-        let message = "no ledger is configured and no job, so nothing is polled; add one with [[ledgers]] or [[jobs]]";
+    if none("ledgers") && none("jobs") && none("subscriptions") {
+        let message = "no ledger is configured and no job, nor a subscription, so there is nothing to do; add one with [[ledgers]], [[jobs]] or [[subscriptions]]";
         let warning = reader.finding(&Origin::Default, "ledgers", message.to_owned());
         reader.warnings.push(warning);
     }
@@ -248,6 +261,20 @@ fn commits(s: &mut Section<'_, '_>, interval: &'static str) -> (Option<Duration>
     let interval = s.get("commit_interval", interval, duration(a_moment));
     let rows = s.get("commit_rows", 2000, count(1..=100_000, ""));
     (interval, rows)
+}
+
+fn events(s: &mut Section<'_, '_>) -> Option<EventsSettings> {
+    let (commit_interval, commit_rows) = commits(s, "2ms");
+    let sweep_interval = s.get("sweep_interval", "1s", duration(SHORTEST_WAIT..=DAY));
+    let max_events_per_call = s.get("max_events_per_call", 1000, count(1..=100_000, ""));
+    let max_event_bytes = s.get("max_event_bytes", "1MiB", size(EVENT));
+    Some(EventsSettings {
+        commit_interval: commit_interval?,
+        commit_rows: commit_rows?,
+        sweep_interval: sweep_interval?,
+        max_events_per_call: max_events_per_call?,
+        max_event_bytes: max_event_bytes?,
+    })
 }
 
 fn retention(s: &mut Section<'_, '_>) -> Option<RetentionSettings> {

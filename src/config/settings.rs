@@ -1,6 +1,6 @@
 //! The validated settings: what the rest of the code sees of a configuration.
 
-use super::event_settings::EventsSettings;
+use super::event_settings::{EventsSettings, GatewaySettings, SubscriptionSettings};
 use super::resources::ResourcesSettings;
 use super::site_settings::{AppSettings, JobSettings, SitesSettings};
 use crate::ledgers::LedgerKind;
@@ -39,6 +39,10 @@ pub struct Settings {
     pub jobs: Vec<JobSettings>,
     /// `[events]`
     pub events: EventsSettings,
+    /// `[[gateways]]`, names distinct.
+    pub gateways: Vec<GatewaySettings>,
+    /// `[[subscriptions]]`, names distinct.
+    pub subscriptions: Vec<SubscriptionSettings>,
 }
 
 /// `[database]`: where everything is kept.

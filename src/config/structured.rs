@@ -95,6 +95,53 @@ impl<'d> Section<'_, 'd> {
         texts.map(Some)
     }
 
+    /// Reads a key that is a word or a table of keys, where it is a word (or
+    /// absent, and `default` is the word then); inner `None` where it is not.
+    /// `why` control does not set it.
+    pub(super) fn word_or_table<T>(
+        &mut self,
+        key: &'static str,
+        default: Option<&str>,
+        why: &'static str,
+        form: impl Fn(&Scalar) -> Parsed<T>,
+    ) -> Option<Option<T>> {
+        self.not_by_control(key, why);
+        let item = self
+            .table
+            .and_then(|table| Some((table.key(key), table.get(key)?)));
+        let shown_default = default.map(|word| Scalar::from(word).literal());
+        let (origin, written) = match (item, default) {
+            (Some((_, item)), _) if item.is_table_like() => return Some(None),
+            (Some((key, item)), _) => (self.reader.origin_of(key, item), Scalar::of_item(item)),
+            (None, Some(word)) => (Origin::Default, Scalar::from(word)),
+            (None, None) => return Some(None),
+        };
+        self.known.push(key);
+        match form(&written) {
+            Ok(value) => {
+                self.note(key, Some(written.literal()), shown_default, origin);
+                Some(Some(value))
+            }
+            Err(message) => {
+                self.note(key, None, shown_default, origin.clone());
+                self.misplaced(&origin, key, "", message);
+                None
+            }
+        }
+    }
+
+    /// Refuses keys that mean nothing in this table, each where it stands.
+    pub(super) fn out_of_place(&mut self, keys: &[&'static str], why: &str) {
+        let Some(table) = self.table else { return };
+        for &key in keys {
+            if let Some(item) = table.get(key) {
+                self.known.push(key);
+                let origin = self.reader.origin_of(table.key(key), item);
+                self.misplaced(&origin, key, "", why.to_owned());
+            }
+        }
+    }
+
     /// What the file says; an absent key is noted as such.
     fn in_file(&mut self, key: &'static str, why: &'static str) -> Option<(Origin, &'d Item)> {
         self.known.push(key);

@@ -200,18 +200,23 @@ fn whose(error: &io::Error) -> FailureKind {
 }
 
 fn not_started(program: &str, error: &io::Error) -> String {
-    let why = match error.kind() {
+    let why = why_not_started(error);
+    format!("\"{program}\" cannot be started: {why}; see args of [jobs.handler.command]")
+}
+
+/// Why a program could not be started.
+pub(super) fn why_not_started(error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::NotFound => {
             "there is no such program, or not what its first line (#!) names".to_owned()
         }
         io::ErrorKind::PermissionDenied => "it may not be executed by this user".to_owned(),
         _ => error.to_string(),
-    };
-    format!("\"{program}\" cannot be started: {why}; see args of [jobs.handler.command]")
+    }
 }
 
 /// The first line of what a program complained of, to be put behind a message.
-fn said(complaint: &[u8]) -> String {
+pub(super) fn said(complaint: &[u8]) -> String {
     let text = String::from_utf8_lossy(complaint);
     let mut lines = text.lines().map(|line| one_line(line, MAX_WORDS));
     let first = lines.find(|line| !line.is_empty());

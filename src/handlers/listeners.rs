@@ -1,7 +1,9 @@
 //! Rust code by event name: who is called when a site is visited.
 
 use super::event::PollEvent;
+use super::events_code::EventListener;
 use crate::config::{HandlerSettings, JobSettings};
+use crate::flows::events::SubscriptionName;
 use crate::flows::sites::{AppName, FailureKind, JobKey, VisitError};
 use crate::net::sources;
 use futures_util::future::BoxFuture;
@@ -150,10 +152,13 @@ pub(super) type Listener =
 ///
 /// Listeners of an event are called one after the other in the order in which
 /// they were registered, those of the job before those of every job; a failure
-/// ends the row, except after the visit. A clone is cheap.
+/// ends the row, except after the visit. Code for events of subscriptions goes by
+/// the subscription's name ([`Self::on_event`]). A clone is cheap.
 #[derive(Clone, Default)]
 pub struct Listeners {
     events: BTreeMap<EventName, Vec<Listener>>,
+    /// Code for events of subscriptions.
+    pub(super) subscriptions: BTreeMap<SubscriptionName, Vec<EventListener>>,
 }
 
 impl Listeners {
@@ -174,7 +179,7 @@ impl Listeners {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.events.is_empty() && self.subscriptions.is_empty()
     }
 
     /// Names of events of jobs that are not among these: most likely misspelt.
@@ -214,8 +219,10 @@ impl Listeners {
 impl fmt::Debug for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = self.events.iter();
+        let subscriptions = self.subscriptions.iter();
         f.debug_map()
             .entries(counts.map(|(event, listeners)| (event.to_string(), listeners.len())))
+            .entries(subscriptions.map(|(name, listeners)| (name.to_string(), listeners.len())))
             .finish()
     }
 }

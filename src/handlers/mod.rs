@@ -1,4 +1,4 @@
-//! Handlers: what a job does on a site.
+//! Handlers: what a job does on a site, and what is done with an event.
 
 mod address;
 mod civicrm;
@@ -8,10 +8,17 @@ mod civicrm_visits;
 mod client;
 #[cfg(test)]
 mod client_tests;
+mod cloud_event;
 mod command;
 mod connect;
 mod credentials;
 mod event;
+mod events_code;
+mod events_command;
+mod events_connect;
+mod events_http;
+#[cfg(test)]
+mod events_tests;
 mod expect;
 mod http;
 #[cfg(test)]
@@ -33,6 +40,10 @@ pub use client::{SiteAnswer, SiteClient, SiteRequest};
 pub use command::CommandVisits;
 pub use connect::connect;
 pub use event::{AppInfo, PollEvent};
+pub use events_code::{EventError, LedgerEvent};
+pub use events_command::EventCommands;
+pub use events_connect::connect_event_handler;
+pub use events_http::EventPosts;
 pub use http::HttpVisits;
 pub use listeners::{EventProblem, Listeners, PollError, Step};
 pub use resolver::MOST_LOOKUPS;

@@ -6,6 +6,7 @@
 use super::auth::{Access, Refused};
 use super::guesses::{address, network};
 use super::problem::{Answer, Problem, Refusal};
+use super::shown_path::shown_path;
 use super::state::Http;
 use crate::store::{AuditOutcome, NewAudit, Store};
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -315,7 +316,7 @@ impl Auditor {
         };
         let auditor = self.clone();
         let method = method.to_string();
-        let path: String = path.chars().take(PATH_CHARS).collect();
+        let path: String = shown_path(path).chars().take(PATH_CHARS).collect();
         self.runtime.spawn(async move {
             let row = |tries: u64| NewAudit {
                 who: match window {

@@ -107,6 +107,24 @@ pub(super) fn opens_pages(settings: &HttpSettings, token: &str) -> bool {
     }
 }
 
+/// Whether a request shows the secret of a hook, in its path or as bearer token;
+/// `None` where it shows nothing at all.
+pub(super) fn opens_hook(
+    settings: &HttpSettings,
+    request: &HttpRequest,
+    in_path: Option<&str>,
+    secret: &SecretString,
+) -> Option<bool> {
+    let bearer = bearer(request);
+    if in_path.is_none() && bearer.is_none() {
+        return None;
+    }
+    let by_path = in_path.is_some_and(|shown| matches(shown, secret));
+    let by_token =
+        bearer.is_some_and(|shown| matches(&shown, secret) || is_control(settings, &shown));
+    Some(by_path || by_token)
+}
+
 /// The `Set-Cookie` that keeps a browser logged in until it is closed.
 pub(super) fn set_cookie(token: &str, secure: bool) -> String {
     let value = utf8_percent_encode(token, NON_ALPHANUMERIC);

@@ -19,12 +19,18 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     payload: web::Payload,
     limit: usize,
 ) -> Answer<T> {
+    check_json(request)?;
+    let bytes = read_bytes(request, payload, limit).await?;
+    parse_json(&bytes)
+}
+
+/// Refuses a body that is of another media type than JSON.
+pub(super) fn check_json(request: &HttpRequest) -> Answer<()> {
     let essence = media_type(request);
     if essence != "application/json" && !essence.ends_with("+json") {
         return Err(not_json(&essence));
     }
-    let bytes = read_bytes(request, payload, limit).await?;
-    parse_json(&bytes)
+    Ok(())
 }
 
 /// As [`read_json`], where the body may be left out.

@@ -20,6 +20,7 @@ mod revive;
 mod routes;
 mod server;
 mod service_notices;
+mod shown_path;
 mod single_flight;
 mod state;
 mod states;
@@ -33,4 +34,4 @@ mod testing;
 mod tests;
 
 pub use server::server;
-pub use state::{HttpState, ReloadReport};
+pub use state::{HttpState, Knower, Recorder, ReloadReport};

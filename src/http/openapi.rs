@@ -20,6 +20,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         api::intake::track,
         api::intake::poll_now,
         api::intake::revive,
+        api::hooks::hook,
+        api::hooks::hook_with_secret,
+        api::known::add_known,
         api::overview::list_ledgers,
         api::overview::list_services,
         api::jobs::list_jobs,
@@ -52,6 +55,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
     tags(
         (name = "batches", description = "What applications submitted to ledgers"),
         (name = "sites", description = "What is visited, by which job, and when"),
+        (name = "events", description = "What ledgers tell of, and what makes it relevant"),
         (name = "status", description = "What is going on"),
         (name = "control", description = "What an operator with the control token may do"),
         (name = "health", description = "For probes and monitoring"),

@@ -13,6 +13,8 @@
 //! - What a handler could not do is logged here, once: server errors at warn.
 //! - A problem never holds a token, nor the address of the database.
 
+use super::shown_path::shown_path;
+use crate::flows::events::SinkError;
 use crate::store::StoreError;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
@@ -257,6 +259,7 @@ impl Problem {
     }
 
     pub(super) fn not_found(path: &str) -> Box<Self> {
+        let path = shown_path(path);
         let shown: String = path.chars().take(200).collect();
         Self::new(
             StatusCode::NOT_FOUND,
@@ -306,6 +309,7 @@ impl Problem {
     }
 
     pub(super) fn method_not_allowed(method: &str, path: &str, allowed: String) -> Box<Self> {
+        let path = shown_path(path);
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
@@ -343,6 +347,11 @@ impl Problem {
             "A defect of Highwater",
             "Highwater failed to do this; its log says why",
         )
+    }
+
+    /// What kind of problem it is, one of few.
+    pub(super) fn name(&self) -> &str {
+        self.kind.rsplit(':').next().unwrap_or_default()
     }
 
     /// Whether the request was turned down, rather than begun and not finished.
@@ -386,6 +395,21 @@ impl From<StoreError> for Box<Problem> {
             newer @ (StoreError::Newer { .. } | StoreError::Migration(_)) => {
                 Problem::database(newer.to_string())
             }
+        }
+    }
+}
+
+impl From<SinkError> for Box<Problem> {
+    fn from(error: SinkError) -> Self {
+        tracing::warn!(error = %error, "events were not recorded");
+        match error {
+            // The words may hold statements or addresses: they are for the log.
+            SinkError::Away(_) | SinkError::Fenced => Problem::database(
+                "the database is out of reach; nothing was lost, send the request again".to_owned(),
+            ),
+            SinkError::Refused(_) => Problem::database(
+                "the database refused a statement; the log says which and why".to_owned(),
+            ),
         }
     }
 }

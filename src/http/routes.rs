@@ -96,6 +96,14 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     post("/v1/sites/{site_id}/revive", Access::Control, |r| {
         r.to(api::sites::revive_site)
     }),
+    // They ask for the secret of the subscription's hook themselves.
+    post("/v1/hooks/{subscription}", Access::Open, |r| {
+        r.to(api::hooks::hook)
+    }),
+    post("/v1/hooks/{subscription}/{secret}", Access::Open, |r| {
+        r.to(api::hooks::hook_with_secret)
+    }),
+    post("/v1/known", Access::Intake, |r| r.to(api::known::add_known)),
     get("/v1/ledgers", Access::Read, |r| {
         r.to(api::overview::list_ledgers)
     }),

@@ -84,7 +84,7 @@ async fn log_access(
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
     let method = request.method().clone();
-    let path = request.path().to_owned();
+    let path = super::shown_path::shown_path(request.path()).into_owned();
     let answer = next.call(request).await;
     let status = match &answer {
         Ok(response) => response.status(),

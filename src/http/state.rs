@@ -8,14 +8,26 @@ use super::single_flight::SingleFlight;
 use super::summary::{self, Summary};
 use crate::config::Settings;
 use crate::flows::batches::BatchesView;
+use crate::flows::events::{Heard, Known, Recorded, SinkError, SubscriptionName};
 use crate::flows::sites::SitesView;
 use crate::store::{AsideState, Store, StoreError};
 use crate::time::Timestamp;
 use crate::watchdog::{ResourceStatus, StateStatus, WatchdogQuery, WatchdogStatus};
+use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+
+/// Records events that were heard; see [`HttpState::record`].
+pub type Recorder = Arc<
+    dyn Fn(SubscriptionName, Vec<(Heard, bool)>) -> BoxFuture<'static, Result<Recorded, SinkError>>
+        + Send
+        + Sync,
+>;
+
+/// Makes ids known; see [`HttpState::know`].
+pub type Knower = Arc<dyn Fn(Known) -> BoxFuture<'static, Result<usize, SinkError>> + Send + Sync>;
 
 /// How the last reload went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +78,11 @@ pub struct HttpState {
     pub wake_sites: Arc<dyn Fn() + Send + Sync>,
     /// Tells the Scheduler that these sites were disabled or removed.
     pub sites_left: Arc<dyn Fn(&[String]) + Send + Sync>,
+    /// Records events of a subscription, each with whether its block is
+    /// skipped; answered when they are durable.
+    pub record: Recorder,
+    /// Makes transactions and keys known; answers how many are new.
+    pub know: Knower,
     /// Renders the metrics in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// How the last reload went.

@@ -10,6 +10,7 @@ use crate::config::{
 use crate::flows::batches::{
     BatchesView, BreakerPosition, LedgerTotals, LedgerView, ServiceTrouble,
 };
+use crate::flows::events::{Decision, Heard, Known, OpenEvent, Place, Recorded, SinkError};
 use crate::flows::sites::SitesView;
 use crate::ledgers::LedgerKind;
 use crate::store::Store;
@@ -51,9 +52,11 @@ pub(super) fn settings() -> Settings {
     };
     Settings {
         sites: crate::config::SitesSettings::default(),
-        events: crate::config::EventsSettings::default(),
         apps: Vec::new(),
         jobs: Vec::new(),
+        events: crate::config::EventsSettings::default(),
+        gateways: Vec::new(),
+        subscriptions: Vec::new(),
         database: DatabaseSettings {
             location: DatabaseLocation::Sqlite("unused.db".into()),
             schema: "highwater".into(),
@@ -205,6 +208,30 @@ pub(super) fn resource(name: &str) -> ResourceStatus {
     }
 }
 
+/// An event as it is once it is recorded.
+fn open_event(heard: &Heard) -> OpenEvent {
+    OpenEvent {
+        place: Place {
+            block: heard.block.unwrap_or_default(),
+            rank: heard.rank,
+            arrival: 1,
+        },
+        tx_id: heard.tx_id.clone(),
+        event_id: heard.event_id.clone(),
+        event_name: heard.event_name.clone(),
+        payload: heard.payload.as_str().into(),
+        key: heard.key.clone(),
+        occurred_at: heard.occurred_at,
+        received_at: Timestamp::now(),
+        decision: Decision::Pending,
+        attempts: 0,
+        late: false,
+    }
+}
+
+/// Events of a subscription, each with whether its block is skipped.
+pub(super) type HeardBy = (String, Vec<(Heard, bool)>);
+
 /// A state with handles to change what handlers see.
 pub(super) struct Fixture {
     pub(super) http: web::Data<Http>,
@@ -217,6 +244,12 @@ pub(super) struct Fixture {
     pub(super) states: Arc<Mutex<Vec<StateStatus>>>,
     pub(super) woken: Arc<Mutex<Vec<String>>>,
     pub(super) store: Store,
+    /// What was to be recorded of events.
+    pub(super) heard: Arc<Mutex<Vec<HeardBy>>>,
+    /// What was to be made known.
+    pub(super) known: Arc<Mutex<Vec<Known>>>,
+    /// Why that is refused.
+    pub(super) sink_trouble: Arc<Mutex<Option<SinkError>>>,
     /// What control asks of the application; carried out by nobody until a
     /// test takes it.
     pub(super) orders: Mutex<Option<Orders>>,
@@ -253,6 +286,11 @@ impl Fixture {
         let states = Arc::new(Mutex::new(vec![state_status()]));
         let kept = Arc::clone(&states);
         let (asked, waking) = (Arc::clone(&services), Arc::clone(&woken));
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let known = Arc::new(Mutex::new(Vec::new()));
+        let sink_trouble = Arc::new(Mutex::new(None));
+        let (hearing, knowing) = (Arc::clone(&heard), Arc::clone(&known));
+        let (trouble, more_trouble) = (Arc::clone(&sink_trouble), Arc::clone(&sink_trouble));
         let (control, orders) = WatchdogQuery::new(tokio::runtime::Handle::current());
         let state = HttpState {
             control,
@@ -269,6 +307,29 @@ impl Fixture {
             resources: Arc::new(|| vec![resource("database")]),
             wake_sites: Arc::new(|| {}),
             sites_left: Arc::new(|_| {}),
+            record: Arc::new(move |subscription, heard: Vec<(Heard, bool)>| {
+                let trouble: Option<SinkError> = trouble.lock().unwrap().clone();
+                let skipped = heard.iter().filter(|(_, skipped)| *skipped).count();
+                let new = heard.iter().filter(|(_, skipped)| !skipped);
+                let recorded = Recorded {
+                    new: new.map(|(heard, _)| open_event(heard)).collect(),
+                    known: 0,
+                    skipped,
+                };
+                if trouble.is_none() {
+                    let mut hearing = hearing.lock().unwrap();
+                    hearing.push((subscription.to_string(), heard));
+                }
+                Box::pin(std::future::ready(trouble.map_or(Ok(recorded), Err)))
+            }),
+            know: Arc::new(move |known: Known| {
+                let trouble: Option<SinkError> = more_trouble.lock().unwrap().clone();
+                let count = known.tx_ids.len() + known.keys.len();
+                if trouble.is_none() {
+                    knowing.lock().unwrap().push(known);
+                }
+                Box::pin(std::future::ready(trouble.map_or(Ok(count), Err)))
+            }),
             wake: Arc::new(move |ledger| waking.lock().unwrap().push(ledger.to_owned())),
             metrics: Arc::new(|| "# TYPE highwater_x_total counter\nhighwater_x_total 1".into()),
             reload: reload_reader,
@@ -288,6 +349,9 @@ impl Fixture {
             states,
             woken,
             store,
+            heard,
+            known,
+            sink_trouble,
             orders: Mutex::new(Some(orders)),
             state,
             _folder: folder,

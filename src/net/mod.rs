@@ -2,6 +2,7 @@
 //! an error, how long a peer asks to be left alone, words without secrets.
 
 mod answer;
+pub(crate) mod webhook;
 mod words;
 
 pub(crate) use answer::{causes, ended_early, read_within, retry_after, sources};

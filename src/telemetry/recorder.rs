@@ -53,6 +53,10 @@ fn describe() {
         "Requests with a wrong token."
     );
     describe_counter!(
+        "highwater_hook_refused_total",
+        "Calls of hooks that were refused, by reason."
+    );
+    describe_counter!(
         "highwater_batches_settled_total",
         "Batches settled, by ledger and status."
     );

@@ -63,6 +63,13 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     commit_interval = "25ms" # default
     commit_rows = 2000 # default
 
+    [events]
+    commit_interval = "2ms" # default
+    commit_rows = 2000 # default
+    sweep_interval = "1s" # default
+    max_events_per_call = 1000 # default
+    max_event_bytes = "1MiB" # default
+
     [resources]
     fetch_slots = 256 # default
     fetch.batches.weight = 1 # default

@@ -48,7 +48,7 @@ token_file = "missing.jwt"
     let told = errors(text, &[]);
     assert!(!told.contains("hunter2"));
     insta::assert_snapshot!(told, @r#"
-    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs
+    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs, events, gateways, subscriptions
     highwater.toml:6:10: http.listen: "localhost:80" is not an IP address and port; expected e.g. "127.0.0.1:8780", "[::1]:8780"
     highwater.toml:7:1: http.poll_interval: unknown key; did you mean batches.poll_interval?; known here are listen, control_token_file, intake_token_file, read_token_file, max_body_bytes
     highwater.toml:8:1: http.control_token: a secret does not stand in the configuration; put it in a file and name that with control_token_file
@@ -81,7 +81,7 @@ fn wrong_shapes_say_what_shape_is_expected() {
     insta::assert_snapshot!(errors("batches = 5\nledgers = 'x'\nport = 1", &[]), @r#"
     highwater.toml:1:11: batches: 5 is not a table; expected [batches] with keys below it
     highwater.toml:2:11: ledgers: "x" is not a list of tables; expected [[ledgers]], once for each
-    highwater.toml:3:1: port: unknown key; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs
+    highwater.toml:3:1: port: unknown key; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs, events, gateways, subscriptions
     "#);
     insta::assert_snapshot!(errors("[ledgers]\nname = 'x'\n[[http]]\n", &[]), @r#"
     highwater.toml:1:1: ledgers: a table is not a list of tables; expected [[ledgers]], once for each
@@ -180,7 +180,7 @@ fn no_ledger_at_all_is_a_warning_beside_mistakes_too() {
         let warnings = loaded(text, &[]).warnings;
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         insta::allow_duplicates! {
-            insta::assert_snapshot!(warnings[0], @"highwater.toml: ledgers: no ledger is configured and no job, so nothing is polled; add one with [[ledgers]] or [[jobs]]");
+            insta::assert_snapshot!(warnings[0], @"highwater.toml: ledgers: no ledger is configured and no job, nor a subscription, so there is nothing to do; add one with [[ledgers]], [[jobs]] or [[subscriptions]]");
         }
     }
     assert!(loaded(LEDGER, &[]).warnings.is_empty());

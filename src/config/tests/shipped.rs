@@ -38,6 +38,10 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         "trace.token",
         "myapp.api.key",
         "sites.password",
+        "customs.token",
+        "claims.secret",
+        "process.secret",
+        "process.token",
     ] {
         std::fs::write(folder.path().join(token), "0123456789abcdef").unwrap();
     }
@@ -56,12 +60,13 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         .filter(|entry| matches!(entry.origin, Origin::File { .. }))
         .map(key)
         .collect();
-    let examples = ["jobs.name", "jobs.handler.http.path"];
+    let examples = ["jobs.name", "jobs.handler.http.path", "subscriptions.order"];
     for entry in &full.entries {
         let path = entry.path();
         assert!(written.contains(&key(entry)), "{path} is not in the file");
         // An example of its own where the default stands before.
-        if examples.contains(&key(entry).as_str()) && !path.starts_with("jobs[0]") {
+        let first = ["jobs[0]", "subscriptions[0]"].contains(&entry.section.as_str());
+        if examples.contains(&key(entry).as_str()) && !first {
             continue;
         }
         if entry.default.is_some() {
@@ -79,7 +84,22 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         format!("[[jobs]]\napp='a'\nname='{name}'\nhandler.{handler}\n")
     });
     let app = "[[apps]]\nid='a'\napi_key_file='myapp.api.key'\n";
-    let text = format!("{LEDGER}{app}{}", jobs.concat());
+    let gateway = "[[gateways]]\nname='g'\nkind='rest'\nurl='http://h'\ncallback_base='http://h'\n";
+    let asked =
+        "gateway='g'\nchannel='c'\nchaincode='c'\nevent_name='e'\nhook_secret_file='claims.secret'";
+    let subscriptions = [
+        asked,
+        "ledger='trace'\nrelevance='all'",
+        "hook_secret_file='claims.secret'\norder='ordinal'\nfields.ordinal='/n'\nhandler.http.url='http://h'",
+        "ledger='trace'\nhandler.command.args=['p']",
+        "ledger='trace'\nhandler.code={}",
+    ];
+    let subscriptions = subscriptions
+        .iter()
+        .enumerate()
+        .map(|(index, rest)| format!("[[subscriptions]]\nname='s{index}'\n{rest}\n"));
+    let subscriptions: String = subscriptions.collect();
+    let text = format!("{LEDGER}{app}{}{gateway}{subscriptions}", jobs.concat());
     let defaults = read(&text);
     let keys = |loaded: &Loaded| -> BTreeSet<String> { loaded.entries.iter().map(key).collect() };
     assert_eq!(keys(&full), keys(&defaults));

@@ -6,6 +6,8 @@
 //! events are processed one after another, in the order of their [`Place`].
 
 mod change;
+mod extract;
+mod json;
 mod judging;
 mod marking;
 mod memory;
@@ -27,6 +29,7 @@ mod turn;
 mod view;
 
 pub use change::EventChange;
+pub use extract::{ExtractProblem, Extraction, LONGEST_KEY, LONGEST_TX_ID};
 pub use model::{
     Checkpoint, Decision, Heard, HeardProblem, Judgement, Known, OpenEvent, Place, Recorded,
     SubscriptionName,

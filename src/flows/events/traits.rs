@@ -56,7 +56,8 @@ pub trait EventRows: Send + Sync + 'static {
 /// secrets, and is shown.
 pub trait EventHandler: Send + Sync + 'static {
     /// Handles an event for the `attempt`-th time, from 1 on. It may come again
-    /// after a crash: with the same subscription and place.
+    /// for an event that it handled already, with the same subscription and
+    /// place: after a crash, or when an operator replays.
     fn handle<'a>(
         &'a self,
         subscription: &'a SubscriptionName,

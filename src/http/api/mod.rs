@@ -3,8 +3,10 @@
 pub(super) mod batches;
 mod check;
 pub(super) mod control;
+pub(super) mod hooks;
 pub(super) mod intake;
 pub(super) mod jobs;
+pub(super) mod known;
 pub(super) mod overview;
 pub(super) mod refusals;
 pub(super) mod resources;

@@ -2,6 +2,7 @@
 
 use super::layout::{document, html_response};
 use crate::http::problem::Problem;
+use crate::http::shown_path::shown_path;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 use maud::html;
@@ -15,7 +16,7 @@ pub(in crate::http) fn not_found(request: &HttpRequest) -> Option<HttpResponse> 
         return None;
     }
     let problem = Problem::not_found(request.path());
-    let path: String = request.path().chars().take(200).collect();
+    let path: String = shown_path(request.path()).chars().take(200).collect();
     let main = html! {
         section.headline {
             h1 { (problem.title) }

@@ -5,6 +5,7 @@ mod control;
 mod control_record;
 mod controlled;
 mod health;
+mod hooks;
 mod jobs;
 mod jobs_looked_at;
 mod openapi;
