@@ -8,6 +8,7 @@
 mod change;
 mod model;
 mod source;
+mod window;
 
 pub use change::EventChange;
 pub use model::{
@@ -15,3 +16,4 @@ pub use model::{
     SubscriptionName,
 };
 pub use source::{Sink, SinkError, Source, SourceEnd, SourceState};
+pub use window::{HeardSoFar, RenewReason, Window, WindowSettings, WindowStep};
