@@ -203,6 +203,8 @@ struct World {
     window: Option<Window>,
     now: Instant,
     heard_at: Instant,
+    /// Highest block asked for so far: a wider window that was forgotten may
+    /// still send, and then what it sent is where the next one begins.
     last_end: Option<i64>,
 }
 
@@ -303,7 +305,7 @@ impl World {
                 to: end,
                 next: (from, 0),
             });
-            self.last_end = Some(end);
+            self.last_end = self.last_end.max(Some(end));
         }
         match answer {
             Answer::Taken => self.window.as_mut().unwrap().subscribed(self.now),

@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 /// Blocks that are looked at for events in one step, so that an empty chain
 /// does not keep a thread.
 const MOST_BLOCKS: i64 = 4096;
+/// Events that are taken in one step, about.
+const MOST_EVENTS: usize = 10_000;
+/// Blocks by which an event is late at most, so that few are put off at a time.
+const LATEST: u32 = 1000;
 
 /// What a subscription was sent so far, and what is put off.
 pub(super) struct Stream {
@@ -50,6 +54,7 @@ impl Stream {
             (false, 1) => 1,
             (false, list) => list,
         };
+        let wanted = wanted.min(MOST_EVENTS);
         let at_once = if knobs.overlap_blocks || list == 1 {
             concurrency
         } else {
@@ -96,7 +101,7 @@ impl Stream {
         let late = events.extract_if(.., |event| falls(Draw::Late, event, knobs.late));
         let late: Vec<_> = late.collect();
         if !late.is_empty() {
-            let after = block.saturating_add(knobs.late_by.into());
+            let after = block.saturating_add(knobs.late_by.min(LATEST).into());
             self.late.entry(after).or_default().extend(late);
         }
         if chain.share(Draw::Reorder, block, 0) < knobs.reorder {
