@@ -10,7 +10,7 @@
 //! log of their visits, and notices a site that is visited twice at once.
 //!
 //! [`GatewaySim`] is a REST gateway with a chain of blocks, which it posts to
-//! whoever subscribed; [`ConsumerSim`] takes events as `CloudEvents`.
+//! whoever subscribed; [`ConsumerSim`] takes events as CloudEvents.
 //!
 //! | file | holds |
 //! |---|---|

@@ -15,7 +15,7 @@ pub struct ConsumerHandle {
     shared: Arc<ConsumerShared>,
 }
 
-/// A call that carried a `CloudEvent`.
+/// A call that carried a CloudEvent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Received {
     /// In the order of arrival, from 0.
@@ -41,7 +41,7 @@ pub struct Received {
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsumerStats {
-    /// Calls that carried a `CloudEvent`.
+    /// Calls that carried a CloudEvent.
     pub calls: u64,
     /// Calls answered 2xx.
     pub taken: u64,

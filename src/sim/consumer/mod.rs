@@ -1,4 +1,4 @@
-//! A simulated consumer of events: takes `CloudEvents` (structured JSON mode)
+//! A simulated consumer of events: takes CloudEvents (structured JSON mode)
 //! on `/process`, and remembers which came in which order.
 //!
 //! | file | holds |

@@ -64,7 +64,7 @@ pub(super) struct State {
     pub(super) fail_next: u32,
 }
 
-/// What `CloudEvents` 1.0 wants, and what may be there.
+/// What CloudEvents 1.0 wants, and what may be there.
 #[derive(Deserialize)]
 struct CloudEvent {
     specversion: String,
