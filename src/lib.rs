@@ -21,6 +21,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod flows;
+pub mod gateways;
 pub mod handlers;
 pub mod http;
 pub mod leases;

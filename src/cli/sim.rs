@@ -3,7 +3,10 @@
 use super::context;
 use super::failure::Failure;
 use crate::flows::sites::AppName;
-use crate::sim::{SimOptions, SitesOptions, run_ledger, run_sites};
+use crate::sim::{
+    ConsumerOptions, GatewayOptions, SimOptions, SitesOptions, run_consumer, run_gateway,
+    run_ledger, run_sites,
+};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -11,6 +14,8 @@ use std::path::PathBuf;
 pub(super) enum SimCommand {
     Ledger(Box<LedgerArgs>),
     Sites(Box<SitesArgs>),
+    Gateway(Box<GatewayArgs>),
+    Consumer(Box<ConsumerArgs>),
 }
 
 /// Plays a Sawtooth REST API or a Splinter node until it is stopped.
@@ -52,6 +57,40 @@ pub(super) struct SitesArgs {
     app: AppName,
 }
 
+/// Plays a REST gateway until it is stopped: a chain of blocks with contract
+/// events, posted to whoever subscribed.
+///
+/// A subscription is posted to /subscribe as a form: channelName,
+/// chaincodeName, eventCategory, eventName, eventType, startblock, endblock,
+/// callbackURL. Events are sent until they are answered 2xx. What goes wrong is
+/// chosen here and changed by POST /sim/knobs; GET /sim/chain tells what was
+/// sent, GET /sim/known which transactions are relevant.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  highwater sim gateway --listen 127.0.0.1:9100
+  highwater sim gateway --blocks 10000 --block-every 100ms --relevant 0.3 --list 100
+  highwater sim gateway --duplicates 0.05 --reorder 0.1 --late 0.01")]
+pub(super) struct GatewayArgs {
+    #[command(flatten)]
+    options: GatewayOptions,
+}
+
+/// Plays a consumer of events until it is stopped: takes CloudEvents on
+/// /process, and remembers which came in which order.
+///
+/// How it answers is chosen here and changed by POST /sim/knobs; GET
+/// /sim/received tells what came.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  highwater sim consumer --listen 127.0.0.1:9000
+  highwater sim consumer --fail 0.01 --latency 20ms")]
+pub(super) struct ConsumerArgs {
+    #[command(flatten)]
+    options: ConsumerOptions,
+}
+
 pub(super) fn run(command: SimCommand) -> Result<(), Failure> {
     match command {
         SimCommand::Ledger(args) => {
@@ -68,6 +107,14 @@ pub(super) fn run(command: SimCommand) -> Result<(), Failure> {
             context::block_on(async move {
                 Ok(run_sites(options, app.as_str(), sites_file.as_deref()).await?)
             })
+        }
+        SimCommand::Gateway(args) => {
+            let options = args.options;
+            options.check().map_err(Failure::Usage)?;
+            context::block_on(async move { Ok(run_gateway(options).await?) })
+        }
+        SimCommand::Consumer(args) => {
+            context::block_on(async move { Ok(run_consumer(args.options).await?) })
         }
     }
 }

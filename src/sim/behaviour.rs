@@ -216,16 +216,21 @@ impl Behaviour {
 }
 
 /// Durations in JSON as people write them.
-mod duration_text {
+pub(in crate::sim) mod duration_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use std::borrow::Cow;
     use std::time::Duration;
 
-    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::sim) fn serialize<S: Serializer>(
+        value: &Duration,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_str(&humantime::format_duration(*value))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    pub(in crate::sim) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Duration, D::Error> {
         let text = Cow::<'de, str>::deserialize(from)?;
         humantime::parse_duration(&text)
             .map_err(|error| D::Error::custom(format!("\"{text}\" is no duration: {error}")))

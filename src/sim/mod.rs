@@ -9,6 +9,9 @@
 //! [`SitesSim`] is an HTTP server that plays thousands of remote sites, keeps a
 //! log of their visits, and notices a site that is visited twice at once.
 //!
+//! [`GatewaySim`] is a REST gateway with a chain of blocks, which it posts to
+//! whoever subscribed; [`ConsumerSim`] takes events as CloudEvents.
+//!
 //! | file | holds |
 //! |---|---|
 //! | `options` | what a simulator can be told at its start; `highwater sim ledger` |
@@ -20,15 +23,21 @@
 //! | `sawtooth`, `splinter` | the two wire formats |
 //! | `control` | the simulator's own endpoints under `/sim` |
 //! | `running` | a simulator's server on a thread of its own |
+//! | `peer` | what gateway and consumer have in common as servers |
 //! | `server` | the running ledger and its handle |
 //! | `sites` | simulated sites |
+//! | `gateway` | a simulated gateway of events |
+//! | `consumer` | a simulated consumer of events |
 
 mod behaviour;
+mod consumer;
 mod control;
+mod gateway;
 mod hash;
 mod memory;
 mod model;
 mod options;
+mod peer;
 mod running;
 mod sawtooth;
 mod server;
@@ -37,7 +46,15 @@ mod sites;
 mod splinter;
 
 pub use behaviour::{Behaviour, Fault, FaultShare, ParseFaultError};
+pub use consumer::{
+    ConsumerHandle, ConsumerKnobs, ConsumerOptions, ConsumerSim, ConsumerStats, Received,
+    run_consumer,
+};
 pub use control::{SimBatch, SimTruth};
+pub use gateway::{
+    Blocks, GatewayHandle, GatewayKnobs, GatewayOptions, GatewaySim, GatewayStats,
+    GatewaySubscription, Outage, SentEvent, SimEvent, SimKnown, run_gateway,
+};
 pub use model::{Fate, SimLedger, SimStats, SimStatus};
 pub use options::{ParseOptionError, ServiceFault, SimOptions, Span, run_ledger};
 pub use server::{LedgerSim, SimHandle};

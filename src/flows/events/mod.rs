@@ -27,6 +27,7 @@ pub(crate) mod testing;
 mod traits;
 mod turn;
 mod view;
+mod window;
 
 pub use change::EventChange;
 pub use extract::{ExtractProblem, Extraction, LONGEST_KEY, LONGEST_TX_ID};
@@ -40,3 +41,4 @@ pub use source::{Sink, SinkError, Source, SourceEnd, SourceState};
 pub use step::{Load, Marked, Step, Sweep};
 pub use traits::{EventHandler, EventRows};
 pub use view::{EventsView, Holder, SourceView, SubscriberView};
+pub use window::{HeardSoFar, RenewReason, Window, WindowSettings, WindowStep};
