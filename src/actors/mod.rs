@@ -19,7 +19,9 @@ pub use lease_keeper::{Beating, LeaseKeeper, LeaseKeeperParts, LeaseSettings};
 pub use logging::{ApplyLog, Logging, LoggingParts};
 pub use scheduler::{Scheduler, SchedulerParts, SchedulerSettings, SchedulerState};
 pub use state_saver::{StateSaver, StateSaverParts};
-pub use subscriber::{ConnectEvents, Connected, Subscriber, SubscriberParts, SubscriberSettings};
+pub use subscriber::{
+    AtWork, ConnectEvents, Connected, Subscriber, SubscriberParts, SubscriberSettings,
+};
 pub use supervisor::Supervisor;
 pub use updater::{Updater, UpdaterParts, UpdaterSettings};
 

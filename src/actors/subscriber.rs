@@ -7,13 +7,14 @@
 //! one begins with the checkpoint, and the one event that was with its handler
 //! comes again.
 
+mod at_work;
 mod perform;
 mod source;
 #[cfg(test)]
 mod tests;
 
 use super::follow_settings;
-use crate::config::{EventsSettings, SubscriptionSettings};
+use crate::config::{EventsSettings, GatewaySettings, SubscriptionSettings};
 use crate::flows::events::{
     Checkpoint, EventHandler, EventRows, EventsView, Holder, Source, SubscriberView,
     SubscriptionPlan,
@@ -25,11 +26,14 @@ use crate::time::Timestamp;
 use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
 use actix::fut::{ActorStreamExt as _, wrap_stream};
 use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
+use at_work::Working;
 use source::{Hearing, SubscriberSink};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+
+pub use at_work::AtWork;
 
 /// How often, at most, the view is brought up to date.
 const SHOW_EVERY: Duration = Duration::from_millis(250);
@@ -43,6 +47,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub struct SubscriberSettings {
     /// The subscription.
     pub subscription: SubscriptionSettings,
+    /// Its gateway, where it has one.
+    pub gateway: Option<GatewaySettings>,
     /// The event flow.
     pub events: EventsSettings,
 }
@@ -57,7 +63,7 @@ pub struct Connected {
 }
 
 /// Makes source and handler of a subscription.
-pub type ConnectEvents = Arc<dyn Fn(&SubscriptionSettings) -> Connected + Send + Sync>;
+pub type ConnectEvents = Arc<dyn Fn(&SubscriberSettings) -> Connected + Send + Sync>;
 
 /// What a Subscriber is built from.
 #[derive(Clone)]
@@ -74,6 +80,8 @@ pub struct SubscriberParts {
     pub draining: watch::Receiver<bool>,
     /// Where the event flow's view is shown.
     pub view: Arc<watch::Sender<Arc<EventsView>>>,
+    /// What the drain waits for.
+    pub at_work: AtWork,
 }
 
 /// Runs one subscription.
@@ -89,6 +97,8 @@ pub struct Subscriber {
     /// To itself, for the source.
     news: Intercom<EventsNews>,
     connected: Connected,
+    /// While a handler or a write is under way.
+    working: Option<Working>,
     hearing: Arc<Hearing>,
     /// While the lease is held.
     run: Option<Run>,
@@ -135,7 +145,8 @@ impl Subscriber {
             marker: context.intercom(names::UPDATER)?,
             recorder: context.intercom(names::UPDATER)?,
             news: context.intercom(&own)?,
-            connected: (parts.connect)(&settings.subscription),
+            connected: (parts.connect)(&settings),
+            working: None,
             context,
             parts,
             reader,
@@ -150,6 +161,16 @@ impl Subscriber {
 
     /// Does what is to be done now.
     fn turn(&mut self, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        let works = self.run.as_ref().is_some_and(|run| {
+            let marking = run.plan.as_ref().is_some_and(SubscriptionPlan::is_marking);
+            run.handler.is_some() || marking
+        });
+        let begun = self.working.take();
+        self.working = works.then(|| begun.unwrap_or_else(|| self.parts.at_work.begin()));
+    }
+
+    fn take_turn(&mut self, ctx: &mut Context<Self>) {
         if self.context.fence().is_up() {
             // Another generation runs it: what is known here is old.
             return;
@@ -280,10 +301,11 @@ impl Subscriber {
     }
 
     fn configure(&mut self, settings: SubscriberSettings) {
-        let changed = settings.subscription != self.settings.subscription;
+        let changed = settings.subscription != self.settings.subscription
+            || settings.gateway != self.settings.gateway;
         self.settings = settings;
         if changed {
-            self.connected = (self.parts.connect)(&self.settings.subscription);
+            self.connected = (self.parts.connect)(&self.settings);
         }
         let plan = self.run.as_mut().and_then(|run| run.plan.as_mut());
         if let Some(plan) = plan {

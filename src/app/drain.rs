@@ -33,6 +33,13 @@ pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
         .unwrap_or(deadline)
         .max(begun);
     let abandoned = wait_for_fetches(engine, fetch_deadline).await;
+    let handlers = wait_for_handlers(engine, fetch_deadline).await;
+    if handlers > 0 {
+        tracing::warn!(
+            subscriptions.abandoned = handlers,
+            "events that handlers were at work on come to them again at the next start"
+        );
+    }
     let patience = deadline
         .saturating_duration_since(Instant::now())
         .max(LAST_WORDS);
@@ -90,6 +97,18 @@ async fn wait_for_fetches(engine: &Engine, deadline: Instant) -> usize {
             )
             .await,
         );
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until no handler of events is at work and what it did is written;
+/// answers how many subscriptions still were. New events are handed to none.
+async fn wait_for_handlers(engine: &Engine, deadline: Instant) -> usize {
+    loop {
+        let count = engine.at_work.count();
+        if count == 0 || Instant::now() >= deadline {
+            return count;
+        }
         sleep(Duration::from_millis(5)).await;
     }
 }

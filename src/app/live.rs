@@ -4,6 +4,7 @@
 use super::Reloader;
 use super::reload::{Applied, SettingsFan};
 use super::resources::Resources;
+use super::subscriptions::Subscriptions;
 use crate::config::{self, ConfigError, ConfigErrors, Entry, Loaded, Origin, Settings};
 use crate::handlers::Listeners;
 use crate::http::ReloadReport;
@@ -48,6 +49,11 @@ impl Live {
             loaded,
             waiting: BTreeMap::new(),
         }
+    }
+
+    /// From now on these follow the settings too.
+    pub(super) fn keep(&mut self, subscriptions: Subscriptions) {
+        self.fan.keep(subscriptions);
     }
 
     /// The settings in force, now and later.

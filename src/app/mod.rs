@@ -12,6 +12,7 @@ mod reload;
 mod resources;
 mod services;
 mod states;
+mod subscriptions;
 mod wiring;
 
 pub use error::AppError;

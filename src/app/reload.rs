@@ -1,11 +1,12 @@
 //! Settings, handed to each service: only what changed for it.
 
 use super::resources::Resources;
+use super::subscriptions::Subscriptions;
 use crate::actors::{LeaseSettings, PoolSettings, SchedulerSettings, UpdaterSettings};
 use crate::config::{self, HttpSettings, Settings};
 use crate::flows::sites::Shard;
 use crate::handlers::Listeners;
-use crate::leases::{batches_lease, sites_lease};
+use crate::leases::{batches_lease, events_lease, sites_lease};
 use crate::messages::names;
 use crate::telemetry;
 use crate::watchdog::{LookupError, RestartPolicy, WatchdogLimits, WatchdogQuery};
@@ -27,6 +28,8 @@ pub(super) struct SettingsFan {
     runtime: Handle,
     /// The program's code for jobs.
     listeners: Listeners,
+    /// The Subscribers; `None` until they are wired.
+    subscriptions: Option<Subscriptions>,
 }
 
 /// How much of a reload was applied.
@@ -49,7 +52,13 @@ impl SettingsFan {
             resources,
             runtime,
             listeners,
+            subscriptions: None,
         }
+    }
+
+    /// From now on these follow the settings too.
+    pub(super) fn keep(&mut self, subscriptions: Subscriptions) {
+        self.subscriptions = Some(subscriptions);
     }
 
     /// Why settings that are sound cannot be put to use. Waits for the disk of
@@ -58,6 +67,10 @@ impl SettingsFan {
         // Also a job that control gives to servers.
         let mut jobs = new.jobs.iter().filter(|job| job.server);
         if let Some(problem) = jobs.find_map(|job| self.listeners.lacks(job)) {
+            return Err(problem);
+        }
+        let mut subscriptions = new.subscriptions.iter();
+        if let Some(problem) = subscriptions.find_map(|of| self.listeners.lacks_events(of)) {
             return Err(problem);
         }
         if old.log == new.log {
@@ -77,6 +90,9 @@ impl SettingsFan {
         query.update_settings(names::FETCHER_POOL, pool(settings))?;
         query.update_settings(names::UPDATER, updater(settings))?;
         query.update_settings(names::SCHEDULER, scheduler(settings))?;
+        if let Some(subscriptions) = &self.subscriptions {
+            subscriptions.follow(settings)?;
+        }
         query.update_settings(names::LEASE_KEEPER, leases(settings))?;
         query.update_settings(names::HOUSEKEEPER, settings.retention.clone())?;
         query.update_settings(names::LOGGING, settings.log.clone())?;
@@ -215,10 +231,12 @@ pub(super) fn leases(settings: &Settings) -> LeaseSettings {
     let jobs = settings.jobs.iter().filter(|job| job.server);
     let shards =
         jobs.flat_map(|job| Shard::all(job.batches).map(|shard| sites_lease(&job.key, shard)));
+    let subscriptions = settings.subscriptions.iter();
     LeaseSettings {
         wanted: ledgers
             .map(|ledger| batches_lease(&ledger.name))
             .chain(shards)
+            .chain(subscriptions.map(|subscription| events_lease(subscription.name.as_str())))
             .collect(),
         // A little less, so that a takeover is done within the lease's time.
         ttl: settings

@@ -14,7 +14,7 @@ use crate::watchdog::{Keeper, LookupError, Registration, RestartPolicy, Watchdog
 use std::convert::Infallible;
 
 /// The thread of the actors that talk most: a message costs least there.
-const ENGINE: &str = "engine";
+pub(super) const ENGINE: &str = "engine";
 
 /// What the services are built from.
 pub(super) struct Parts {

@@ -3,20 +3,22 @@
 
 use super::drain::{AFTER_FETCHES, drain};
 use super::holder::holder_name;
-use super::hooks::{no_knower, no_recorder, recorder};
+use super::hooks::{knower, looker, recorder};
 use super::live::Live;
 use super::lock::DatabaseLock;
 use super::notify::Notifier;
 use super::reload::limits;
 use super::resources::Resources;
 use super::services::{Parts, register};
+use super::subscriptions::{Subscriptions, connect};
 use super::{AppError, Launch, states};
 use crate::actors::{
-    Beating, HousekeeperParts, LeaseKeeperParts, LoggingParts, PoolParts, SchedulerParts,
-    StateSaverParts, UpdaterParts,
+    AtWork, Beating, HousekeeperParts, LeaseKeeperParts, LoggingParts, PoolParts, SchedulerParts,
+    StateSaverParts, SubscriberParts, UpdaterParts,
 };
 use crate::config::{DatabaseLocation, Settings, owners};
 use crate::flows::batches::BatchesView;
+use crate::flows::events::EventsView;
 use crate::flows::sites::{SitesView, Spreads};
 use crate::http::{self, HttpState};
 use crate::leases::Holdings;
@@ -79,6 +81,7 @@ pub(super) struct Engine {
     pub(super) beating: Arc<tokio::sync::Mutex<Beating>>,
     pub(super) draining: watch::Sender<bool>,
     pub(super) http: actix_web::dev::ServerHandle,
+    pub(super) at_work: AtWork,
     pub(super) shutdown_timeout: Duration,
 }
 
@@ -157,12 +160,30 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let in_flight = InFlight::default();
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
     let (sites_view_sender, sites_view) = watch::channel(Arc::new(SitesView::default()));
+    let (events_view_sender, events_view) = watch::channel(Arc::new(EventsView::default()));
     let spreads = Spreads::default();
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
     let (held_until_sender, held_until) = watch::channel(None);
     let (draining, draining_reader) = watch::channel(false);
     let (trouble_sender, lease_trouble) = watch::channel(None);
     let beating = Arc::new(tokio::sync::Mutex::new(Beating::default()));
+    let at_work = AtWork::default();
+    let subscriptions = Subscriptions::new(
+        query.clone(),
+        runtime.clone(),
+        SubscriberParts {
+            rows: Arc::new(share_of(owners::SCHEDULER)),
+            connect: {
+                let listeners = listeners.clone();
+                Arc::new(move |settings| connect(settings, &listeners))
+            },
+            holdings: holdings.clone(),
+            held_until: held_until.clone(),
+            draining: draining_reader.clone(),
+            view: Arc::new(events_view_sender),
+            at_work: at_work.clone(),
+        },
+    );
     register(
         &query,
         &settings,
@@ -226,6 +247,8 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             },
         },
     )?;
+    subscriptions.register(&settings)?;
+    live.keep(subscriptions.clone());
     states::set_unusable_aside(&query, saved, &store, &runtime).await;
     let wake = watchdog.intercom::<Wake>("http", names::SCHEDULER)?;
     let drain_line = watchdog.intercom::<Drain>("drain", names::SCHEDULER)?;
@@ -273,10 +296,18 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             Arc::new(move || resources.status())
         },
         // An Updater that takes no events yet: hooks are told to come again.
-        record: watchdog
-            .intercom::<Record>("http", names::UPDATER)
-            .map_or_else(|_| no_recorder(), recorder),
-        know: no_knower(),
+        record: recorder(
+            watchdog.intercom::<Record>("hooks", names::UPDATER)?,
+            watchdog.clone(),
+        ),
+        know: knower(
+            share_of(owners::HTTP),
+            runtime.clone(),
+            watchdog.clone(),
+            subscriptions,
+        ),
+        events: events_view,
+        look_again: looker(watchdog.clone()),
         metrics: Arc::new(telemetry::render_metrics),
         reload: live.report(),
         draining: draining_reader,
@@ -323,6 +354,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         beating,
         draining,
         http,
+        at_work,
         shutdown_timeout: Duration::ZERO,
     };
     let systemd = SystemdReload {

@@ -7,6 +7,8 @@ use super::overview::Overview;
 use super::service_notices::service_notices;
 use super::single_flight::{Given, SingleFlight, Spacing};
 use super::state::{Http, ReloadReport};
+use super::subscription_figures::subscription_figures_within;
+use super::subscriptions::{SubscriptionReport, gather_from as gather_subscriptions};
 use super::summary::summary_within;
 use crate::config::owners;
 use crate::store::{Store, StoreError};
@@ -154,20 +156,24 @@ pub(super) async fn ready(http: &Http) -> Verdict {
         full,
     }));
     // A probe waits for nothing else when the database does not answer.
-    let (figures, jobs) = if database_answers {
-        let (migrations, figures, jobs) = tokio::join!(
+    let (figures, jobs, subscriptions) = if database_answers {
+        let (migrations, figures, jobs, subscriptions) = tokio::join!(
             migration_problem(http),
             summary_within(http, PATIENCE),
             job_figures_within(http, PATIENCE),
+            subscription_figures_within(http, PATIENCE),
         );
         reasons.extend(migrations.map(|full| Reason {
             brief: "the database's tables are not of this version",
             full,
         }));
-        (figures, jobs)
+        (figures, jobs, subscriptions)
     } else {
-        let (figures, jobs) = (http.summary.newest(), http.jobs.newest());
-        (figures.unwrap_or_default(), jobs.unwrap_or_default())
+        (
+            http.summary.newest().unwrap_or_default(),
+            http.jobs.newest().unwrap_or_default(),
+            http.subscriptions.newest().unwrap_or_default(),
+        )
     };
     if database_answers && let Some(trouble) = http.state.lease_trouble.borrow().clone() {
         reasons.push(Reason {
@@ -206,6 +212,8 @@ pub(super) async fn ready(http: &Http) -> Verdict {
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
     warnings.extend(overview.warnings());
     warnings.extend(gather_from(http, &jobs).warnings(Timestamp::now()));
+    let subscriptions = gather_subscriptions(http, &subscriptions);
+    warnings.extend(subscriptions.iter().flat_map(SubscriptionReport::warnings));
     Verdict { reasons, warnings }
 }
 

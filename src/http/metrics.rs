@@ -1,15 +1,19 @@
 //! `/metrics`: what the process counted, and gauges of what is going on now.
 //!
 //! Labels are of bounded sets only: configured ledgers (rows of all others are
-//! summed as `other`), configured jobs (as ledgers), statuses, the watchdog's services, owners of resources.
+//! summed as `other`), configured jobs (as ledgers), configured
+//! subscriptions, statuses, the watchdog's services, owners of resources.
 
 mod jobs;
 mod resources;
+mod subscriptions;
 
 use super::api::jobs::gather;
 use super::health;
 use super::overview::{LedgerReport, Overview};
 use super::state::Http;
+use super::subscription_figures::subscription_figures;
+use super::subscriptions::gather_from as gather_subscriptions;
 use super::summary::summary;
 use crate::flows::batches::{BreakerPosition, Status};
 use crate::time::Timestamp;
@@ -35,6 +39,9 @@ pub(super) async fn metrics(http: web::Data<Http>) -> HttpResponse {
     let mut out = Exposition { text };
     out.ledgers(&overview, Timestamp::now());
     out.jobs(&gather(&http).await, Timestamp::now());
+    let figures = subscription_figures(&http).await;
+    let subscriptions = gather_subscriptions(&http, &figures);
+    out.subscriptions(&subscriptions, Timestamp::now());
     out.watchdog(&(http.state.services)());
     out.resources(&(http.state.resources)());
     out.family("highwater_ready", "gauge", "Whether the server is ready.");

@@ -24,6 +24,8 @@ mod shown_path;
 mod single_flight;
 mod state;
 mod states;
+mod subscription_figures;
+mod subscriptions;
 mod summary;
 mod unvisited;
 mod why_not_now;

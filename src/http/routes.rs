@@ -104,6 +104,35 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         r.to(api::hooks::hook_with_secret)
     }),
     post("/v1/known", Access::Intake, |r| r.to(api::known::add_known)),
+    get("/v1/subscriptions", Access::Read, |r| {
+        r.to(api::subscriptions::list_subscriptions)
+    }),
+    get("/v1/subscriptions/{name}", Access::Read, |r| {
+        r.to(api::subscriptions::show_subscription)
+    }),
+    get("/v1/subscriptions/{name}/events", Access::Read, |r| {
+        r.to(api::subscriptions::list_events)
+    }),
+    get(
+        "/v1/subscriptions/{name}/events/{arrival}",
+        Access::Read,
+        |r| r.to(api::subscriptions::show_event),
+    ),
+    post("/v1/subscriptions/{name}/retry", Access::Control, |r| {
+        r.to(api::subscriptions::retry)
+    }),
+    post("/v1/subscriptions/{name}/skip", Access::Control, |r| {
+        r.to(api::subscriptions::skip)
+    }),
+    post("/v1/subscriptions/{name}/pause", Access::Control, |r| {
+        r.to(api::subscriptions::pause)
+    }),
+    post("/v1/subscriptions/{name}/resume", Access::Control, |r| {
+        r.to(api::subscriptions::resume)
+    }),
+    post("/v1/subscriptions/{name}/replay", Access::Control, |r| {
+        r.to(api::subscriptions::replay)
+    }),
     get("/v1/ledgers", Access::Read, |r| {
         r.to(api::overview::list_ledgers)
     }),

@@ -5,10 +5,11 @@ use super::guesses::Guesses;
 use super::health::Readiness;
 use super::job_figures::{self, JobFigures};
 use super::single_flight::SingleFlight;
+use super::subscription_figures::{self, SubscriptionFigures};
 use super::summary::{self, Summary};
 use crate::config::Settings;
 use crate::flows::batches::BatchesView;
-use crate::flows::events::{Heard, Known, Recorded, SinkError, SubscriptionName};
+use crate::flows::events::{EventsView, Heard, Known, Recorded, SinkError, SubscriptionName};
 use crate::flows::sites::SitesView;
 use crate::store::{AsideState, Store, StoreError};
 use crate::time::Timestamp;
@@ -64,6 +65,8 @@ pub struct HttpState {
     pub batches: watch::Receiver<Arc<BatchesView>>,
     /// The site flow, as its Scheduler last saw it.
     pub sites: watch::Receiver<Arc<SitesView>>,
+    /// The event flow, as its Subscribers last saw it.
+    pub events: watch::Receiver<Arc<EventsView>>,
     /// Asks the watchdog how its services are.
     pub services: Arc<dyn Fn() -> WatchdogStatus + Send + Sync>,
     /// Control over the server, for those who show the control token.
@@ -83,6 +86,8 @@ pub struct HttpState {
     pub record: Recorder,
     /// Makes transactions and keys known; answers how many are new.
     pub know: Knower,
+    /// Tells the Subscriber of an operator's order.
+    pub look_again: Arc<dyn Fn(&SubscriptionName) + Send + Sync>,
     /// Renders the metrics in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// How the last reload went.
@@ -102,6 +107,7 @@ pub(super) struct Http {
     pub(super) state: HttpState,
     pub(super) summary: Arc<SingleFlight<Summary>>,
     pub(super) jobs: Arc<SingleFlight<JobFigures>>,
+    pub(super) subscriptions: Arc<SingleFlight<SubscriptionFigures>>,
     pub(super) readiness: Arc<SingleFlight<Readiness>>,
     pub(super) migrations: Arc<SingleFlight<Option<String>>>,
     pub(super) guesses: Guesses,
@@ -120,6 +126,7 @@ impl Http {
             state,
             summary: summary::cache(),
             jobs: job_figures::cache(),
+            subscriptions: subscription_figures::cache(),
             readiness: super::health::cache(),
             migrations: super::health::migrations_cache(),
             aside: super::states::cache(),
@@ -140,6 +147,11 @@ impl Http {
     /// The site flow as last seen.
     pub(super) fn sites_view(&self) -> Arc<SitesView> {
         Arc::clone(&self.state.sites.borrow())
+    }
+
+    /// The event flow as last seen.
+    pub(super) fn events_view(&self) -> Arc<EventsView> {
+        Arc::clone(&self.state.events.borrow())
     }
 
     /// Works on the database; the work is done to its end even when the

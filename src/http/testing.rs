@@ -307,6 +307,8 @@ impl Fixture {
             resources: Arc::new(|| vec![resource("database")]),
             wake_sites: Arc::new(|| {}),
             sites_left: Arc::new(|_| {}),
+            events: watch::channel(Arc::new(crate::flows::events::EventsView::default())).1,
+            look_again: Arc::new(|_| {}),
             record: Arc::new(move |subscription, heard: Vec<(Heard, bool)>| {
                 let trouble: Option<SinkError> = trouble.lock().unwrap().clone();
                 let skipped = heard.iter().filter(|(_, skipped)| *skipped).count();

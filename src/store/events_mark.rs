@@ -206,12 +206,6 @@ impl<'a> Marks<'a> {
                 subscription.halted_at = Some(*at);
                 subscription.halt_error = Some(error.clone());
             }
-            EventChange::Resumed => {
-                let subscription = self.subscription(name, row);
-                subscription.halted_arrival = None;
-                subscription.halted_at = None;
-                subscription.halt_error = None;
-            }
         }
     }
 

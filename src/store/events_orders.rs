@@ -69,7 +69,8 @@ const REPLAYED: &str = "subscription = $1 AND block >= $2 AND arrival > $3 \
     AND (decision = 'irrelevant' OR (decision = 'relevant' AND processed_at IS NOT NULL))";
 
 impl Store {
-    /// Has a halted subscription try its event anew, with all its tries.
+    /// Has a halted subscription try its event anew, with all its tries: those
+    /// made so far stay counted, and every `retry.attempts` of them halt again.
     /// Answers the event's arrival.
     ///
     /// # Errors
@@ -108,7 +109,8 @@ impl Store {
         self.order(name, order).await.map(drop)
     }
 
-    /// Has a paused subscription go on.
+    /// Has a paused subscription go on; where it was halted too, it tries that
+    /// event anew.
     ///
     /// # Errors
     /// It is not paused, or the database is out of reach.
@@ -166,13 +168,6 @@ impl Store {
             let answer = match order {
                 Order::Retry => {
                     let arrival = halted.ok_or_else(not_halted)?;
-                    diesel::sql_query(format!(
-                        "UPDATE events SET attempts = 0 WHERE subscription = $1 AND arrival = $2 AND {OPEN}"
-                    ))
-                    .bind::<Text, _>(name)
-                    .bind::<BigInt, _>(arrival)
-                    .execute(conn)
-                    .await?;
                     diesel::sql_query(LIFT_HALT).bind::<Text, _>(name).execute(conn).await?;
                     arrival
                 }
@@ -230,6 +225,7 @@ impl Store {
                     .bind::<Text, _>(name)
                     .execute(conn)
                     .await?;
+                    diesel::sql_query(LIFT_HALT).bind::<Text, _>(name).execute(conn).await?;
                     0
                 }
                 Order::Replay(from_block) => {

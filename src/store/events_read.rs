@@ -3,10 +3,11 @@
 use super::connection::on_backend;
 use super::events_rows::{OPEN, OPEN_COLUMNS, OpenRow, SUBSCRIPTION_COLUMNS, SubscriptionRow};
 use super::{Store, StoreError};
-use crate::flows::events::{Checkpoint, OpenEvent, Place};
+use crate::flows::events::{Checkpoint, EventRows, Judgement, OpenEvent, Place};
 use diesel::OptionalExtension;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
+use futures_util::future::BoxFuture;
 
 /// Before all places.
 const FIRST: Place = Place {
@@ -89,6 +90,41 @@ impl Store {
                 .await
         })?;
         Ok(rows.into_iter().map(OpenEvent::from).collect())
+    }
+}
+
+impl EventRows for Store {
+    fn checkpoint<'a>(
+        &'a self,
+        subscription: &'a str,
+    ) -> BoxFuture<'a, Result<Checkpoint, StoreError>> {
+        Box::pin(self.checkpoint(subscription))
+    }
+
+    fn open_events<'a>(
+        &'a self,
+        subscription: &'a str,
+        after: Option<Place>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<OpenEvent>, StoreError>> {
+        Box::pin(self.open_events(subscription, after, limit))
+    }
+
+    fn recorded_since<'a>(
+        &'a self,
+        subscription: &'a str,
+        arrival: i64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<OpenEvent>, StoreError>> {
+        Box::pin(self.recorded_since(subscription, arrival, limit))
+    }
+
+    fn judge<'a>(
+        &'a self,
+        lookup: Option<&'a str>,
+        asked: Vec<(Place, String, Option<String>)>,
+    ) -> BoxFuture<'a, Result<Vec<Judgement>, StoreError>> {
+        Box::pin(self.judge(lookup, asked))
     }
 }
 

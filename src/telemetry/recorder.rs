@@ -53,6 +53,10 @@ fn describe() {
         "Requests with a wrong token."
     );
     describe_counter!(
+        "highwater_events_total",
+        "Events by subscription and what became of them: recorded, known (they came before), skipped, relevant, irrelevant, processed, and failed, which are tries of handlers."
+    );
+    describe_counter!(
         "highwater_hook_refused_total",
         "Calls of hooks that were refused, by reason."
     );

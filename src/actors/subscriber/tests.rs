@@ -235,6 +235,7 @@ impl Bench {
         };
         let settings = SubscriberSettings {
             subscription,
+            gateway: None,
             events,
         };
         let (calls_sender, calls) = mpsc::unbounded_channel();
@@ -260,6 +261,7 @@ impl Bench {
             held_until: held_until_reader,
             draining: draining_reader,
             view: Arc::new(view_sender),
+            at_work: AtWork::default(),
         };
         let service = names::subscriber("claims");
         let subscriber = Registration::<Subscriber>::new(&service)

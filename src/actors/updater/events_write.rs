@@ -2,9 +2,10 @@
 //! the database refuses something, in smaller and smaller parts.
 
 use super::events::Call;
-use crate::flows::events::{Recorded, SinkError};
+use crate::flows::events::{Decision, EventChange, Recorded, SinkError, SubscriptionName};
 use crate::messages::{Mark, Record};
 use crate::store::{BatchWriter, MarkGroup, RecordGroup, Store, StoreError};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +26,8 @@ pub(super) async fn write_records(store: &Store, calls: Vec<RecordCall>) {
         replies.push(reply);
     }
     let groups: Arc<[RecordGroup]> = groups.into();
-    let answers = match store.record_shared(groups.clone()).await {
+    let answers: Vec<Result<Recorded, SinkError>> = match store.record_shared(groups.clone()).await
+    {
         Ok(recorded) => {
             let rows = recorded.iter().map(|of| of.new.len() + of.skipped).sum();
             count(begun, rows);
@@ -40,6 +42,14 @@ pub(super) async fn write_records(store: &Store, calls: Vec<RecordCall>) {
             one_by_one(store, &groups, &error).await
         }
     };
+    for (group, answer) in groups.iter().zip(&answers) {
+        if let Ok(recorded) = answer {
+            tell(&group.subscription, "recorded", recorded.new.len());
+            tell(&group.subscription, "known", recorded.known);
+            let skipped = Decision::Skipped.as_str();
+            tell(&group.subscription, skipped, recorded.skipped);
+        }
+    }
     for (reply, answer) in replies.into_iter().zip(answers) {
         // Who does not wait any more hands its events over again.
         drop(reply.send(answer));
@@ -171,7 +181,9 @@ pub(super) async fn write_marks(writer: &BatchWriter, calls: Vec<MarkCall>) {
         replies.push(reply);
     }
     let (store, holder) = (&writer.store, writer.holder.as_str());
-    let answers = match store.mark_events(holder, groups.clone()).await {
+    let tallies: Vec<Tally> = groups.iter().map(Tally::of).collect();
+    let answers: Vec<Result<(), SinkError>> = match store.mark_events(holder, groups.clone()).await
+    {
         Ok(written) => {
             count(begun, groups.iter().map(|group| group.changes.len()).sum());
             written.into_iter().map(held).collect()
@@ -194,9 +206,54 @@ pub(super) async fn write_marks(writer: &BatchWriter, calls: Vec<MarkCall>) {
             answers
         }
     };
+    for (tally, answer) in tallies.iter().zip(&answers) {
+        if answer.is_ok() {
+            tally.tell();
+        }
+    }
     for (reply, answer) in replies.into_iter().zip(answers) {
         // Who does not wait any more marks them again.
         drop(reply.send(answer));
+    }
+}
+
+/// How many events a call decides, by the word that counts them.
+struct Tally {
+    subscription: SubscriptionName,
+    counts: BTreeMap<&'static str, usize>,
+}
+
+impl Tally {
+    fn of(group: &MarkGroup) -> Self {
+        let mut counts = BTreeMap::new();
+        for change in group.changes.iter() {
+            let word = match change {
+                EventChange::Decided { decision, .. } => decision.as_str(),
+                EventChange::Processed { .. } => "processed",
+                EventChange::Failed { .. } => "failed",
+                EventChange::Position(_) | EventChange::Halted { .. } => continue,
+            };
+            *counts.entry(word).or_default() += 1;
+        }
+        Self {
+            subscription: group.subscription.clone(),
+            counts,
+        }
+    }
+
+    fn tell(&self) {
+        for (word, count) in &self.counts {
+            tell(&self.subscription, word, *count);
+        }
+    }
+}
+
+/// Counts events of a subscription; subscriptions are configured, so few.
+fn tell(subscription: &SubscriptionName, decision: &'static str, count: usize) {
+    if count > 0 {
+        let name = subscription.to_string();
+        metrics::counter!("highwater_events_total", "subscription" => name, "decision" => decision)
+            .increment(count as u64);
     }
 }
 

@@ -47,6 +47,4 @@ pub enum EventChange {
         /// Why; bounded.
         error: String,
     },
-    /// The subscription goes on.
-    Resumed,
 }

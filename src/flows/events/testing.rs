@@ -113,7 +113,6 @@ impl Database {
             EventChange::Halted { place, at, error } => {
                 self.checkpoint.halted = Some((place.arrival, *at, error.clone()));
             }
-            EventChange::Resumed => {}
         }
     }
 

@@ -12,6 +12,7 @@ pub(super) mod refusals;
 pub(super) mod resources;
 pub(super) mod sites;
 pub(super) mod states;
+pub(super) mod subscriptions;
 
 pub(super) use batches::{
     BatchDetail, ListQuery, OneQuery, detail, parse_filter, read_query, write_cursor,
