@@ -18,11 +18,13 @@
 //! | `hash` | everything that looks random |
 //! | `shared` | what the handlers of one running simulator share |
 //! | `sawtooth`, `splinter` | the two wire formats |
+//! | `chain`, `streams` | what a ledger streams, and its websockets |
 //! | `control` | the simulator's own endpoints under `/sim` |
 //! | `server` | the running server and its handle |
 //! | `sites` | simulated sites |
 
 mod behaviour;
+mod chain;
 mod control;
 mod hash;
 mod memory;
@@ -33,6 +35,7 @@ mod server;
 mod shared;
 mod sites;
 mod splinter;
+mod streams;
 
 pub use behaviour::{Behaviour, Fault, FaultShare, ParseFaultError};
 pub use control::{SimBatch, SimTruth};

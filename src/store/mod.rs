@@ -3,6 +3,7 @@
 
 mod audit;
 mod batches_due;
+mod batches_news;
 mod batches_read;
 mod batches_write;
 mod changes;
@@ -30,6 +31,7 @@ pub use batches_due::{BatchChange, BatchWriter, DueCursor, DueQuery, PendingBatc
 pub use batches_read::{
     BatchFilter, BatchPage, BatchRow, LedgerSummary, PollEntry, ServiceCount, ServiceSummary,
 };
+pub use batches_news::SettledByTransactions;
 pub use batches_write::{NewBatch, Tracked};
 pub use changes::{Applied, Change, ChangeGroup, Statement};
 pub use error::StoreError;

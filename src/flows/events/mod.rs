@@ -14,4 +14,4 @@ pub use model::{
     Checkpoint, Decision, Heard, HeardProblem, Judgement, Known, OpenEvent, Place, Recorded,
     SubscriptionName,
 };
-pub use source::{Sink, SinkError, Source, SourceEnd, SourceState};
+pub use source::{BlockRef, Fork, Sink, SinkError, Source, SourceEnd, SourceState};
