@@ -75,7 +75,9 @@ impl Chain {
     /// The events of a service behind a place.
     pub(super) fn events_behind(&self, service_id: &str, place: usize) -> Vec<ServiceEvent> {
         let events = self.services.get(service_id);
-        events.map_or(Vec::new(), |events| events[place.min(events.len())..].to_vec())
+        events.map_or(Vec::new(), |events| {
+            events[place.min(events.len())..].to_vec()
+        })
     }
 
     /// What a node sends of the first `count` events when it is subscribed to:
@@ -94,7 +96,8 @@ impl Chain {
         let mut sent: Vec<ServiceEvent> = Vec::new();
         let mut last = last_seen.map(str::to_owned);
         loop {
-            let behind = |event: &&ServiceEvent| last.as_ref().is_none_or(|last| event.tx_id > *last);
+            let behind =
+                |event: &&ServiceEvent| last.as_ref().is_none_or(|last| event.tx_id > *last);
             let page: Vec<ServiceEvent> =
                 events.iter().take(count).filter(behind).cloned().collect();
             let Some(newest) = page.last() else {
@@ -163,7 +166,12 @@ impl Chain {
         let changes: Vec<Value> = block
             .tx_ids
             .iter()
-            .map(|tx_id| (address("1cf126", tx_id), STANDARD.encode(tx_id.get(..16).unwrap_or(tx_id))))
+            .map(|tx_id| {
+                (
+                    address("1cf126", tx_id),
+                    STANDARD.encode(tx_id.get(..16).unwrap_or(tx_id)),
+                )
+            })
             .filter(|(address, _)| wanted(address))
             .map(|(address, value)| json!({ "address": address, "value": value, "type": "SET" }))
             .collect();
@@ -246,7 +254,10 @@ mod tests {
         assert_ne!(first, other);
         assert_eq!(chain.number(&first), chain.number(&other));
         assert!(chain.listed(&first).is_none() && chain.listed(&other).is_some());
-        assert!(chain.message(&first, &[], None).is_some(), "its deltas are known still");
+        assert!(
+            chain.message(&first, &[], None).is_some(),
+            "its deltas are known still"
+        );
     }
 
     #[test]

@@ -192,7 +192,10 @@ async fn blocks(req: &HttpRequest, shared: &Shared) -> HttpResponse {
             }
         };
         let limit = parameter(req, "limit").and_then(|limit| limit.parse().ok());
-        let ids = chain.ids()[..=start].iter().rev().take(limit.unwrap_or(100));
+        let ids = chain.ids()[..=start]
+            .iter()
+            .rev()
+            .take(limit.unwrap_or(100));
         ids.filter_map(|id| chain.listed(id)).collect()
     };
     let body = serde_json::json!({ "data": data });

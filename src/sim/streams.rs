@@ -2,7 +2,7 @@
 
 use super::chain::Chain;
 use super::shared::Shared;
-use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use actix_ws::{CloseCode, Closed, Message, MessageStream, Session};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -89,7 +89,16 @@ pub(super) fn splinter(
     let shared = shared.clone();
     actix_web::rt::spawn(async move {
         // However it ends, the connection ends with it.
-        drop(serve_splinter(session, messages, &shared, &service_id, last_seen.as_deref()).await);
+        drop(
+            serve_splinter(
+                session,
+                messages,
+                &shared,
+                &service_id,
+                last_seen.as_deref(),
+            )
+            .await,
+        );
     });
     response
 }
@@ -256,7 +265,12 @@ fn answer<'a>(shared: &'a Shared, text: &str, subscribed: &mut Option<Subscribed
     };
     let prefixes: Vec<String> = message["address_prefixes"]
         .as_array()
-        .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        .map(|list| {
+            list.iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect()
+        })
         .unwrap_or_default();
     match message["action"].as_str().unwrap_or_default() {
         "subscribe" => {

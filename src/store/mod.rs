@@ -9,6 +9,7 @@ mod batches_write;
 mod changes;
 mod connection;
 mod error;
+mod events_fork;
 mod jobs_read;
 mod lease_ranges;
 mod leases;
@@ -28,10 +29,10 @@ mod states;
 
 pub use audit::{AuditFilter, AuditOutcome, AuditPage, AuditRow, NewAudit};
 pub use batches_due::{BatchChange, BatchWriter, DueCursor, DueQuery, PendingBatch};
+pub use batches_news::SettledByTransactions;
 pub use batches_read::{
     BatchFilter, BatchPage, BatchRow, LedgerSummary, PollEntry, ServiceCount, ServiceSummary,
 };
-pub use batches_news::SettledByTransactions;
 pub use batches_write::{NewBatch, Tracked};
 pub use changes::{Applied, Change, ChangeGroup, Statement};
 pub use error::StoreError;

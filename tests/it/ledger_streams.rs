@@ -69,9 +69,19 @@ async fn splinter_events_are_recorded_once_and_in_order_over_reconnects() {
     }
     until("what was missed is recorded", || memory.count() == 60).await;
     assert_eq!(memory.tx_ids(), all);
-    assert_eq!(memory.look(|kept| kept.again), 0, "known ones are recognised");
-    assert!(*noted.gaps.lock().unwrap() >= 2, "each connection begins with a gap");
-    until("the batches are told", || noted.committed.lock().unwrap().len() == 60).await;
+    assert_eq!(
+        memory.look(|kept| kept.again),
+        0,
+        "known ones are recognised"
+    );
+    assert!(
+        *noted.gaps.lock().unwrap() >= 2,
+        "each connection begins with a gap"
+    );
+    until("the batches are told", || {
+        noted.committed.lock().unwrap().len() == 60
+    })
+    .await;
     assert_eq!(*noted.committed.lock().unwrap(), all);
 }
 
@@ -97,7 +107,10 @@ async fn a_splinter_service_that_is_not_there_and_a_wrong_token_are_told_apart()
     let end = splinter(&sim, None)
         .run(Checkpoint::default(), &Memory::default())
         .await;
-    assert!(matches!(&end, SourceEnd::Failed { why, .. } if why.contains("not found")), "{end:?}");
+    assert!(
+        matches!(&end, SourceEnd::Failed { why, .. } if why.contains("not found")),
+        "{end:?}"
+    );
     for kind in [LedgerKind::Splinter, LedgerKind::Sawtooth] {
         let sim = LedgerSim::start(SimOptions {
             token: Some("right".to_owned()),
@@ -109,7 +122,10 @@ async fn a_splinter_service_that_is_not_there_and_a_wrong_token_are_told_apart()
             LedgerKind::Sawtooth => sawtooth(&sim, patient()),
         };
         let end = source.run(Checkpoint::default(), &Memory::default()).await;
-        assert!(matches!(&end, SourceEnd::Refused(why) if why.contains("401")), "{end:?}");
+        assert!(
+            matches!(&end, SourceEnd::Refused(why) if why.contains("401")),
+            "{end:?}"
+        );
     }
 }
 
@@ -119,11 +135,17 @@ async fn sawtooth_blocks_that_were_missed_are_walked_back_to() {
     blocks(&sim, 0, 12);
     let memory = Arc::new(Memory::default());
     let _running = Running::start(sawtooth(&sim, patient()), &memory);
-    until("the chain is recorded from its start", || memory.count() == 12).await;
+    until("the chain is recorded from its start", || {
+        memory.count() == 12
+    })
+    .await;
     blocks(&sim, 12, 5);
     until("what comes is recorded", || memory.count() == 17).await;
     // Missed while connected: only the next block shows it.
-    sim.set_behaviour(&Behaviour { lose_events: true, ..Behaviour::default() });
+    sim.set_behaviour(&Behaviour {
+        lose_events: true,
+        ..Behaviour::default()
+    });
     blocks(&sim, 17, 30);
     sim.set_behaviour(&Behaviour::default());
     blocks(&sim, 47, 1);
@@ -137,7 +159,11 @@ async fn sawtooth_blocks_that_were_missed_are_walked_back_to() {
     memory.look(|kept| {
         assert_eq!(kept.again, 0);
         assert_eq!(kept.forks, [], "a flag of a fork is not one: 9 to 10");
-        assert!(kept.told.iter().any(|state| matches!(state, SourceState::CatchingUp { .. })));
+        assert!(
+            kept.told
+                .iter()
+                .any(|state| matches!(state, SourceState::CatchingUp { .. }))
+        );
     });
 }
 
@@ -151,12 +177,24 @@ async fn sawtooth_blocks_of_a_validator_that_was_away_are_found_without_a_new_on
         ..patient()
     };
     let _running = Running::start(sawtooth(&sim, limits), &memory);
-    until("the chain is recorded", || memory.count() == 3 && memory.is_live()).await;
-    sim.set_behaviour(&Behaviour { validator_gone: true, ..Behaviour::default() });
-    until("the source knows that the validator is away", || !memory.is_live()).await;
+    until("the chain is recorded", || {
+        memory.count() == 3 && memory.is_live()
+    })
+    .await;
+    sim.set_behaviour(&Behaviour {
+        validator_gone: true,
+        ..Behaviour::default()
+    });
+    until("the source knows that the validator is away", || {
+        !memory.is_live()
+    })
+    .await;
     blocks(&sim, 3, 4);
     sim.set_behaviour(&Behaviour::default());
-    until("the missed blocks are recorded", || memory.count() == 7 && memory.is_live()).await;
+    until("the missed blocks are recorded", || {
+        memory.count() == 7 && memory.is_live()
+    })
+    .await;
     assert_eq!(memory.blocks(), chain(&sim));
 }
 
@@ -193,7 +231,10 @@ async fn long_chains_and_deep_forks_are_caught_up_with_in_stretches() {
     blocks(&sim, 0, 1_300);
     let memory = Arc::new(Memory::default());
     let running = Running::start(sawtooth(&sim, patient()), &memory);
-    until("the chain is recorded", || memory.count() == 1_300 && memory.is_live()).await;
+    until("the chain is recorded", || {
+        memory.count() == 1_300 && memory.is_live()
+    })
+    .await;
     assert_eq!(memory.blocks(), chain(&sim));
     drop(running);
     // While nobody listens, the chain goes another way, deeper than a stretch.
@@ -202,7 +243,10 @@ async fn long_chains_and_deep_forks_are_caught_up_with_in_stretches() {
     let new: Vec<&[&str]> = new.iter().map(|block| &block[..]).collect();
     sim.fork(700, &new);
     let _running = Running::start(sawtooth(&sim, patient()), &memory);
-    until("the other way is recorded", || memory.count() == 1_300 + 720).await;
+    until("the other way is recorded", || {
+        memory.count() == 1_300 + 720
+    })
+    .await;
     let recorded = memory.blocks();
     assert!(chain(&sim).iter().all(|id| recorded.contains(id)));
     memory.look(|kept| {

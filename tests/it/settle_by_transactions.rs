@@ -1,20 +1,23 @@
-//! Batches settle by the transactions that a ledger's stream tells, on both
-//! databases.
+//! What a ledger's stream tells the database, on both databases: batches settle
+//! by their transactions, events of abandoned blocks are marked.
 
 use crate::support::{Database, PATIENCE, batch_id, eventually, on_both_databases};
 use highwater::config::{self, LoadOptions};
 use highwater::flows::batches::{BatchKey, BatchNews, Status, poll_log_entry};
+use highwater::flows::events::{BlockRef, Fork, SubscriptionName};
 use highwater::ledgers::LedgerNews as _;
-use highwater::store::{BatchChange, ChangeGroup, LeaseStake, NewBatch, Store};
+use highwater::store::{BatchChange, ChangeGroup, NewBatch, Store};
 use highwater::time::Timestamp;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 on_both_databases!(
     batches_settle_when_all_their_transactions_are_told,
     what_is_final_stays_and_an_older_answer_changes_nothing,
     a_row_that_is_being_written_is_told_again_later,
     news_settle_and_poll_and_outlive_a_gap,
+    events_of_abandoned_blocks_are_marked_until_they_count_again,
 );
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_245_931_007);
@@ -54,7 +57,8 @@ async fn status(database: &Database, n: usize) -> Vec<String> {
 }
 
 async fn settle(store: &Store, ids: &[&str]) -> (usize, Vec<String>, bool) {
-    let settled = store.settle_by_transactions(LEDGER, SERVICE, &texts(ids), NOW);
+    let ids = texts(ids);
+    let settled = store.settle_by_transactions(LEDGER, SERVICE, &ids, NOW);
     let settled = settled.await.unwrap();
     (settled.settled, settled.waiting, settled.locked)
 }
@@ -68,7 +72,10 @@ async fn batches_settle_when_all_their_transactions_are_told(database: &Database
     assert_eq!(settle(&store, &[]).await.0, 0);
     assert_eq!(settle(&store, &["x"]).await, (0, vec![], false));
     assert_eq!(settle(&store, &["a", "b"]).await, (1, texts(&["b"]), false));
-    assert_eq!(status(database, 1).await, ["c::a committed", "c::other pending"]);
+    assert_eq!(
+        status(database, 1).await,
+        ["c::a committed", "c::other pending"]
+    );
     assert_eq!(status(database, 2).await, ["c::a pending"]);
     assert_eq!(settle(&store, &["c"]).await, (0, texts(&["c"]), false));
     assert_eq!(settle(&store, &["b", "c"]).await, (1, vec![], false));
@@ -84,26 +91,45 @@ async fn batches_settle_when_all_their_transactions_are_told(database: &Database
 
 async fn what_is_final_stays_and_an_older_answer_changes_nothing(database: &Database) {
     let store = open(database).await;
-    let states = ["invalid", "committed", "refused", "lost", "valid", "pending"];
+    let states = [
+        "invalid",
+        "committed",
+        "refused",
+        "lost",
+        "valid",
+        "pending",
+    ];
     for (n, state) in states.iter().enumerate() {
         track(&store, SERVICE, n, &[state]).await;
-        let set = format!("UPDATE batches SET status = '{state}' WHERE batch_id = '{}'", batch_id(n));
+        let set = format!(
+            "UPDATE batches SET status = '{state}' WHERE batch_id = '{}'",
+            batch_id(n)
+        );
         database.run(&set).await.unwrap();
     }
     assert_eq!(settle(&store, &states).await, (3, vec![], false));
-    let expected = ["invalid", "committed", "refused", "committed", "committed", "committed"];
+    let expected = [
+        "invalid",
+        "committed",
+        "refused",
+        "committed",
+        "committed",
+        "committed",
+    ];
     for (n, state) in expected.iter().enumerate() {
         assert_eq!(status(database, n).await, [format!("{SERVICE} {state}")]);
     }
     // The answer to a question that was asked before comes now.
     let lease = format!("batches:{LEDGER}");
-    let insert = format!(
-        "INSERT INTO leases (name, holder, epoch, expires_at) VALUES ('{lease}', 'us', 1, '2999-01-01 00:00:00.000')"
+    let names = [lease];
+    let held = store.hold_leases("us", &names, Duration::from_secs(600), true);
+    let stake = held.await.unwrap().remove(0);
+    let seq = format!(
+        "SELECT seq AS value FROM batches WHERE batch_id = '{}'",
+        batch_id(5)
     );
-    database.run(&insert).await.unwrap();
-    let seq = database.number(&format!("SELECT seq AS value FROM batches WHERE batch_id = '{}'", batch_id(5)));
     let change = BatchChange {
-        seq: seq.await,
+        seq: database.number(&seq).await,
         status: Status::Lost,
         invalid_transactions: None,
         polled_at: Some(NOW),
@@ -114,7 +140,7 @@ async fn what_is_final_stays_and_an_older_answer_changes_nothing(database: &Data
         log: poll_log_entry(NOW, "unknown"),
     };
     let group = ChangeGroup {
-        stake: LeaseStake { name: lease.into(), epoch: 1 },
+        stake,
         changes: Arc::new([change]),
     };
     let applied = store.apply_changes("us", vec![group]).await.unwrap();
@@ -130,7 +156,10 @@ async fn a_row_that_is_being_written_is_told_again_later(database: &Database) {
     let store = open(database).await;
     track(&store, SERVICE, 1, &["a"]).await;
     track(&store, SERVICE, 2, &["b"]).await;
-    let lock = format!("SELECT seq FROM batches WHERE batch_id = '{}' FOR UPDATE", batch_id(1));
+    let lock = format!(
+        "SELECT seq FROM batches WHERE batch_id = '{}' FOR UPDATE",
+        batch_id(1)
+    );
     let held = database.hold(&["BEGIN", &lock]).await;
     assert_eq!(settle(&store, &["a", "b"]).await, (1, texts(&["a"]), true));
     assert_eq!(store.poll_service_soon(LEDGER, SERVICE).await.unwrap(), 0);
@@ -171,4 +200,40 @@ async fn news_settle_and_poll_and_outlive_a_gap(database: &Database) {
     .await;
     assert_eq!(status(database, 3).await, ["c::a pending"]);
     running.abort();
+}
+
+async fn events_of_abandoned_blocks_are_marked_until_they_count_again(database: &Database) {
+    let store = open(database).await;
+    let mut sql = String::new();
+    for (arrival, (block, id)) in [(8, "a8"), (9, "a9"), (9, "b9")].into_iter().enumerate() {
+        for change in ["x", "y"] {
+            sql.push_str(&format!(
+                "INSERT INTO events (subscription, block, tx_id, event_id, arrival, event_name, payload, received_at) \
+                 VALUES ('assets', {block}, '', '{id}:{change}', {arrival}{}, 'e', '{{}}', '2026-11-21 10:00:00.000');",
+                usize::from(change == "y")
+            ));
+        }
+    }
+    database.run(&sql).await.unwrap();
+    let block = |number: i64, id: &str| BlockRef {
+        number,
+        id: id.to_owned(),
+    };
+    let name = SubscriptionName::parse("assets").unwrap();
+    let marked = async || {
+        database
+            .texts("SELECT event_id AS value FROM events WHERE abandoned_at IS NOT NULL ORDER BY event_id")
+            .await
+    };
+    let mut fork = Fork {
+        ancestor: Some(block(8, "a8")),
+        abandoned: vec![block(9, "a9")],
+        adopted: vec![block(9, "b9")],
+    };
+    assert_eq!(store.abandon_events(&name, &fork, NOW).await.unwrap(), 2);
+    assert_eq!(store.abandon_events(&name, &fork, NOW).await.unwrap(), 0);
+    assert_eq!(marked().await, ["a9:x", "a9:y"]);
+    std::mem::swap(&mut fork.abandoned, &mut fork.adopted);
+    assert_eq!(store.abandon_events(&name, &fork, NOW).await.unwrap(), 2);
+    assert_eq!(marked().await, ["b9:x", "b9:y"]);
 }

@@ -10,7 +10,7 @@ mod queue;
 use crate::ledgers::LedgerNews;
 use crate::store::Store;
 use crate::time::Timestamp;
-use queue::{Next, NewsQueue, Order, ServiceKey};
+use queue::{NewsQueue, Next, Order, ServiceKey};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};

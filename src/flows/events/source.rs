@@ -69,6 +69,9 @@ pub struct Fork {
     /// Known blocks that are no part of it any more, oldest first: the newest 32
     /// of them all, of older ones some.
     pub abandoned: Vec<BlockRef>,
+    /// Blocks that take their place, oldest first, at most a few hundred: if
+    /// events of them were abandoned earlier, they count again.
+    pub adopted: Vec<BlockRef>,
 }
 
 /// Why events were not recorded.

@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn parts_are_bounded_by_count_and_by_bytes_and_lose_nothing() {
-        let sizes = |heard: Vec<Heard>| -> Vec<usize> { parts(heard).iter().map(Vec::len).collect() };
+        let sizes =
+            |heard: Vec<Heard>| -> Vec<usize> { parts(heard).iter().map(Vec::len).collect() };
         assert_eq!(sizes(vec![heard(1); 450]), [200, 200, 50]);
         assert_eq!(sizes(vec![heard(BYTES_AT_ONCE / 2); 3]), [2, 1]);
         assert_eq!(sizes(vec![heard(BYTES_AT_ONCE + 1); 2]), [1, 1]);

@@ -217,8 +217,7 @@ impl Following<'_> {
     }
 
     pub(super) fn read(&self, text: &str) -> Result<Message, StreamError> {
-        read(text)
-            .map_err(|problem| StreamError::Malformed(self.stream.transport.clean(&problem)))
+        read(text).map_err(|problem| StreamError::Malformed(self.stream.transport.clean(&problem)))
     }
 
     /// Takes a block in, and what was missed before it.

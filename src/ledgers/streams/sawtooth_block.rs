@@ -94,15 +94,14 @@ pub(super) fn read(text: &str) -> Result<Message, String> {
             address: address.to_owned(),
             json,
         }),
-        None => Err(wrong(&"expected an \"address\" in each of \"state_changes\"")),
+        None => Err(wrong(
+            &"expected an \"address\" in each of \"state_changes\"",
+        )),
     };
     let changes: Result<Vec<Change>, String> = raw.state_changes.into_iter().map(change).collect();
     Ok(Message::Block(Block {
         link: Link {
-            block: BlockRef {
-                number,
-                id,
-            },
+            block: BlockRef { number, id },
             previous,
         },
         changes: changes?,
@@ -206,7 +205,10 @@ mod tests {
         let Message::Block(block) = read(text).unwrap() else {
             panic!("no block");
         };
-        assert_eq!((block.link.block.number, block.link.previous.as_str()), (10, "b9"));
+        assert_eq!(
+            (block.link.block.number, block.link.previous.as_str()),
+            (10, "b9")
+        );
         assert_eq!(block.changes[0].address, "1cf1");
     }
 
@@ -233,7 +235,8 @@ mod tests {
 
     #[test]
     fn lists_of_blocks_are_read() {
-        let body = br#"{"data":[{"header":{"block_num":"7"},"header_signature":"b7","batches":[]}]}"#;
+        let body =
+            br#"{"data":[{"header":{"block_num":"7"},"header_signature":"b7","batches":[]}]}"#;
         let first = first_listed(body).unwrap().unwrap();
         assert_eq!((first.number, first.id.as_str()), (7, "b7"));
         assert_eq!(first_listed(br#"{"data":[]}"#).unwrap(), None);

@@ -65,7 +65,7 @@ impl Following<'_> {
                         )));
                     }
                     let ancestor = self.ancestor().await?;
-                    self.go_back(ancestor).await?;
+                    self.go_back(ancestor, Vec::new()).await?;
                 }
             }
         }
@@ -96,7 +96,8 @@ impl Following<'_> {
 
     /// Hands over the blocks of a walk; `last` where it ends at the newest block.
     async fn adopt(&mut self, found: Stretch, last: bool) -> Result<(), StreamError> {
-        self.go_back(found.ancestor).await?;
+        let adopted = found.path.iter().map(|(link, _)| link.block.clone());
+        self.go_back(found.ancestor, adopted.collect()).await?;
         let mut ready = Vec::new();
         let (mut events, mut bytes) = (0, 0);
         for (link, kept) in found.path {
@@ -109,7 +110,8 @@ impl Following<'_> {
             ready.push(block);
             if events >= AT_ONCE || bytes >= BYTES_AT_ONCE {
                 (events, bytes) = (0, 0);
-                self.hand_over_some(std::mem::take(&mut ready), last).await?;
+                self.hand_over_some(std::mem::take(&mut ready), last)
+                    .await?;
             }
         }
         self.hand_over_some(ready, last).await
@@ -117,10 +119,15 @@ impl Following<'_> {
 
     /// Goes back to the newest known block that is part of the chain, and tells
     /// of the fork, if it is one.
-    async fn go_back(&mut self, ancestor: Option<BlockRef>) -> Result<(), StreamError> {
-        let Some(fork) = self.trail.go_back(ancestor.as_ref()) else {
+    async fn go_back(
+        &mut self,
+        ancestor: Option<BlockRef>,
+        adopted: Vec<BlockRef>,
+    ) -> Result<(), StreamError> {
+        let Some(mut fork) = self.trail.go_back(ancestor.as_ref()) else {
             return Ok(());
         };
+        fork.adopted = adopted;
         let abandoned: Vec<String> = fork.abandoned.iter().map(|b| short(&b.id)).collect();
         tracing::warn!(
             ledger.name = self.stream.transport.ledger,

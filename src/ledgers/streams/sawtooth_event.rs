@@ -74,7 +74,11 @@ mod tests {
         let events = heard(&block("b10"));
         let ids: Vec<&str> = events.iter().map(|event| event.event_id.as_str()).collect();
         assert_eq!(ids, ["b10:1cf1", "b10:1cf2", "b10:1cf1:1"]);
-        assert!(events.iter().all(|event| event.block == Some(10) && event.tx_id.is_empty()));
+        assert!(
+            events
+                .iter()
+                .all(|event| event.block == Some(10) && event.tx_id.is_empty())
+        );
         let payload: serde_json::Value = serde_json::from_str(&events[1].payload).unwrap();
         assert_eq!(payload["block_num"], "10");
         assert_eq!(payload["state_change"]["type"], "DELETE");

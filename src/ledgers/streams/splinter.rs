@@ -103,7 +103,11 @@ impl SplinterStream {
         let mut heard = Vec::with_capacity(told.len());
         {
             let recorded = self.recorded();
-            for Told { tx_id, heard: event } in told {
+            for Told {
+                tx_id,
+                heard: event,
+            } in told
+            {
                 if !recorded.holds(&tx_id) && !tx_ids.contains(&tx_id) {
                     tx_ids.push(tx_id);
                     heard.extend(event);

@@ -56,8 +56,8 @@ pub(super) struct Told {
 /// It is no event: what was expected, and how it begins.
 pub(super) fn read(text: String, prefixes: &[String]) -> Result<Told, String> {
     let begin = || text.chars().take(SHOWN).collect::<String>();
-    let event: Event<'_> = serde_json::from_str(&text)
-        .map_err(|error| format!("{error}; it begins: {}", begin()))?;
+    let event: Event<'_> =
+        serde_json::from_str(&text).map_err(|error| format!("{error}; it begins: {}", begin()))?;
     if event.id.is_empty() || event.id.len() > 256 {
         return Err(format!(
             "its \"id\" has {} characters where 1 to 256 were expected; it begins: {}",

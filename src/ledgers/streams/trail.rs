@@ -44,8 +44,7 @@ impl Trail {
     /// Reads what a source remembered. What cannot be read is as nothing known:
     /// more is handed over then, nothing less.
     pub(super) fn read(state: Option<&str>) -> Self {
-        let document: Option<Document> =
-            state.and_then(|state| serde_json::from_str(state).ok());
+        let document: Option<Document> = state.and_then(|state| serde_json::from_str(state).ok());
         let blocks = document
             .filter(|document| document.version == VERSION)
             .map(|document| document.blocks)
@@ -120,6 +119,7 @@ impl Trail {
         (!abandoned.is_empty()).then(|| Fork {
             ancestor: self.newest().cloned(),
             abandoned,
+            adopted: Vec::new(),
         })
     }
 }

@@ -252,7 +252,12 @@ fn a_walk_ends_at_the_first_block_that_is_wanted_and_is_bounded() {
 
 #[test]
 fn what_cannot_be_read_is_as_nothing_known() {
-    for state in ["", "{}", r#"{"version":2,"blocks":[]}"#, r#"{"version":1,"blocks":[[2,"b"],[1,"a"]]}"#] {
+    for state in [
+        "",
+        "{}",
+        r#"{"version":2,"blocks":[]}"#,
+        r#"{"version":1,"blocks":[[2,"b"],[1,"a"]]}"#,
+    ] {
         assert_eq!(Trail::read(Some(state)), Trail::default(), "{state}");
     }
 }
