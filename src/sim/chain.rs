@@ -246,6 +246,37 @@ mod tests {
     }
 
     #[test]
+    fn a_node_sends_what_the_recorded_one_sent() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/splinter");
+        let read = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
+        let order: Value = serde_json::from_str(&read("ws_commit_order.json")).unwrap();
+        let order = order["commit_order"].as_array().unwrap();
+        let order: Vec<&str> = order.iter().filter_map(Value::as_str).collect();
+        let mut chain = Chain::new(0);
+        chain.commit("c::s", &order);
+        for name in ["no_last_seen", "resume_mid", "resume_last", "unknown_event"] {
+            let text = read(&format!("ws_subscribe_{name}.jsonl"));
+            let lines: Vec<Value> = text
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
+            let path = lines[0]["request"]["path"].as_str().unwrap();
+            let last = path.split_once("last_seen_event=").map(|(_, id)| id);
+            let recorded: Vec<String> = lines
+                .iter()
+                .filter(|line| line["frame"] == "text")
+                .map(|line| {
+                    let event: Value =
+                        serde_json::from_str(line["data"].as_str().unwrap()).unwrap();
+                    event["id"].as_str().unwrap().to_owned()
+                })
+                .collect();
+            let sent = chain.history("c::s", order.len(), last);
+            assert_eq!(ids(&sent), recorded, "{name}");
+        }
+    }
+
+    #[test]
     fn a_fork_is_another_block_of_the_same_number() {
         let mut chain = Chain::new(0);
         let first = chain.add_block(vec!["a".to_owned()]);

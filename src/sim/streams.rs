@@ -126,6 +126,9 @@ async fn serve_splinter(
     pings.tick().await;
     loop {
         tokio::select! {
+            biased;
+            // What is committed after it is not sent.
+            _ = drops.changed() => return Ok(()),
             message = messages.recv() => match message {
                 Some(Ok(Message::Text(text))) => session.text(text).await?,
                 Some(Ok(Message::Ping(data))) => {
@@ -147,7 +150,6 @@ async fn serve_splinter(
                     }
                 }
             }
-            _ = drops.changed() => return Ok(()),
             _ = pings.tick() => session.ping(b"").await?,
         }
     }
@@ -193,6 +195,9 @@ async fn serve_sawtooth(
     let mut subscribed: Option<Subscribed<'_>> = None;
     loop {
         tokio::select! {
+            biased;
+            // What is committed after it is not sent.
+            _ = drops.changed() => return Ok(()),
             message = messages.recv() => match message {
                 Some(Ok(Message::Text(text))) => {
                     match answer(shared, &text, &mut subscribed) {
@@ -214,7 +219,6 @@ async fn serve_sawtooth(
                     session.text(text).await?;
                 }
             }
-            _ = drops.changed() => return Ok(()),
             _ = gone.changed() => {
                 let away = *gone.borrow_and_update();
                 if away && subscribed.is_some() {

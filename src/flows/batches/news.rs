@@ -151,7 +151,7 @@ fn count(service: &ServiceKey, settled: usize) {
         "ledger" => service.ledger.clone()
     )
     .increment(settled as u64);
-    tracing::info!(
+    tracing::debug!(
         ledger.name = service.ledger,
         service.id = service.service_id,
         batches.settled = settled,

@@ -132,7 +132,8 @@ impl Following<'_> {
         tracing::warn!(
             ledger.name = self.stream.transport.ledger,
             block.ancestor = fork.ancestor.as_ref().map(|block| block.number),
-            blocks.abandoned = abandoned.join(" "),
+            blocks.abandoned = abandoned.len(),
+            blocks.abandoned_ids = abandoned.join(" "),
             "the ledger went another way: known blocks are no part of it any more"
         );
         hand_over::abandoned(self.sink, fork).await

@@ -89,7 +89,7 @@ impl LedgerWatch {
                 ledger.name = self.ledger,
                 service.id = self.service,
                 error = why,
-                retry.after_seconds = wait.as_secs_f64(),
+                stream.retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
                 "a ledger's stream ended; its batches are polled all the same"
             );
             // Servers that lost the same ledger must not all come back at once.
