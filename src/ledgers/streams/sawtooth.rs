@@ -93,7 +93,7 @@ impl SawtoothStream {
     }
 
     /// The same, beginning with the newest block where nothing is known.
-    pub(super) fn from_newest(self) -> Self {
+    pub(super) fn beginning_at_newest(self) -> Self {
         Self {
             from_newest: true,
             ..self

@@ -54,7 +54,7 @@ impl LedgerWatch {
         let news = Some(news);
         let source: Box<dyn Source> = match ledger.kind {
             LedgerKind::Sawtooth => {
-                Box::new(SawtoothStream::new(ledger, &source, news, limits)?.from_newest())
+                Box::new(SawtoothStream::new(ledger, &source, news, limits)?.beginning_at_newest())
             }
             LedgerKind::Splinter => Box::new(SplinterStream::new(ledger, &source, news, limits)?),
         };
