@@ -6,11 +6,15 @@ mod refusal;
 mod sawtooth;
 mod splinter;
 mod status;
+mod streams;
 mod transport;
 
 pub use error::{ConnectError, FailureScope, IdProblem, LedgerError};
 pub use sawtooth::SawtoothLedger;
 pub use splinter::SplinterLedger;
+pub use streams::{
+    LedgerNews, LedgerWatch, SawtoothStream, SplinterStream, StreamLimits, stream_of,
+};
 
 use crate::config::LedgerSettings;
 use crate::flows::batches::{BatchStatusStore, StatusReport};

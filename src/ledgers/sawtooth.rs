@@ -84,13 +84,8 @@ impl SawtoothLedger {
     /// # Errors
     /// Says which setting cannot be used.
     pub fn new(settings: &LedgerSettings) -> Result<Self, ConnectError> {
-        let habits = Habits {
-            keep_idle: KEEP_IDLE,
-            token_prefix: "",
-            headers: HeaderMap::new(),
-        };
         Ok(Self {
-            transport: Transport::new(settings, habits)?,
+            transport: Transport::new(settings, habits())?,
             ids_per_request: settings.ids_per_request.max(1),
             wait: wait_seconds(settings.wait),
         })
@@ -184,6 +179,15 @@ impl Ledger for SawtoothLedger {
             })
             .count();
         within.max(batch_ids.len().min(1))
+    }
+}
+
+/// What is Sawtooth's own about HTTP.
+pub(super) fn habits() -> Habits {
+    Habits {
+        keep_idle: KEEP_IDLE,
+        token_prefix: "",
+        headers: HeaderMap::new(),
     }
 }
 

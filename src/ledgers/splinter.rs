@@ -90,13 +90,8 @@ impl SplinterLedger {
     /// # Errors
     /// Says which setting cannot be used.
     pub fn new(settings: &LedgerSettings) -> Result<Self, ConnectError> {
-        let habits = Habits {
-            keep_idle: KEEP_IDLE,
-            token_prefix: "Cylinder:",
-            headers: HeaderMap::from_iter([PROTOCOL]),
-        };
         Ok(Self {
-            transport: Transport::new(settings, habits)?,
+            transport: Transport::new(settings, habits())?,
             ids_per_request: settings.ids_per_request.max(1),
             wait: wait_seconds(settings.wait)
                 .map(|seconds| format!("&wait={seconds}"))
@@ -130,6 +125,15 @@ impl SplinterLedger {
         let entries: Vec<BatchEntry<'_>> = serde_json::from_slice(&body)
             .map_err(|error| self.transport.not_understood(&error, &body))?;
         reports(LedgerKind::Splinter, &self.transport.ledger, &entries)
+    }
+}
+
+/// What is Splinter's own about HTTP.
+pub(super) fn habits() -> Habits {
+    Habits {
+        keep_idle: KEEP_IDLE,
+        token_prefix: "Cylinder:",
+        headers: HeaderMap::from_iter([PROTOCOL]),
     }
 }
 

@@ -41,6 +41,15 @@ pub(super) struct Habits {
     pub(super) headers: HeaderMap,
 }
 
+/// What a websocket needs; see [`Transport::upgrade`].
+pub(super) struct Upgrade<'a> {
+    /// Whole address, with `http` or `https` in front.
+    pub(super) url: String,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) timeout: Duration,
+    pub(super) secure: bool,
+}
+
 /// HTTP to one ledger.
 pub(super) struct Transport {
     pub(super) ledger: String,
@@ -125,6 +134,49 @@ impl Transport {
     /// Length of what stands before a route in a whole address.
     pub(super) fn base_len(&self) -> usize {
         self.origin.len() + self.path.len()
+    }
+
+    /// What a websocket of a route needs to be as our requests are: address,
+    /// headers with the credentials, and time limit.
+    pub(super) fn upgrade(&self, route: &str) -> Upgrade<'_> {
+        Upgrade {
+            url: format!("{}{}{route}", self.origin, self.path),
+            headers: &self.client.headers,
+            timeout: self.timeout,
+            secure: self.client.secure,
+        }
+    }
+
+    /// Says what a refused request means, as of one of ours.
+    pub(super) fn refused(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        route: &str,
+    ) -> LedgerError {
+        Refusal {
+            status,
+            headers,
+            body: &body[..body.len().min(MAX_REFUSAL_BODY)],
+            target_len: self.path.len() + route.len(),
+        }
+        .classify(self.kind, self.secret.as_ref(), Timestamp::now())
+    }
+
+    /// Words as they may be shown: bounded, without our secret.
+    pub(super) fn clean(&self, words: &str) -> String {
+        clean(words, self.secret.as_ref())
+    }
+
+    /// The largest answer that is read, in bytes.
+    pub(super) const fn max_response_bytes(&self) -> usize {
+        self.max_response_bytes
+    }
+
+    /// Where the ledger is, without secrets.
+    pub(super) fn place(&self) -> String {
+        format!("{}{}", self.origin, self.path)
     }
 
     /// Asks for a route (path and query) by GET, or by POST where there is a

@@ -165,6 +165,13 @@ pub struct Behaviour {
     /// Sawtooth: ids that are refused though their shape is right; a request
     /// with one of them gets 400 code 60.
     pub refused_ids: Vec<String>,
+    /// What is committed is not sent on open streams.
+    pub lose_events: bool,
+    /// Sawtooth: the newest block is sent upon `subscribe`, as recorded.
+    pub repeat_latest: bool,
+    /// Sawtooth: streams flag forks where there are none, at 9 to 10 and so on,
+    /// as recorded.
+    pub false_forks: bool,
 }
 
 impl Default for Behaviour {
@@ -178,6 +185,9 @@ impl Default for Behaviour {
             validator_gone: false,
             most_ids: 0,
             refused_ids: Vec::new(),
+            lose_events: false,
+            repeat_latest: true,
+            false_forks: true,
         }
     }
 }

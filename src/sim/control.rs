@@ -8,9 +8,12 @@
 //! | `POST /sim/truth` | what the ledger says of them in the end: the same list in, a list of [`SimTruth`] out |
 //! | `POST /sim/behaviour` | changes the fields given of the [`Behaviour`], with `"service_id"` for one service |
 //! | `POST /sim/restart` | restarts the ledger |
+//! | `POST /sim/commit` | commits `{"service_id", "tx_ids"}`: events on Splinter's streams, a block on Sawtooth's |
+//! | `POST /sim/drop_streams` | ends all streams without a close frame |
 
 use super::shared::{self, Shared};
 use super::{Behaviour, Fate, SimStatus};
+use crate::ledgers::LedgerKind;
 use crate::time::Timestamp;
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -33,6 +36,15 @@ pub struct SimBatch {
     /// What becomes of it; drawn from the id when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fate: Option<Fate>,
+}
+
+/// Transactions that are committed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SimCommit {
+    #[serde(default)]
+    service_id: String,
+    tx_ids: Vec<String>,
 }
 
 /// What the ledger says of a batch in the end.
@@ -68,9 +80,16 @@ pub(super) async fn handle(
             shared.ledger().restart(Timestamp::now());
             Ok(HttpResponse::Ok().json(json!({})))
         }
+        (&Method::POST, "/sim/commit") => read(payload)
+            .await
+            .map(|commit: SimCommit| self::commit(shared, &commit)),
+        (&Method::POST, "/sim/drop_streams") => {
+            shared.streams.drop_all();
+            Ok(HttpResponse::Ok().json(json!({})))
+        }
         _ => {
             let error = "no such endpoint; there are GET /sim/stats and POST /sim/submit, \
-                         /sim/truth, /sim/behaviour, /sim/restart";
+                         /sim/truth, /sim/behaviour, /sim/restart, /sim/commit, /sim/drop_streams";
             return HttpResponse::NotFound().json(json!({ "error": error }));
         }
     };
@@ -105,6 +124,17 @@ fn truth(shared: &Shared, list: &[SimBatch]) -> HttpResponse {
         })
         .collect();
     HttpResponse::Ok().json(truths)
+}
+
+fn commit(shared: &Shared, commit: &SimCommit) -> HttpResponse {
+    match shared.options.kind {
+        LedgerKind::Splinter => {
+            let tx_ids: Vec<&str> = commit.tx_ids.iter().map(String::as_str).collect();
+            shared.commit_transactions(&commit.service_id, &tx_ids);
+        }
+        LedgerKind::Sawtooth => drop(shared.commit_block(commit.tx_ids.clone())),
+    }
+    HttpResponse::Ok().json(json!({ "committed": commit.tx_ids.len() }))
 }
 
 /// Lays the given fields over the behaviour there is.

@@ -21,6 +21,7 @@
 //! | `hash` | everything that looks random |
 //! | `shared` | what the handlers of one running simulator share |
 //! | `sawtooth`, `splinter` | the two wire formats |
+//! | `chain`, `streams` | what a ledger streams, and its websockets |
 //! | `control` | the simulator's own endpoints under `/sim` |
 //! | `running` | a simulator's server on a thread of its own |
 //! | `peer` | what gateway and consumer have in common as servers |
@@ -30,6 +31,7 @@
 //! | `consumer` | a simulated consumer of events |
 
 mod behaviour;
+mod chain;
 mod consumer;
 mod control;
 mod gateway;
@@ -44,6 +46,7 @@ mod server;
 mod shared;
 mod sites;
 mod splinter;
+mod streams;
 
 pub use behaviour::{Behaviour, Fault, FaultShare, ParseFaultError};
 pub use consumer::{

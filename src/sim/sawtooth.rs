@@ -4,6 +4,7 @@
 use super::hash::{self, Key};
 use super::model::Answer;
 use super::shared::{self, Shared};
+use super::streams;
 use super::{Fault, SimStatus};
 use crate::ledgers::LedgerKind;
 use crate::time::Timestamp;
@@ -77,6 +78,19 @@ const QUEUE_FULL: ApiError = ApiError(
     "The validator cannot currently accept more batches, due to a full queue.  Please submit your request again.",
 );
 
+const NO_BLOCK: ApiError = ApiError(
+    StatusCode::NOT_FOUND,
+    70,
+    "Block Not Found",
+    "There is no block with the id specified in the blockchain.",
+);
+const BAD_PAGING: ApiError = ApiError(
+    StatusCode::BAD_REQUEST,
+    54,
+    "Invalid Paging Query",
+    "Paging request failed as written. One or more of the 'min', 'max', or 'count' query parameters were invalid or out of range.",
+);
+
 impl ApiError {
     fn answer(&self) -> HttpResponse {
         self.answer_with("", build(self.0, JSON))
@@ -119,7 +133,7 @@ fn trouble() -> HttpResponse {
 pub(super) async fn handle(
     req: &HttpRequest,
     payload: web::Payload,
-    shared: &Shared,
+    shared: &web::Data<Shared>,
 ) -> HttpResponse {
     let target = req.uri().path_and_query().map_or(0, |t| t.as_str().len());
     if target > MAX_TARGET {
@@ -137,8 +151,55 @@ pub(super) async fn handle(
         ("/batch_statuses", _) => build(StatusCode::METHOD_NOT_ALLOWED, TEXT)
             .insert_header((header::ALLOW, "GET,HEAD,POST"))
             .body("405: Method Not Allowed"),
+        ("/subscriptions", &Method::GET) => streams::sawtooth(req, payload, shared),
+        (path, &Method::GET) if path == "/blocks" || path.starts_with("/blocks/") => {
+            blocks(req, shared).await
+        }
         _ => text(StatusCode::NOT_FOUND, "404: Not Found"),
     }
+}
+
+/// `/blocks`, newest first, and `/blocks/ID`.
+async fn blocks(req: &HttpRequest, shared: &Shared) -> HttpResponse {
+    let mut gone = shared.gone.subscribe();
+    if *gone.borrow() {
+        let back = async { gone.wait_for(|gone| !*gone).await.is_ok() };
+        let back = tokio::time::timeout(shared.options.validator_timeout, back).await;
+        if back != Ok(true) {
+            return TIMED_OUT.answer();
+        }
+    }
+    let chain = shared.streams.chain();
+    let data = if let Some(id) = req.path().strip_prefix("/blocks/") {
+        if LedgerKind::Sawtooth.check_batch_id(id).is_err() {
+            return BAD_ID.answer_with(id, build(BAD_ID.0, JSON));
+        }
+        match chain.listed(id) {
+            Some(block) => block,
+            None => return NO_BLOCK.answer(),
+        }
+    } else {
+        let newest = chain.ids().len().saturating_sub(1);
+        let start = match parameter(req, "start") {
+            None => newest,
+            Some(start) => {
+                let digits = start.strip_prefix("0x").filter(|digits| digits.len() == 16);
+                let number = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());
+                match number {
+                    Some(number) if number <= newest => number,
+                    _ => return BAD_PAGING.answer(),
+                }
+            }
+        };
+        let limit = parameter(req, "limit").and_then(|limit| limit.parse().ok());
+        let ids = chain.ids()[..=start]
+            .iter()
+            .rev()
+            .take(limit.unwrap_or(100));
+        ids.filter_map(|id| chain.listed(id)).collect()
+    };
+    let body = serde_json::json!({ "data": data });
+    build(StatusCode::OK, JSON).body(format!("{body:#}"))
 }
 
 async fn by_get(req: &HttpRequest, shared: &Shared) -> HttpResponse {

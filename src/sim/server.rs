@@ -64,7 +64,7 @@ async fn handle(
     shared.note_trace(&req);
     match shared.options.kind {
         LedgerKind::Sawtooth => sawtooth::handle(&req, payload, &shared).await,
-        LedgerKind::Splinter => splinter::handle(&req, &shared).await,
+        LedgerKind::Splinter => splinter::handle(&req, payload, &shared).await,
     }
 }
 
@@ -146,6 +146,47 @@ impl SimHandle {
     /// Sawtooth INVALID and PENDING become UNKNOWN.
     pub fn restart(&self) {
         self.shared.ledger().restart(Timestamp::now());
+    }
+
+    /// Splinter: commits transactions to a service: an event for each on its
+    /// streams. What becomes of batches is another matter.
+    pub fn commit_transactions(&self, service_id: &str, tx_ids: &[&str]) {
+        self.shared.commit_transactions(service_id, tx_ids);
+    }
+
+    /// Sawtooth: commits a block with these transactions, each with a change of
+    /// its own; answers its id. Streams are told unless the validator is gone.
+    pub fn commit_block(&self, tx_ids: &[&str]) -> String {
+        let tx_ids = tx_ids.iter().map(|id| (*id).to_owned()).collect();
+        self.shared.commit_block(tx_ids)
+    }
+
+    /// Sawtooth: gives up the newest `depth` blocks for blocks of these
+    /// transactions, of which the newest is told.
+    pub fn fork(&self, depth: usize, blocks: &[&[&str]]) {
+        {
+            let mut chain = self.shared.streams.chain();
+            chain.cut(depth);
+            for tx_ids in blocks {
+                chain.add_block(tx_ids.iter().map(|id| (*id).to_owned()).collect());
+            }
+        }
+        self.shared.announce();
+    }
+
+    /// Sawtooth: ids of the blocks that count, by number.
+    pub fn chain(&self) -> Vec<String> {
+        self.shared.streams.chain().ids().to_vec()
+    }
+
+    /// Ends all streams without a close frame.
+    pub fn drop_streams(&self) {
+        self.shared.streams.drop_all();
+    }
+
+    /// Streams that are subscribed now, and that ever were.
+    pub fn streams(&self) -> (usize, usize) {
+        self.shared.streams.counts()
     }
 
     /// What was counted.

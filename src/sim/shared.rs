@@ -1,6 +1,7 @@
 //! What the handlers of one running simulator share.
 
 use super::hash::{self, Key};
+use super::streams::Streams;
 use super::{Behaviour, Fault, SimLedger, SimOptions, SimStats};
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) gone: watch::Sender<bool>,
     /// Splinter: a request with `wait` holds one for as long as it waits.
     pub(super) rest_workers: Arc<Semaphore>,
+    pub(super) streams: Streams,
     rolls: AtomicU64,
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
@@ -80,6 +82,7 @@ impl Shared {
             behaviours: ArcSwap::from_pointee(behaviours),
             gone: watch::Sender::new(false),
             rest_workers: Arc::new(Semaphore::new(SPLINTER_REST_WORKERS)),
+            streams: Streams::new(options.seed),
             rolls: AtomicU64::new(options.seed),
             in_flight: AtomicUsize::new(0),
             max_in_flight: AtomicUsize::new(0),
@@ -127,6 +130,28 @@ impl Shared {
             new.services.remove(service_id);
             new
         });
+    }
+
+    /// Commits transactions to a Splinter service.
+    pub(super) fn commit_transactions(&self, service_id: &str, tx_ids: &[&str]) {
+        self.streams.chain().commit(service_id, tx_ids);
+        self.streams.committed();
+    }
+
+    /// Commits a block; answers its id.
+    pub(super) fn commit_block(&self, tx_ids: Vec<String>) -> String {
+        let id = self.streams.chain().add_block(tx_ids);
+        self.announce();
+        id
+    }
+
+    /// Tells streams of the newest block, if they hear of it at all.
+    pub(super) fn announce(&self) {
+        let behaviour = self.behaviour(None);
+        if !behaviour.validator_gone && !behaviour.lose_events {
+            self.streams.chain().announce();
+        }
+        self.streams.committed();
     }
 
     pub(super) fn stats(&self) -> SimStats {

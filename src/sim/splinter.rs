@@ -7,6 +7,7 @@
 use super::hash::{self, Key};
 use super::model::Answer;
 use super::shared::{self, Shared};
+use super::streams;
 use super::{Fault, SimStatus};
 use crate::time::Timestamp;
 use actix_web::http::{Method, StatusCode, header};
@@ -26,6 +27,7 @@ const UNAUTHORIZED: &str = r#"{"code":"401","message":"Client is not authorized"
 const NO_ENDPOINT: &str = r#"{"code":"404","message":"endpoint not found"}"#;
 const SERVER_ERROR: &str = r#"{"code":"500","message":"The server encountered an error"}"#;
 const NO_IDS: &str = r#"{"code":"400","message":"No batch IDs specified"}"#;
+const NO_LAST_SEEN: &str = r#"{"code":"400","message":"last_seen_event must not be empty"}"#;
 const STATUS: &str = r#"{"node_id":"simulated","display_name":"simulated","network_endpoints":[],"advertised_endpoints":[],"version":"0.6.14"}"#;
 
 /// An answer made before an endpoint is found: without the CORS header.
@@ -44,7 +46,11 @@ fn build(status: StatusCode) -> HttpResponseBuilder {
 }
 
 /// Answers any request.
-pub(super) async fn handle(req: &HttpRequest, shared: &web::Data<Shared>) -> HttpResponse {
+pub(super) async fn handle(
+    req: &HttpRequest,
+    payload: web::Payload,
+    shared: &web::Data<Shared>,
+) -> HttpResponse {
     let token = shared.options.token.as_deref();
     if !shared::authorized(req, token, "Bearer Cylinder:") {
         return early(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
@@ -59,6 +65,11 @@ pub(super) async fn handle(req: &HttpRequest, shared: &web::Data<Shared>) -> Htt
             if !circuit.is_empty() && !service.is_empty() =>
         {
             batch_statuses(req, shared, circuit, service).await
+        }
+        ["", "scabbard", circuit, service, "ws", "subscribe"]
+            if !circuit.is_empty() && !service.is_empty() =>
+        {
+            subscribe(req, payload, shared, circuit, service)
         }
         _ => early(StatusCode::NOT_FOUND, NO_ENDPOINT),
     }
@@ -89,6 +100,32 @@ fn check_protocol(req: &HttpRequest) -> Option<HttpResponse> {
 fn no_service(circuit: &str, service: &str) -> HttpResponse {
     let message = format!("scabbard service {service} on circuit {circuit} not found");
     build(StatusCode::NOT_FOUND).body(serde_json::json!({ "message": message }).to_string())
+}
+
+fn subscribe(
+    req: &HttpRequest,
+    payload: web::Payload,
+    shared: &web::Data<Shared>,
+    circuit: &str,
+    service: &str,
+) -> HttpResponse {
+    if let Some(refusal) = check_protocol(req) {
+        return refusal;
+    }
+    let service_id = format!("{circuit}::{service}");
+    let services = &shared.options.services;
+    if !services.is_empty() && !services.contains(&service_id) {
+        return no_service(circuit, service);
+    }
+    let last_seen = shared::query(req).find(|(key, _)| key == "last_seen_event");
+    let last_seen = last_seen.map(|(_, id)| id.into_owned());
+    if last_seen.as_deref() == Some("") {
+        return build(StatusCode::BAD_REQUEST).body(NO_LAST_SEEN);
+    }
+    if !req.headers().contains_key(header::UPGRADE) {
+        return build(StatusCode::INTERNAL_SERVER_ERROR).body(SERVER_ERROR);
+    }
+    streams::splinter(req, payload, shared, service_id, last_seen)
 }
 
 async fn batch_statuses(

@@ -3,11 +3,13 @@
 
 mod audit;
 mod batches_due;
+mod batches_news;
 mod batches_read;
 mod batches_write;
 mod changes;
 mod connection;
 mod error;
+mod events_fork;
 mod events_known;
 mod events_list;
 mod events_mark;
@@ -41,6 +43,7 @@ mod states;
 
 pub use audit::{AuditFilter, AuditOutcome, AuditPage, AuditRow, NewAudit};
 pub use batches_due::{BatchChange, BatchWriter, DueCursor, DueQuery, PendingBatch};
+pub use batches_news::SettledByTransactions;
 pub use batches_read::{
     BatchFilter, BatchPage, BatchRow, LedgerSummary, PollEntry, ServiceCount, ServiceSummary,
 };

@@ -65,6 +65,10 @@ fn describe() {
         "Batches settled, by ledger and status."
     );
     describe_counter!(
+        "highwater_batches_settled_by_events_total",
+        "Batches settled by what a ledger's stream told, by ledger."
+    );
+    describe_counter!(
         "highwater_ledger_failures_total",
         "Failed requests to ledgers, by kind."
     );

@@ -10,6 +10,7 @@ mod intake;
 mod ledger_plan;
 mod load;
 mod model;
+mod news;
 mod plan;
 mod poll_log;
 mod rules;
@@ -27,6 +28,7 @@ pub use load::{BatchesPage, load};
 pub use model::{
     BatchKey, InvalidTransaction, LedgerStatus, Status, StatusReport, UnknownStatusWord,
 };
+pub use news::{BatchNews, WakeLedger};
 pub use plan::{BatchesHealth, BatchesPlan};
 pub use poll_log::{poll_log_entry, read_poll_log};
 pub use rules::{change_of, changes_of, repoll_after};

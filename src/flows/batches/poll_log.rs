@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 /// Length of one entry.
 const ENTRY: usize = 10;
 
-const ANSWERS: [(char, &str); 7] = [
+const ANSWERS: [(char, &str); 8] = [
     ('p', "pending"),
     ('v', "valid"),
     ('c', "committed"),
@@ -17,6 +17,8 @@ const ANSWERS: [(char, &str); 7] = [
     ('u', "unknown"),
     ('m', "missing"),
     ('r', "refused"),
+    // No poll: the ledger's stream told its transactions as committed.
+    ('e', "event"),
 ];
 
 /// Writes one entry; an answer that has no letter is written as missing.

@@ -37,7 +37,7 @@ pub use model::{
 };
 pub use plan::SubscriptionPlan;
 pub use plan_view::{SubscriptionState, SubscriptionView};
-pub use source::{Sink, SinkError, Source, SourceEnd, SourceState};
+pub use source::{BlockRef, Fork, Sink, SinkError, Source, SourceEnd, SourceState};
 pub use step::{Load, Marked, Step, Sweep};
 pub use traits::{EventHandler, EventRows};
 pub use view::{EventsView, Holder, SourceView, SubscriberView};

@@ -28,6 +28,18 @@ pub trait Sink: Send + Sync {
     /// [`Checkpoint::source_state`]; commits with what was recorded before.
     fn remember(&self, state: String) -> BoxFuture<'_, Result<(), SinkError>>;
 
+    /// Takes note of a fork: blocks whose events may be recorded are no part of
+    /// the ledger any more. Told before the events of the blocks in their place;
+    /// may be told again. Logged where it is not written.
+    fn abandoned(&self, fork: Fork) -> BoxFuture<'_, Result<(), SinkError>> {
+        tracing::warn!(
+            blocks.abandoned = fork.abandoned.len(),
+            block.ancestor = fork.ancestor.as_ref().map(|block| block.number),
+            "the ledger abandoned blocks that were told of"
+        );
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Tells how the source stands, for pages and metrics.
     fn tell(&self, state: SourceState);
 
@@ -36,6 +48,30 @@ pub trait Sink: Send + Sync {
 
     /// Highest block of which an event is known by now.
     fn highest_block(&self) -> Option<i64>;
+}
+
+/// A block of a ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockRef {
+    /// Its number.
+    pub number: i64,
+    /// Its id.
+    pub id: String,
+}
+
+/// The ledger goes on from an earlier block than the newest one known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// The newest known block that is still part of the ledger; `None` where
+    /// there is none (the ledger began anew, or the fork is deeper than what is
+    /// remembered).
+    pub ancestor: Option<BlockRef>,
+    /// Known blocks that are no part of it any more, oldest first: the newest 32
+    /// of them all, of older ones some.
+    pub abandoned: Vec<BlockRef>,
+    /// Blocks that take their place, oldest first, at most a few hundred: if
+    /// events of them were abandoned earlier, they count again.
+    pub adopted: Vec<BlockRef>,
 }
 
 /// Why events were not recorded.
