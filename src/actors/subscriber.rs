@@ -14,7 +14,7 @@ mod source;
 mod tests;
 
 use super::follow_settings;
-use crate::config::{EventsSettings, GatewaySettings, SubscriptionSettings};
+use crate::config::{EventsSettings, GatewaySettings, LedgerSettings, SubscriptionSettings};
 use crate::flows::events::{
     Checkpoint, EventHandler, EventRows, EventsView, Holder, Source, SubscriberView,
     SubscriptionPlan,
@@ -49,6 +49,8 @@ pub struct SubscriberSettings {
     pub subscription: SubscriptionSettings,
     /// Its gateway, where it has one.
     pub gateway: Option<GatewaySettings>,
+    /// Its ledger, where it has one.
+    pub ledger: Option<LedgerSettings>,
     /// The event flow.
     pub events: EventsSettings,
 }
@@ -184,6 +186,7 @@ impl Subscriber {
         let Some(run) = self.run.as_mut().filter(|run| !run.reading) else {
             return;
         };
+        run.anew |= self.hearing.forked();
         let fenced = run.plan.as_ref().is_some_and(SubscriptionPlan::is_fenced);
         let marking = run.plan.as_ref().is_some_and(SubscriptionPlan::is_marking);
         if (run.anew || fenced) && !marking {
@@ -293,6 +296,7 @@ impl Subscriber {
             settings: self.settings.subscription.clone(),
             recorder: self.recorder.clone(),
             news: self.news.clone(),
+            rows: self.parts.rows.clone(),
             hearing: self.hearing.clone(),
         };
         self.hearing.now();
@@ -302,7 +306,8 @@ impl Subscriber {
 
     fn configure(&mut self, settings: SubscriberSettings) {
         let changed = settings.subscription != self.settings.subscription
-            || settings.gateway != self.settings.gateway;
+            || settings.gateway != self.settings.gateway
+            || settings.ledger != self.settings.ledger;
         self.settings = settings;
         if changed {
             self.connected = (self.parts.connect)(&self.settings);

@@ -12,6 +12,7 @@ mod reload;
 mod resources;
 mod services;
 mod states;
+mod streams;
 mod subscriptions;
 mod wiring;
 

@@ -9,6 +9,7 @@ use crate::flows::events::{
 };
 use crate::gateways;
 use crate::handlers::{Listeners, connect_event_handler};
+use crate::ledgers::{LedgerNews, stream_of};
 use crate::messages::{EventsNews, KnownNews, LookAgain, names};
 use crate::watchdog::{Keeper, LookupError, Registration, WatchdogQuery};
 use futures_util::future::BoxFuture;
@@ -161,9 +162,18 @@ fn wanted(settings: &Settings) -> BTreeMap<SubscriptionName, SubscriberSettings>
                 .cloned(),
             SourceSettings::Ledger(_) | SourceSettings::Hook => None,
         };
+        let ledger = match &subscription.source {
+            SourceSettings::Ledger(asked) => settings
+                .ledgers
+                .iter()
+                .find(|ledger| ledger.name == asked.ledger)
+                .cloned(),
+            SourceSettings::Gateway(_) | SourceSettings::Hook => None,
+        };
         let settings = SubscriberSettings {
             subscription: subscription.clone(),
             gateway,
+            ledger,
             events: settings.events.clone(),
         };
         (subscription.name.clone(), settings)
@@ -172,16 +182,22 @@ fn wanted(settings: &Settings) -> BTreeMap<SubscriptionName, SubscriberSettings>
 }
 
 /// Makes source and handler of a subscription. What cannot be made is told by
-/// what stands in its place, so that pages, log and metrics show it.
-pub(super) fn connect(settings: &SubscriberSettings, listeners: &Listeners) -> Connected {
+/// what stands in its place, so that pages, log and metrics show it. A ledger's
+/// stream also tells `news` what concerns the batches.
+pub(super) fn connect(
+    settings: &SubscriberSettings,
+    listeners: &Listeners,
+    news: &Arc<dyn LedgerNews>,
+) -> Connected {
     let subscription = &settings.subscription;
     let unable = |why: String| -> Arc<dyn Source> { Arc::new(NoSource { why }) };
     let source = match &subscription.source {
         SourceSettings::Hook => None,
-        SourceSettings::Ledger(source) => Some(unable(format!(
-            "the stream of ledger {} is not available in this version",
-            source.ledger
-        ))),
+        SourceSettings::Ledger(source) => Some(match &settings.ledger {
+            Some(ledger) => stream_of(ledger, source, Some(news.clone()))
+                .unwrap_or_else(|problem| unable(problem.to_string())),
+            None => unable(format!("no ledger is called {}", source.ledger)),
+        }),
         SourceSettings::Gateway(source) => Some(match &settings.gateway {
             Some(gateway) => gateways::connect(gateway, subscription)
                 .unwrap_or_else(|problem| unable(problem.to_string())),

@@ -10,6 +10,7 @@ use super::notify::Notifier;
 use super::reload::limits;
 use super::resources::Resources;
 use super::services::{Parts, register};
+use super::streams::{Streams, batch_news};
 use super::subscriptions::{Subscriptions, connect};
 use super::{AppError, Launch, states};
 use crate::actors::{
@@ -22,6 +23,7 @@ use crate::flows::events::EventsView;
 use crate::flows::sites::{SitesView, Spreads};
 use crate::http::{self, HttpState};
 use crate::leases::Holdings;
+use crate::ledgers::LedgerNews;
 use crate::messages::{Drain, Flush, InFlight, Record, SaveStates, Wake, names};
 use crate::store::{BatchWriter, Store};
 use crate::telemetry;
@@ -168,14 +170,16 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let (trouble_sender, lease_trouble) = watch::channel(None);
     let beating = Arc::new(tokio::sync::Mutex::new(Beating::default()));
     let at_work = AtWork::default();
+    let news = batch_news(share_of(owners::UPDATER), watchdog.clone());
     let subscriptions = Subscriptions::new(
         query.clone(),
         runtime.clone(),
         SubscriberParts {
             rows: Arc::new(share_of(owners::SCHEDULER)),
             connect: {
-                let listeners = listeners.clone();
-                Arc::new(move |settings| connect(settings, &listeners))
+                let (listeners, news) = (listeners.clone(), news.clone());
+                let news: Arc<dyn LedgerNews> = news;
+                Arc::new(move |settings| connect(settings, &listeners, &news))
             },
             holdings: holdings.clone(),
             held_until: held_until.clone(),
@@ -260,6 +264,14 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let listener = TcpListener::bind(listen).map_err(failed)?;
     let http_addr = listener.local_addr().map_err(failed)?;
     let settings_reader = live.settings();
+    let streams = Streams {
+        store: share_of(owners::SCHEDULER),
+        news,
+        settings: settings_reader.clone(),
+        holdings: holdings.clone(),
+        view: view.clone(),
+        draining: draining_reader.clone(),
+    };
     let state = HttpState {
         store: share_of(owners::HTTP),
         settings: settings_reader.clone(),
@@ -316,6 +328,8 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         holder: holder.clone(),
     };
     query.start_all();
+    // Ends when the server drains.
+    runtime.spawn(streams.run());
     let sentinel = Sentinel::start(&query);
     let server = http::server(state, listener, HTTP_WORKERS).map_err(failed)?;
     let http = server.handle();

@@ -2,7 +2,7 @@
 
 use super::control::TOKEN_TRAVELS;
 use super::credentials::{Missing, token};
-use super::forms::{count, duration, ledger_url, name, size, word};
+use super::forms::{count, duration, flag, ledger_url, name, size, word};
 use super::reader::{Reader, own_name};
 use super::section::Section;
 use super::sections::{BODY, CONNECTIONS};
@@ -72,6 +72,7 @@ fn ledger(
         check_wait(s, wait, kind, timeout);
     }
     let max_response_bytes = s.get("max_response_bytes", "8MiB", size(BODY));
+    let stream = s.get("stream", false, flag);
     let token = token(s, "token", "token_file", base, Missing::Refused);
     if token.given && s.is_by_control("url") {
         s.fault(&["url"], TOKEN_TRAVELS.to_owned());
@@ -86,6 +87,7 @@ fn ledger(
         timeout: timeout?,
         wait: wait?,
         max_response_bytes: max_response_bytes?,
+        stream: stream?,
         token: token.token,
     })
 }

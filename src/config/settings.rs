@@ -309,6 +309,9 @@ pub struct LedgerSettings {
     pub wait: Option<Duration>,
     /// Largest answer read. Default 8 MiB.
     pub max_response_bytes: usize,
+    /// Whether the ledger's stream is listened to, so that batches are polled
+    /// sooner and settle by their transactions. Default false.
+    pub stream: bool,
     /// Token sent as `Authorization`: `Bearer Cylinder:…` to Splinter, `Bearer …` to Sawtooth.
     pub token: Option<SecretString>,
 }
@@ -327,6 +330,7 @@ impl PartialEq for LedgerSettings {
             timeout,
             wait,
             max_response_bytes,
+            stream,
             token,
         } = self;
         let exposed = |token: &Option<SecretString>| {
@@ -342,6 +346,7 @@ impl PartialEq for LedgerSettings {
             && *timeout == other.timeout
             && *wait == other.wait
             && *max_response_bytes == other.max_response_bytes
+            && *stream == other.stream
             && exposed(token) == exposed(&other.token)
     }
 }

@@ -161,8 +161,6 @@ fn source(s: &mut Section<'_, '_>, peers: &Peers<'_>) -> Option<SourceSettings> 
             let why =
                 "this is for subscriptions of a gateway, and this one has a ledger; leave it out";
             s.out_of_place(&OF_GATEWAYS, why);
-            let message = "the streams of ledgers are not available in this version: the subscription hears nothing until a later one; name a gateway, or have its hook called";
-            s.warn(&["ledger"], message.to_owned());
             ledger_source(s, ledger, kind).map(SourceSettings::Ledger)
         }
         (None, None) => {

@@ -40,6 +40,7 @@ pub(super) fn ledger(name: &str, kind: LedgerKind) -> LedgerSettings {
         timeout: Duration::from_secs(10),
         wait: None,
         max_response_bytes: 8 << 20,
+        stream: false,
         token: None,
     }
 }

@@ -38,6 +38,12 @@ struct Left {
     whole: i64,
 }
 
+#[derive(QueryableByName)]
+struct Service {
+    #[diesel(sql_type = Text)]
+    service_id: String,
+}
+
 /// What can still become committed: what is outstanding, and what was given up.
 macro_rules! open {
     () => {
@@ -104,6 +110,15 @@ macro_rules! left {
 const SQLITE_LEFT: &str = left!("(SELECT value FROM json_each($3))");
 const POSTGRES_LEFT: &str = left!("(SELECT json_array_elements_text($3::json))");
 
+/// Services with outstanding batches, each found by a step along the index
+/// `batches_outstanding`: parameters are ledger, limit.
+const SERVICES: &str = "WITH RECURSIVE s (service_id) AS ( \
+    SELECT min(service_id) FROM batches WHERE ledger = $1 AND status IN ('pending', 'valid') \
+    UNION ALL SELECT (SELECT min(b.service_id) FROM batches b WHERE b.ledger = $1 \
+    AND b.status IN ('pending', 'valid') AND b.service_id > s.service_id) \
+    FROM s WHERE s.service_id IS NOT NULL) \
+    SELECT service_id FROM s WHERE service_id IS NOT NULL LIMIT $2";
+
 const SQLITE_SOON: &str = "UPDATE batches SET next_poll_at = NULL WHERE ledger = $1 \
     AND service_id = $2 AND status IN ('pending', 'valid') AND next_poll_at IS NOT NULL";
 const POSTGRES_SOON: &str = "UPDATE batches SET next_poll_at = NULL WHERE seq IN ( \
@@ -163,6 +178,28 @@ impl Store {
             })
         })
         .await
+    }
+
+    /// Services of a ledger that have outstanding batches, by their ids, at most
+    /// `limit`.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn outstanding_services(
+        &self,
+        ledger: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut lent = self.reader().await?;
+        let services: Vec<Service> = on_backend!(lent, conn => {
+            diesel::sql_query(SERVICES)
+                .bind::<Text, _>(ledger)
+                .bind::<BigInt, _>(limit)
+                .load(conn)
+                .await
+        })?;
+        Ok(services.into_iter().map(|s| s.service_id).collect())
     }
 
     /// Makes outstanding batches of a service due at once that are not so yet.

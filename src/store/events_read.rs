@@ -1,9 +1,12 @@
 //! What the Subscriber reads: how far it has come, and what is open.
 
 use super::connection::on_backend;
-use super::events_rows::{OPEN, OPEN_COLUMNS, OpenRow, SUBSCRIPTION_COLUMNS, SubscriptionRow};
+use super::events_rows::{DUE, OPEN_COLUMNS, OpenRow, SUBSCRIPTION_COLUMNS, SubscriptionRow};
 use super::{Store, StoreError};
-use crate::flows::events::{Checkpoint, EventRows, Judgement, OpenEvent, Place};
+use crate::flows::events::{
+    Checkpoint, EventRows, Fork, Judgement, OpenEvent, Place, SubscriptionName,
+};
+use crate::time::Timestamp;
 use diesel::OptionalExtension;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
@@ -34,7 +37,7 @@ impl Store {
         Ok(row.map(Checkpoint::from).unwrap_or_default())
     }
 
-    /// Events that are not done with, in the order of their places, behind
+    /// Events that are not done with, of blocks that count, in the order of their places, behind
     /// `after`, at most `limit`.
     ///
     /// # Errors
@@ -49,7 +52,7 @@ impl Store {
         let mut lent = self.reader().await?;
         let query = format!(
             "SELECT {OPEN_COLUMNS} FROM events WHERE subscription = $1 \
-             AND (block, rank, arrival) > ($2, $3, $4) AND {OPEN} \
+             AND (block, rank, arrival) > ($2, $3, $4) AND {DUE} \
              ORDER BY block, rank, arrival LIMIT $5"
         );
         let rows: Vec<OpenRow> = on_backend!(lent, conn => {
@@ -65,7 +68,7 @@ impl Store {
         Ok(rows.into_iter().map(OpenEvent::from).collect())
     }
 
-    /// Events that are not done with and arrived after `arrival`, in the order of
+    /// Events that are not done with, of blocks that count, and arrived after `arrival`, in the order of
     /// their arrivals, at most `limit`: what other servers recorded meanwhile.
     ///
     /// # Errors
@@ -78,7 +81,7 @@ impl Store {
     ) -> Result<Vec<OpenEvent>, StoreError> {
         let mut lent = self.reader().await?;
         let query = format!(
-            "SELECT {OPEN_COLUMNS} FROM events WHERE subscription = $1 AND arrival > $2 AND {OPEN} \
+            "SELECT {OPEN_COLUMNS} FROM events WHERE subscription = $1 AND arrival > $2 AND {DUE} \
              ORDER BY arrival LIMIT $3"
         );
         let rows: Vec<OpenRow> = on_backend!(lent, conn => {
@@ -125,6 +128,15 @@ impl EventRows for Store {
         asked: Vec<(Place, String, Option<String>)>,
     ) -> BoxFuture<'a, Result<Vec<Judgement>, StoreError>> {
         Box::pin(self.judge(lookup, asked))
+    }
+
+    fn abandon<'a>(
+        &'a self,
+        subscription: &'a SubscriptionName,
+        fork: &'a Fork,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<usize, StoreError>> {
+        Box::pin(self.abandon_events(subscription, fork, now))
     }
 }
 

@@ -13,6 +13,10 @@ use std::collections::BTreeMap;
 pub(super) const OPEN: &str =
     "(decision = 'pending' OR (decision = 'relevant' AND processed_at IS NULL))";
 
+/// Of these, what a handler may get: a block that the ledger abandoned holds none.
+pub(super) const DUE: &str = "abandoned_at IS NULL \
+    AND (decision = 'pending' OR (decision = 'relevant' AND processed_at IS NULL))";
+
 /// What an [`OpenRow`] is read from.
 pub(super) const OPEN_COLUMNS: &str = "block, rank, arrival, tx_id, event_id, event_name, payload, \
     event_key, occurred_at, received_at, decision, attempts, late";

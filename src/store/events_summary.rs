@@ -1,7 +1,7 @@
 //! How subscriptions stand, from counts that are kept beside the events.
 
 use super::connection::on_backend;
-use super::events_rows::{OPEN, PROCESSED, SUBSCRIPTION_COLUMNS, SubscriptionRow};
+use super::events_rows::{DUE, PROCESSED, SUBSCRIPTION_COLUMNS, SubscriptionRow};
 use super::{Store, StoreError};
 use crate::flows::events::{Checkpoint, Decision};
 use crate::time::Timestamp;
@@ -71,7 +71,7 @@ impl Store {
         let rows = format!("SELECT {SUBSCRIPTION_COLUMNS} FROM subscriptions ORDER BY name");
         let first = |column: &str| {
             format!(
-                "(SELECT {column} FROM events WHERE subscription = s.name AND {OPEN} \
+                "(SELECT {column} FROM events WHERE subscription = s.name AND {DUE} \
                  ORDER BY block, rank, arrival LIMIT 1) AS {column}"
             )
         };

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 
 /// The control token.
-const TOKEN: &str = "token-of-an-operator";
+pub(crate) const TOKEN: &str = "token-of-an-operator";
 
 /// A place where a server runs `claims` (judged) and `audits` (everything), both
 /// at one gateway and with a consumer each.

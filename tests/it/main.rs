@@ -13,6 +13,7 @@ mod control_settings;
 mod events_flow;
 mod events_killed;
 mod events_store;
+mod events_streams;
 mod events_support;
 mod events_updater;
 mod imports;

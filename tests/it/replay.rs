@@ -100,6 +100,7 @@ impl Replay {
             timeout: Duration::from_secs(10),
             wait: None,
             max_response_bytes: 8 << 20,
+            stream: false,
             token: None,
         }
     }

@@ -183,6 +183,7 @@ pub(crate) fn settings(kind: LedgerKind, url: &str) -> LedgerSettings {
         timeout: Duration::from_secs(10),
         wait: None,
         max_response_bytes: 8 << 20,
+        stream: false,
         token: None,
     }
 }

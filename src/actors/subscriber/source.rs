@@ -2,7 +2,7 @@
 
 use crate::config::SubscriptionSettings;
 use crate::flows::events::{
-    Checkpoint, EventRows, Heard, Recorded, Sink, SinkError, Source, SourceEnd, SourceState,
+    Checkpoint, EventRows, Fork, Heard, Recorded, Sink, SinkError, Source, SourceEnd, SourceState,
     SourceView, SubscriptionName,
 };
 use crate::messages::{EventsNews, Record};
@@ -11,7 +11,7 @@ use crate::watchdog::Intercom;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
@@ -42,6 +42,8 @@ pub(super) struct Hearing {
     last: AtomicU64,
     /// Highest block of which an event is known; below zero: none.
     highest: AtomicI64,
+    /// Rows of abandoned blocks were marked: what is open has to be read anew.
+    forked: AtomicBool,
     source: Mutex<Shown>,
 }
 
@@ -59,6 +61,7 @@ impl Default for Hearing {
             begun: Instant::now(),
             last: AtomicU64::new(0),
             highest: AtomicI64::new(-1),
+            forked: AtomicBool::new(false),
             source: Mutex::default(),
         }
     }
@@ -74,6 +77,11 @@ impl Hearing {
     pub(super) fn block(&self, block: Option<i64>) {
         self.highest
             .fetch_max(block.unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    /// Whether a fork was noted since this was last asked.
+    pub(super) fn forked(&self) -> bool {
+        self.forked.swap(false, Ordering::AcqRel)
     }
 
     /// How the source at `place` stands.
@@ -98,6 +106,8 @@ pub(super) struct SubscriberSink {
     pub(super) recorder: Intercom<Record>,
     /// To the subscription's own Subscriber.
     pub(super) news: Intercom<EventsNews>,
+    /// Where events of abandoned blocks are marked.
+    pub(super) rows: Arc<dyn EventRows>,
     pub(super) hearing: Arc<Hearing>,
 }
 
@@ -144,6 +154,33 @@ impl Sink for SubscriberSink {
                 source_state: Some(state),
             };
             self.send(record).await.map(drop)
+        })
+    }
+
+    fn abandoned(&self, fork: Fork) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async move {
+            let name = &self.settings.name;
+            let marking = self.rows.abandon(name, &fork, Timestamp::now());
+            match timeout(RECORD_LIMIT, marking).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) if error.is_transient() => {
+                    return Err(SinkError::Away(error.to_string()));
+                }
+                Ok(Err(error)) => return Err(SinkError::Refused(error.to_string())),
+                Err(_) => {
+                    let why = format!("no answer within {RECORD_LIMIT:?}");
+                    return Err(SinkError::Away(why));
+                }
+            }
+            tracing::warn!(subscription.name = %name, blocks.abandoned = fork.abandoned.len(), "events of blocks that the ledger abandoned are not handed over any more");
+            self.hearing.forked.store(true, Ordering::Release);
+            let news = EventsNews {
+                subscription: name.clone(),
+                recorded: Vec::new(),
+            };
+            // What is not taken is seen at the next turn.
+            drop(self.news.post(news));
+            Ok(())
         })
     }
 

@@ -4,8 +4,8 @@ use super::*;
 use crate::config::{EventCode, EventHandlerSettings, Relevance, SourceSettings};
 use crate::flows::events::testing::Database;
 use crate::flows::events::{
-    Heard, Judgement, OpenEvent, Place, Recorded, Sink, SinkError, SourceEnd, SubscriptionName,
-    SubscriptionState,
+    Fork, Heard, Judgement, OpenEvent, Place, Recorded, Sink, SinkError, SourceEnd,
+    SubscriptionName, SubscriptionState,
 };
 use crate::store::StoreError;
 use crate::watchdog::{Keeper, Registration, Sentinel, WatchdogQuery};
@@ -80,6 +80,15 @@ impl EventRows for Shared {
         };
         let judged = asked.into_iter().map(judge).collect();
         Box::pin(async { Ok(judged) })
+    }
+
+    fn abandon<'a>(
+        &'a self,
+        _: &'a SubscriptionName,
+        _: &'a Fork,
+        _: Timestamp,
+    ) -> BoxFuture<'a, Result<usize, StoreError>> {
+        Box::pin(async { Ok(0) })
     }
 }
 
@@ -236,6 +245,7 @@ impl Bench {
         let settings = SubscriberSettings {
             subscription,
             gateway: None,
+            ledger: None,
             events,
         };
         let (calls_sender, calls) = mpsc::unbounded_channel();

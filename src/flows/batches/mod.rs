@@ -8,6 +8,7 @@ mod fetch;
 mod health;
 mod intake;
 mod ledger_plan;
+mod listened;
 mod load;
 mod model;
 mod news;
@@ -24,6 +25,7 @@ mod work;
 pub use fetch::fetch;
 pub use health::{Admission, BackoffPolicy, LedgerHealth, ServiceHealth};
 pub use intake::check_new_batch;
+pub use listened::Listened;
 pub use load::{BatchesPage, load};
 pub use model::{
     BatchKey, InvalidTransaction, LedgerStatus, Status, StatusReport, UnknownStatusWord,

@@ -1,10 +1,13 @@
 //! What the Subscriber needs of others: rows to read, and a handler.
 
 use super::model::{Checkpoint, Judgement, OpenEvent, Place, SubscriptionName};
+use super::source::Fork;
 use crate::store::StoreError;
+use crate::time::Timestamp;
 use futures_util::future::BoxFuture;
 
-/// The rows of subscriptions, as the Subscriber reads them.
+/// The rows of subscriptions, as the Subscriber reads them; its source marks
+/// those of abandoned blocks.
 pub trait EventRows: Send + Sync + 'static {
     /// How far a subscription has come; of one without a row, the beginning.
     ///
@@ -49,6 +52,19 @@ pub trait EventRows: Send + Sync + 'static {
         lookup: Option<&'a str>,
         asked: Vec<(Place, String, Option<String>)>,
     ) -> BoxFuture<'a, Result<Vec<Judgement>, StoreError>>;
+
+    /// Marks the events of blocks that a ledger abandoned, which are not read as
+    /// open any more, and takes the mark from those of blocks in their place.
+    /// Answers how many were marked; may be done again.
+    ///
+    /// # Errors
+    /// The database did not answer; nothing is marked.
+    fn abandon<'a>(
+        &'a self,
+        subscription: &'a SubscriptionName,
+        fork: &'a Fork,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<usize, StoreError>>;
 }
 
 /// What is done with a relevant event. An implementation ends within its own
