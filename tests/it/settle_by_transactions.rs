@@ -17,6 +17,7 @@ on_both_databases!(
     what_is_final_stays_and_an_older_answer_changes_nothing,
     a_row_that_is_being_written_is_told_again_later,
     news_settle_and_poll_and_outlive_a_gap,
+    services_with_outstanding_batches_are_listed_each_once,
     events_of_abandoned_blocks_are_marked_until_they_count_again,
 );
 
@@ -200,6 +201,23 @@ async fn news_settle_and_poll_and_outlive_a_gap(database: &Database) {
     .await;
     assert_eq!(status(database, 3).await, ["c::a pending"]);
     running.abort();
+}
+
+async fn services_with_outstanding_batches_are_listed_each_once(database: &Database) {
+    let store = open(database).await;
+    let listed = async |limit| store.outstanding_services(LEDGER, limit).await.unwrap();
+    assert_eq!(listed(10).await, texts(&[]));
+    for (n, service) in ["c::b", "c::a", "c::b", "c::d", "c::c"].iter().enumerate() {
+        track(&store, service, n, &[]).await;
+    }
+    let settled = "UPDATE batches SET status = 'committed' WHERE service_id = 'c::c'";
+    database.run(settled).await.unwrap();
+    assert_eq!(listed(10).await, texts(&["c::a", "c::b", "c::d"]));
+    assert_eq!(listed(2).await, texts(&["c::a", "c::b"]));
+    assert_eq!(
+        store.outstanding_services("other", 10).await.unwrap(),
+        texts(&[])
+    );
 }
 
 async fn events_of_abandoned_blocks_are_marked_until_they_count_again(database: &Database) {
