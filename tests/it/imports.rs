@@ -68,7 +68,7 @@ fn imports() -> Vec<(PathBuf, String, String)> {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();
-        let production = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let production = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         for line in production
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"))

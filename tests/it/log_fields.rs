@@ -70,7 +70,7 @@ fn used() -> BTreeMap<String, String> {
     let mut used = BTreeMap::new();
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
-        let production = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let production = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         let code: String = production
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"))
