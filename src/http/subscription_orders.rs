@@ -32,9 +32,6 @@ mod tests {
             skip("claims", 12),
             "highwater events skip --reason 'WHY' claims 12"
         );
-        assert_eq!(
-            retry("-x"),
-            "highwater events retry --reason 'WHY' -- -x"
-        );
+        assert_eq!(retry("-x"), "highwater events retry --reason 'WHY' -- -x");
     }
 }

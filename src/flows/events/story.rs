@@ -33,10 +33,7 @@ pub fn event_story(row: &EventRow, checkpoint: &Checkpoint) -> Vec<StoryLine> {
     );
     tell(Some(row.received_at), recorded);
     match Decision::parse(&row.decision) {
-        Some(Decision::Relevant) => tell(
-            row.decided_at,
-            "Decided: relevant.".to_owned(),
-        ),
+        Some(Decision::Relevant) => tell(row.decided_at, "Decided: relevant.".to_owned()),
         Some(Decision::Irrelevant) => tell(
             row.decided_at,
             "Decided: irrelevant; neither its transaction nor its key was known by then."
@@ -69,7 +66,10 @@ pub fn event_story(row: &EventRow, checkpoint: &Checkpoint) -> Vec<StoryLine> {
         tell(Some(at), format!("The subscription halted on it: {error}"));
     }
     if let Some(at) = row.processed_at {
-        tell(Some(at), "Processed: its handler is done with it.".to_owned());
+        tell(
+            Some(at),
+            "Processed: its handler is done with it.".to_owned(),
+        );
     }
     if let Some(at) = row.abandoned_at {
         tell(Some(at), "The ledger abandoned its block.".to_owned());
@@ -83,14 +83,18 @@ pub fn event_waits_for(row: &EventRow, checkpoint: &Checkpoint) -> Option<String
         return None;
     }
     if let Some((since, reason)) = &checkpoint.paused {
-        return Some(format!("The subscription is paused since {since}: {reason}"));
+        return Some(format!(
+            "The subscription is paused since {since}: {reason}"
+        ));
     }
     Some(match &checkpoint.halted {
         Some((arrival, ..)) if *arrival == row.arrival => {
             "The subscription is halted on it: mend the cause and retry, or skip it.".to_owned()
         }
         Some((arrival, ..)) => {
-            format!("The subscription is halted on event {arrival}, which has to be done with first.")
+            format!(
+                "The subscription is halted on event {arrival}, which has to be done with first."
+            )
         }
         None if row.decision == Decision::Pending.as_str() => {
             "It is not decided yet whether it is relevant.".to_owned()
@@ -99,10 +103,7 @@ pub fn event_waits_for(row: &EventRow, checkpoint: &Checkpoint) -> Option<String
     })
 }
 
-fn halted_on<'c>(
-    row: &EventRow,
-    checkpoint: &'c Checkpoint,
-) -> Option<(i64, Timestamp, &'c str)> {
+fn halted_on<'c>(row: &EventRow, checkpoint: &'c Checkpoint) -> Option<(i64, Timestamp, &'c str)> {
     let (arrival, at, error) = checkpoint.halted.as_ref()?;
     (*arrival == row.arrival).then_some((*arrival, *at, error.as_str()))
 }
@@ -175,7 +176,10 @@ mod tests {
         skipped.last_error = Some("a typo of theirs".to_owned());
         skipped.attempts = 1;
         let story = told(&skipped, &none);
-        assert!(story.contains("by an operator: a typo of theirs"), "{story}");
+        assert!(
+            story.contains("by an operator: a typo of theirs"),
+            "{story}"
+        );
         assert!(!story.contains("went wrong"), "{story}");
         let processed = EventRow {
             processed_at: Some(Timestamp::from_millis(3000)),

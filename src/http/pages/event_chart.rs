@@ -153,7 +153,12 @@ mod tests {
         assert!(paths[1].starts_with("M0 60.0h4v-60.0"), "{paths:?}");
         assert!(paths[0].starts_with("M235 60.0h4v-"), "{paths:?}");
         let chart = events("a", &counts, now).into_string();
-        for words in ["9 processed", "1 not processed yet", "2 not decided yet", "1,000 irrelevant"] {
+        for words in [
+            "9 processed",
+            "1 not processed yet",
+            "2 not decided yet",
+            "1,000 irrelevant",
+        ] {
             assert!(chart.contains(words), "lacks {words}: {chart}");
         }
     }

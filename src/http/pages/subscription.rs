@@ -1,16 +1,14 @@
 //! `/subscriptions/{name}`: one subscription, what holds it up, and its newest
 //! events.
 
-use super::format::{ago, ago_or_dash, badge, cut, short_id, thousands, Tone};
+use super::event_chart;
+use super::format::{Tone, ago, ago_or_dash, badge, cut, short_id, thousands};
 use super::jobs::old_figures;
 use super::layout::{Page, problem_page};
 use super::subscription_card::{self as card, decision_badge, event_href, events_href};
-use super::event_chart;
 use crate::flows::events::Decision;
 use crate::http::api::read_query;
-use crate::http::api::subscriptions::{
-    EventsQuery, FoundEvents, find_events, find_subscription,
-};
+use crate::http::api::subscriptions::{EventsQuery, FoundEvents, find_events, find_subscription};
 use crate::http::problem::Answer;
 use crate::http::state::Http;
 use crate::http::subscription_figures::{SubscriptionFigures, subscription_figures};
@@ -53,24 +51,24 @@ async fn page(http: &Http, request: &HttpRequest, name: &str) -> Answer<Page> {
     let now = Timestamp::now();
     let live = html! {
         (top(&report, &figures, now))
-        h2 #events { "Newest events" }
-        (form(name, &found.filter))
+        h2 { "Newest events" }
         (rows(&found, now))
         (paging(&found))
     };
-    Ok(Page::new(
-        format!("Subscription {}", cut(name, 64)),
-        "/subscriptions",
-        live,
-    ))
+    let title = format!("Subscription {}", cut(name, 64));
+    let mut page = Page::new(title, "/subscriptions", live);
+    page.still = html! {
+        p.crumb { a href="/subscriptions" { "Events" } }
+        h1.batch { span.whole-id { (name) } }
+        (form(name, &found.filter))
+    };
+    Ok(page)
 }
 
 fn top(report: &SubscriptionReport, figures: &SubscriptionFigures, now: Timestamp) -> Markup {
     let counts = figures.counts.get(&report.name);
     html! {
-        p.crumb { a href="/subscriptions" { "Events" } }
-        h1.batch { (card::state_badge(report)) " " span.whole-id { (report.name) } }
-        p.lead { (card::source(report)) }
+        p.lead { (card::state_badge(report)) " " (card::source(report)) }
         (old_figures(figures.problem.as_deref(), figures.read_at, now))
         @if has_trouble(report) {
             section.notice.bad { h2 { span aria-hidden="true" { "▲ " } "What holds it up" } (card::trouble(report, now)) }

@@ -184,7 +184,11 @@ pub(super) fn shares(report: &SubscriptionReport) -> Markup {
             "relevant" => events_href(&report.name, &[("decision", word), ("open", "true")]),
             word => events_href(&report.name, &[("decision", word)]),
         };
-        let decision = if word == "processed" { "relevant" } else { word };
+        let decision = if word == "processed" {
+            "relevant"
+        } else {
+            word
+        };
         html! { a href=(href) {
             (decision_badge(decision, word == "processed")) " " span.num { (thousands(count)) }
         } }
@@ -198,7 +202,10 @@ mod tests {
     #[test]
     fn links_are_encoded_and_slow_is_not_none() {
         assert_eq!(
-            events_href("a.b", &[("decision", ""), ("tx_id", "x/y"), ("open", "true")]),
+            events_href(
+                "a.b",
+                &[("decision", ""), ("tx_id", "x/y"), ("open", "true")]
+            ),
             "/subscriptions/a%2Eb?tx_id=x%2Fy&open=true"
         );
         assert_eq!(event_href("claims", 7), "/subscriptions/claims/events/7");
