@@ -12,6 +12,7 @@ mod config;
 mod context;
 mod ctl;
 mod demo;
+mod events;
 mod failure;
 mod migrate;
 mod output;
@@ -53,6 +54,7 @@ Examples:
   highwater batches list --status lost     what was given up
   highwater poll org.example.app           visit the sites of an app that are due
   highwater sites import sites.csv         sites to be visited
+  highwater events status                  how far subscriptions are
   highwater ctl services                   what a running server does
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
@@ -93,6 +95,10 @@ enum Command {
     /// sites, directly in the database.
     #[command(subcommand)]
     Sites(sites::SitesCommand),
+    /// Lists and shows events and how their subscriptions stand, and gives these
+    /// orders, directly in the database.
+    #[command(subcommand)]
+    Events(events::EventsCommand),
     Poll(poll::PollArgs),
     Audit(audit::AuditArgs),
     Ctl(ctl::CtlArgs),
@@ -132,6 +138,7 @@ fn dispatch(cli: Cli, listeners: Listeners) -> Result<(), Failure> {
         Command::Config(command) => config::run(&command, config),
         Command::Batches(command) => batches::run(command, config),
         Command::Sites(command) => sites::run(command, config),
+        Command::Events(command) => events::run(command, config),
         Command::Poll(args) => poll::run(&args, config, &listeners),
         Command::Audit(args) => audit::run(&args, config),
         Command::Ctl(args) => ctl::run(&args, config),

@@ -25,6 +25,7 @@ mod single_flight;
 mod state;
 mod states;
 mod subscription_figures;
+mod subscription_orders;
 mod subscriptions;
 mod summary;
 mod unvisited;

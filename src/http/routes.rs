@@ -196,6 +196,17 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/jobs/{app}/{name}", Access::Page, |r| r.to(pages::job)),
     get("/sites", Access::Page, |r| r.to(pages::sites)),
     get("/sites/{site_id}", Access::Page, |r| r.to(pages::site)),
+    get("/subscriptions", Access::Page, |r| {
+        r.to(pages::subscriptions)
+    }),
+    get("/subscriptions/{name}", Access::Page, |r| {
+        r.to(pages::subscription)
+    }),
+    get(
+        "/subscriptions/{name}/events/{arrival}",
+        Access::Page,
+        |r| r.to(pages::event),
+    ),
     get("/services", Access::Page, |r| r.to(pages::services)),
     get("/login", Access::Open, |r| r.to(pages::login_form)),
     post("/login", Access::Open, |r| r.to(pages::login)),

@@ -3,13 +3,17 @@
 
 use super::single_flight::{Given, SingleFlight, Spacing};
 use super::state::Http;
-use crate::store::{Store, SubscriptionSummary};
+use crate::store::{EventCount, Store, StoreError, SubscriptionSummary};
 use crate::time::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a viewer waits for figures.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How far back events are counted by the hour.
+pub(super) const COUNTED: Duration = Duration::from_secs(48 * 3600);
 
 const SPACING: Spacing = Spacing {
     at_least: Duration::from_secs(1),
@@ -21,6 +25,8 @@ const SPACING: Spacing = Spacing {
 pub(super) struct SubscriptionFigures {
     /// By name; also those that are no longer configured.
     pub(super) summaries: Vec<SubscriptionSummary>,
+    /// Events by hour and decision, of the last [`COUNTED`]; by name.
+    pub(super) counts: BTreeMap<String, Vec<EventCount>>,
     /// When these figures were read; `None` when they never were.
     pub(super) read_at: Option<Timestamp>,
     /// Why newer figures could not be read.
@@ -59,9 +65,16 @@ pub(super) async fn subscription_figures_within(
 }
 
 async fn refresh(store: Store, before: Option<Arc<SubscriptionFigures>>) -> SubscriptionFigures {
-    match store.subscriptions_summary().await {
-        Ok(summaries) => SubscriptionFigures {
+    let since = Timestamp::now().minus(COUNTED);
+    let read = async {
+        let summaries = store.subscriptions_summary().await?;
+        Ok((summaries, store.event_counts_of_all(since).await?))
+    };
+    let read: Result<_, StoreError> = read.await;
+    match read {
+        Ok((summaries, counts)) => SubscriptionFigures {
             summaries,
+            counts,
             read_at: Some(Timestamp::now()),
             problem: None,
         },

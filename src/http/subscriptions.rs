@@ -3,6 +3,7 @@
 
 use super::state::Http;
 use super::subscription_figures::SubscriptionFigures;
+use super::subscription_orders;
 use crate::config::{Settings, SourceSettings, SubscriptionSettings};
 use crate::flows::events::{EventsView, Holder, SourceState, SubscriberView, SubscriptionState};
 use crate::store::SubscriptionSummary;
@@ -128,8 +129,11 @@ impl SubscriptionReport {
         if let Some(halted) = &self.halted {
             warnings.push(format!(
                 "subscription {name} is halted on event {} since {}: {}: mend the cause and retry, or skip the event \
-                 (POST /v1/subscriptions/{name}/retry or …/skip)",
-                halted.arrival, halted.at, halted.error
+                 ({}; or POST /v1/subscriptions/{name}/retry or …/skip)",
+                halted.arrival,
+                halted.at,
+                halted.error,
+                subscription_orders::retry(name)
             ));
         }
         if let Some(paused) = &self.paused {

@@ -10,6 +10,7 @@ use crate::time::Timestamp;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
+use serde::Serialize;
 
 /// A list by a decision looks through so many arrivals at a time, and so often:
 /// a rare one must not cost a walk through millions.
@@ -36,7 +37,7 @@ pub struct EventFilter {
 }
 
 /// A row of `events`, as shown; without its payload.
-#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName, Serialize)]
 pub struct EventRow {
     /// The subscription.
     #[diesel(sql_type = Text)]
@@ -61,6 +62,7 @@ pub struct EventRow {
     pub event_name: String,
     /// The key by which it is judged.
     #[diesel(sql_type = Nullable<Text>)]
+    #[serde(rename = "key")]
     pub event_key: Option<String>,
     /// When it happened, where it says so.
     #[diesel(sql_type = Nullable<SqlTimestamp>)]

@@ -51,6 +51,14 @@ struct Total {
 }
 
 #[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = Text)]
+    subscription: String,
+    #[diesel(embed)]
+    count: EventCount,
+}
+
+#[derive(QueryableByName)]
 struct Oldest {
     #[diesel(sql_type = Text)]
     name: String,
@@ -137,6 +145,37 @@ impl Store {
             .load(conn)
             .await
         })?)
+    }
+}
+
+impl Store {
+    /// As [`Store::event_counts`], of all subscriptions that have any, by name.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn event_counts_of_all(
+        &self,
+        since: Timestamp,
+    ) -> Result<BTreeMap<String, Vec<EventCount>>, StoreError> {
+        let mut lent = self.reader().await?;
+        let rows: Vec<Counted> = on_backend!(lent, conn => {
+            diesel::sql_query(
+                "SELECT subscription, bucket_at, decision, count FROM event_counts \
+                 WHERE bucket_at >= $1 ORDER BY subscription, bucket_at, decision",
+            )
+            .bind::<SqlTimestamp, _>(since)
+            .load(conn)
+            .await
+        })?;
+        let mut all: BTreeMap<String, Vec<EventCount>> = BTreeMap::new();
+        for Counted {
+            subscription,
+            count,
+        } in rows
+        {
+            all.entry(subscription).or_default().push(count);
+        }
+        Ok(all)
     }
 }
 

@@ -10,6 +10,7 @@ mod batches_by_hand;
 mod command_line;
 mod control;
 mod control_settings;
+mod events_by_hand;
 mod events_flow;
 mod events_killed;
 mod events_store;

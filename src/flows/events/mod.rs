@@ -19,9 +19,11 @@ mod plan_model_tests;
 mod plan_tests;
 mod plan_view;
 mod reads;
+mod reason;
 mod settling;
 mod source;
 mod step;
+mod story;
 #[cfg(test)]
 pub(crate) mod testing;
 mod traits;
@@ -37,8 +39,10 @@ pub use model::{
 };
 pub use plan::SubscriptionPlan;
 pub use plan_view::{SubscriptionState, SubscriptionView};
+pub use reason::{LONGEST_REASON, read_reason};
 pub use source::{BlockRef, Fork, Sink, SinkError, Source, SourceEnd, SourceState};
 pub use step::{Load, Marked, Step, Sweep};
+pub use story::{StoryLine, event_story, event_waits_for};
 pub use traits::{EventHandler, EventRows};
 pub use view::{EventsView, Holder, SourceView, SubscriberView};
 pub use window::{HeardSoFar, RenewReason, Window, WindowSettings, WindowStep};

@@ -66,7 +66,7 @@ pub(super) fn problem_page(http: &Http, request: &HttpRequest, refusal: &Refusal
             @if !problem.errors.is_empty() {
                 ul { @for error in &problem.errors { li { code { (error.field) } ": " (error.message) } } }
             }
-            p { a href="/" { "Status" } " · " a href="/batches" { "Batches" } }
+            p { a href="/" { "Status" } " · " a href="/batches" { "Batches" } " · " a href="/subscriptions" { "Events" } }
         }
     };
     let mut page = Page::new(problem.title, "", live);
@@ -105,6 +105,7 @@ pub(super) fn document(
         ("/batches", "Batches"),
         ("/jobs", "Jobs"),
         ("/sites", "Sites"),
+        ("/subscriptions", "Events"),
         ("/services", "Services"),
     ];
     html! {

@@ -5,13 +5,15 @@ use super::format::{
 };
 use super::job_card::bar;
 use super::layout::Page;
-use super::{job_status, services};
+use super::{job_status, services, subscription_status};
 use crate::flows::batches::{BreakerPosition, LedgerView, Status};
 use crate::http::api::jobs::gather;
 use crate::http::jobs::Jobs;
 use crate::http::overview::{LedgerReport, LedgerState, Overview};
 use crate::http::service_notices::service_notices;
 use crate::http::state::Http;
+use crate::http::subscription_figures::subscription_figures;
+use crate::http::subscriptions::{SubscriptionReport, gather_from};
 use crate::http::summary::{SPLINTER_MEMORY, TOP_SERVICES, summary};
 use crate::time::Timestamp;
 use crate::watchdog::{ServiceState, ServiceStatus};
@@ -25,26 +27,31 @@ const MOST_REASONS: usize = 3;
 
 /// The page.
 pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
-    let (figures, jobs) = tokio::join!(summary(&http), gather(&http));
+    let (figures, jobs, of_events) =
+        tokio::join!(summary(&http), gather(&http), subscription_figures(&http));
+    let events = gather_from(&http, &of_events);
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
     let watchdog = (http.state.services)();
     let services = &watchdog.services;
     let now = Timestamp::now();
     let draining = *http.state.draining.borrow();
+    // What ledgers lack is told where there is nothing else.
+    let ledgers = jobs.jobs.is_empty() && events.is_empty() || !overview.ledgers.is_empty();
     let live = html! {
-        (headline(&overview, &jobs, services, draining, now))
+        (headline(&overview, &jobs, &events, services, draining, now))
         (notices(&http, &overview, services, now))
         @if !draining { (lookers(&service_notices(&watchdog))) }
         (job_status::section(&jobs, overview.problem.is_some(), now))
-        @if jobs.jobs.is_empty() || !overview.ledgers.is_empty() { h2 { "Ledgers" } }
-        @if overview.ledgers.is_empty() && jobs.jobs.is_empty() {
+        (subscription_status::section(&events, now))
+        @if ledgers { h2 { "Ledgers" } }
+        @if ledgers && overview.ledgers.is_empty() {
             p.empty { "No ledger is configured: add [[ledgers]] to the configuration and reload." }
         }
         div.ledgers { @for ledger in &overview.ledgers { (card(ledger, now)) } }
         @if overview.more_ledgers.ledgers > 0 {
             p.note { "and " (counted(overview.more_ledgers.ledgers, "more ledger", "more ledgers")) " that the configuration does not have" }
         }
-        @if jobs.jobs.is_empty() || !overview.ledgers.is_empty() { (waiting(&overview, now)) }
+        @if ledgers { (waiting(&overview, now)) }
         h2 { "Inside this server" }
         (services::table(services, now))
     };
@@ -54,6 +61,7 @@ pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest)
 fn headline(
     overview: &Overview,
     jobs: &Jobs,
+    events: &[SubscriptionReport],
     services: &[ServiceStatus],
     draining: bool,
     now: Timestamp,
@@ -61,7 +69,10 @@ fn headline(
     // Rows of ledgers that are no longer configured are told on their cards.
     let polled = || overview.ledgers.iter().filter(|ledger| ledger.configured);
     let judged = judge(overview, services, draining);
-    let (tone, shape, words) = job_status::worse(judged, jobs, polled().count());
+    let judged = job_status::worse(judged, jobs, polled().count());
+    let alone = jobs.jobs.is_empty() && polled().next().is_none();
+    let judged = subscription_status::worse(judged, events, alone && !draining);
+    let (tone, shape, words) = judged;
     let outstanding: i64 = polled().map(|ledger| ledger.outstanding).sum();
     let due: i64 = polled().map(|ledger| ledger.due).sum();
     let settled: i64 = polled().map(|ledger| ledger.settled).sum();
@@ -71,8 +82,9 @@ fn headline(
             h1 { span.shape aria-hidden="true" { (shape) } " " (words) }
             (reasons(overview, now))
             (job_status::reasons(jobs, now))
+            (subscription_status::reasons(events))
             (job_status::totals(jobs, now))
-            @if jobs.jobs.is_empty() || polled().next().is_some() { dl.totals {
+            @if jobs.jobs.is_empty() && events.is_empty() || polled().next().is_some() { dl.totals {
                 div { dt { "Batches outstanding" } dd { (thousands(outstanding)) } }
                 div { dt { "Batches due" } dd { (thousands(due)) } }
                 div { dt { "Oldest batch due" } dd {

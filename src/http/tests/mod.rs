@@ -10,6 +10,7 @@ mod jobs;
 mod jobs_looked_at;
 mod openapi;
 mod pages;
+mod pages_events;
 mod pages_links;
 mod pages_sites;
 mod resources;

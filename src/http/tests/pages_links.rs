@@ -2,6 +2,7 @@
 
 use super::super::testing::{Fixture, id};
 use super::jobs::{run, sites};
+use super::pages_events;
 use crate::flows::batches::BatchKey;
 use crate::store::NewBatch;
 use std::collections::{BTreeMap, VecDeque};
@@ -67,6 +68,7 @@ async fn all_links_of_the_pages_lead_somewhere() {
          last_run_at, last_outcome, given_up_at) SELECT site_id, 'gone', 1, 0, app_id, batch_code, \
          enabled, created_at, 'failure', created_at FROM sites WHERE app_id = 'org.example.app'",
     );
+    pages_events::rows(&fixture);
     let found = crawl(&fixture).await;
     for page in [
         "/batches",
@@ -76,6 +78,11 @@ async fn all_links_of_the_pages_lead_somewhere() {
         "/jobs/org%2Eexample%2Eapp/sync",
         "/jobs/org%2Eexample%2Eapp/gone",
         "/sites/charlie",
+        "/subscriptions",
+        "/subscriptions/claims",
+        "/subscriptions/claims/events/2",
+        "/subscriptions/claims?block=7",
+        "/subscriptions/claims?decision=irrelevant",
     ] {
         assert!(found.contains_key(page), "{page}: {:?}", found.keys());
     }

@@ -9,7 +9,8 @@ pub(in crate::http) use orders::{
 };
 pub(in crate::http) use read::{
     __path_list_events, __path_list_subscriptions, __path_show_event, __path_show_subscription,
-    list_events, list_subscriptions, show_event, show_subscription,
+    EventsQuery, FoundEvents, find_event, find_events, find_subscription, list_events,
+    list_subscriptions, show_event, show_subscription,
 };
 
 use crate::http::problem::Problem;

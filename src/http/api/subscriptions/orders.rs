@@ -3,7 +3,7 @@
 //! the next look.
 
 use super::{event_not_found, subscription_not_found};
-use crate::flows::events::SubscriptionName;
+use crate::flows::events::{SubscriptionName, read_reason};
 use crate::http::api::refusals::{OperatorRefusals, StoreRefusals};
 use crate::http::audit::{Act, Done};
 use crate::http::body::read_json;
@@ -15,9 +15,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-/// Most characters of a reason.
-const LONGEST_REASON: usize = 1000;
 
 /// Body of an order.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -324,15 +321,11 @@ fn known(http: &Http, name: &str) -> Answer<SubscriptionName> {
 
 fn check<B: Ordered>(body: B) -> Answer<(String, Option<i64>)> {
     let (reason, number) = body.order();
-    let reason = reason.trim().to_owned();
-    let length = reason.chars().count();
     let mut errors = Vec::new();
-    if !(1..=LONGEST_REASON).contains(&length) || reason.contains('\0') {
-        let message = format!(
-            "{length} characters; expected 1 to {LONGEST_REASON} that say why, without NUL"
-        );
+    let reason = read_reason(&reason).unwrap_or_else(|message| {
         errors.push(FieldError::new("reason", message));
-    }
+        String::new()
+    });
     if let Some(number) = number.filter(|number| *number < 0) {
         let message = format!("{number} is below zero");
         errors.push(FieldError::new(B::NUMBER, message));

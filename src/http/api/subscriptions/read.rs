@@ -1,13 +1,13 @@
 //! Subscriptions and their events, as they stand.
 
 use super::{event_not_found, subscription_not_found};
-use crate::flows::events::{Decision, SubscriptionName};
+use crate::flows::events::{Checkpoint, Decision, SubscriptionName};
 use crate::http::api::batches::{check_text, read_query};
 use crate::http::problem::{Answer, FieldError, Problem};
 use crate::http::state::Http;
-use crate::http::subscription_figures::subscription_figures;
+use crate::http::subscription_figures::{SubscriptionFigures, subscription_figures};
 use crate::http::subscriptions::{SubscriptionReport, gather_from};
-use crate::store::{EventFilter, EventRow};
+use crate::store::{EventDetail, EventFilter, EventRow};
 use crate::time::Timestamp;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -169,10 +169,19 @@ pub(in crate::http) async fn show_subscription(
     name: web::Path<String>,
 ) -> Answer<web::Json<SubscriptionReport>> {
     let figures = subscription_figures(&http).await;
-    let mut all = gather_from(&http, &figures).into_iter();
+    Ok(web::Json(find_subscription(&http, &figures, &name)?))
+}
+
+/// How one subscription stands, by these figures.
+pub(in crate::http) fn find_subscription(
+    http: &Http,
+    figures: &SubscriptionFigures,
+    name: &str,
+) -> Answer<SubscriptionReport> {
+    let mut all = gather_from(http, figures).into_iter();
     match all.find(|subscription| subscription.name == *name) {
-        Some(subscription) => Ok(web::Json(subscription)),
-        None => Err(subscription_not_found(&name).into()),
+        Some(subscription) => Ok(subscription),
+        None => Err(subscription_not_found(name).into()),
     }
 }
 
@@ -191,15 +200,41 @@ pub(in crate::http) async fn list_events(
     request: HttpRequest,
     name: web::Path<String>,
 ) -> Answer<web::Json<EventList>> {
-    let (filter, cursor, limit) = parse(&name, read_query::<EventsQuery>(&request)?)?;
-    check_known(&http, &name).await?;
-    let page = http
-        .database(move |store| async move { store.list_events(&filter, cursor, limit).await })
-        .await?;
+    let found = find_events(&http, &name, read_query::<EventsQuery>(&request)?).await?;
     Ok(web::Json(EventList {
-        items: page.rows.into_iter().map(EventItem::from).collect(),
-        next: page.next.map(write_cursor),
+        items: found.rows.into_iter().map(EventItem::from).collect(),
+        next: found.next,
     }))
+}
+
+/// A page of events, and what was asked for.
+pub(in crate::http) struct FoundEvents {
+    pub(in crate::http) filter: EventFilter,
+    /// Whether it is not the first page.
+    pub(in crate::http) paged: bool,
+    pub(in crate::http) rows: Vec<EventRow>,
+    /// Cursor of the next page.
+    pub(in crate::http) next: Option<String>,
+}
+
+/// Events of a subscription by a query, for the API and the page.
+pub(in crate::http) async fn find_events(
+    http: &Http,
+    name: &str,
+    query: EventsQuery,
+) -> Answer<FoundEvents> {
+    let (filter, cursor, limit) = parse(name, query)?;
+    check_known(http, name).await?;
+    let wanted = filter.clone();
+    let page = http
+        .database(move |store| async move { store.list_events(&wanted, cursor, limit).await })
+        .await?;
+    Ok(FoundEvents {
+        filter,
+        paged: cursor.is_some(),
+        rows: page.rows,
+        next: page.next.map(write_cursor),
+    })
 }
 
 /// One event, with the event as it came.
@@ -219,13 +254,7 @@ pub(in crate::http) async fn show_event(
     path: web::Path<(String, String)>,
 ) -> Answer<HttpResponse> {
     let (name, arrival) = path.into_inner();
-    check_known(&http, &name).await?;
-    let arrival: i64 = arrival.parse().unwrap_or(0);
-    let wanted = name.clone();
-    let found = http
-        .database(move |store| async move { store.event(&wanted, arrival).await })
-        .await?;
-    let detail = found.ok_or_else(|| event_not_found(&name, arrival))?;
+    let (detail, _) = find_event(&http, &name, &arrival).await?;
     let mut document = serde_json::json!(EventItem::from(detail.row)).to_string();
     // The event as it came, byte by byte: numbers keep all their digits.
     document.pop();
@@ -235,6 +264,26 @@ pub(in crate::http) async fn show_event(
     Ok(HttpResponse::Ok()
         .content_type("application/json")
         .body(document))
+}
+
+/// One event, and how far its subscription has come, for the API and the page.
+pub(in crate::http) async fn find_event(
+    http: &Http,
+    name: &str,
+    arrival: &str,
+) -> Answer<(EventDetail, Checkpoint)> {
+    check_known(http, name).await?;
+    let arrival: i64 = arrival.parse().unwrap_or(0);
+    let wanted = name.to_owned();
+    let found = http
+        .database(move |store| async move {
+            match store.event(&wanted, arrival).await? {
+                Some(detail) => Ok(Some((detail, store.checkpoint(&wanted).await?))),
+                None => Ok(None),
+            }
+        })
+        .await?;
+    Ok(found.ok_or_else(|| event_not_found(name, arrival))?)
 }
 
 /// Of the configuration or the database.
