@@ -41,6 +41,9 @@ impl ReloadReport {
     }
 }
 
+/// Tells somebody of sites, by their ids.
+pub(super) type TellSites = Arc<dyn Fn(&[String]) + Send + Sync>;
+
 /// Shared by all handlers; cheap to clone.
 #[derive(Clone)]
 pub struct HttpState {
@@ -65,7 +68,7 @@ pub struct HttpState {
     /// Tells that sites were added, enabled, revived or changed.
     pub wake_sites: Arc<dyn Fn() + Send + Sync>,
     /// Tells the Scheduler that these sites were disabled or removed.
-    pub sites_left: Arc<dyn Fn(&[String]) + Send + Sync>,
+    pub sites_left: TellSites,
     /// Renders the metrics in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// How the last reload went.
