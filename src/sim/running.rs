@@ -58,7 +58,8 @@ impl Drop for Running {
         // The command is sent here; its outcome is the end of the thread.
         drop(self.server.stop(false));
         if thread.join().is_err() {
-            tracing::warn!(server.address = %self.addr, "{} panicked", self.what);
+            let what = self.what;
+            tracing::warn!(server.address = %self.addr, "{what} panicked");
         }
     }
 }
