@@ -180,7 +180,9 @@ async fn prepare(
         added = store
             .initialise_sites(range, &want.stake, after, now, step)
             .await?;
-        tracing::info!(job.key = %range.job, job.shard = %want.shard, sites.added = added, "new sites");
+        if added > 0 {
+            tracing::info!(job.key = %range.job, job.shard = %want.shard, sites.added = added, "new sites");
+        }
     }
     if first {
         let loads = store.sites_due_by_second(range, now).await?;
