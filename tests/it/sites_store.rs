@@ -7,7 +7,7 @@ mod steps;
 use crate::support::{Database, on_both_databases};
 use highwater::config::{self, LoadOptions};
 use highwater::flows::sites::{AppName, JobKey, RetryPolicy, Standing};
-use highwater::store::{DueSite, JobRange, LeaseStake, Store};
+use highwater::store::{ClockReading, DueSite, JobRange, LeaseStake, Store};
 use highwater::time::Timestamp;
 use std::path::Path;
 use std::time::Duration;
@@ -318,7 +318,13 @@ async fn due_times_are_corrected_by_the_policy(database: &Database) {
     let stake = stake(&store, "me", LEASE).await;
     let correct = async || {
         store
-            .correct_due_times(&range(), &stake, &policy, 0.05, NOW)
+            .correct_due_times(
+                &range(),
+                &stake,
+                &policy,
+                0.05,
+                ClockReading::just_read(NOW),
+            )
             .await
             .unwrap()
     };
