@@ -2,7 +2,8 @@
 
 use super::{LEASE, NOW, ROW, Row, dues, insert, open, policy, range, secs, stake};
 use crate::support::{Database, on_both_databases};
-use highwater::store::{ClockReading, MOST_IN_A_STEP, MOST_PAUSES, StoreError};
+use highwater::flows::sites::AppName;
+use highwater::store::{ClockReading, MOST_IN_A_STEP, MOST_PAUSES, NewSite, StoreError};
 use highwater::time::Timestamp;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ on_both_databases!(
     nothing_is_corrected_under_a_lost_lease,
     visits_that_began_since_the_clock_was_read_do_not_lie_ahead,
     pauses_of_hosts_are_bounded,
+    a_site_given_twice_by_a_call_is_none_that_was_known_before,
 );
 
 /// More than two steps.
@@ -214,4 +216,28 @@ async fn pauses_of_hosts_are_bounded(database: &Database) {
     let prune = async || store.prune_sites(NOW, NOW, 500).await.unwrap();
     assert_eq!([prune().await, prune().await, prune().await], [503, 200, 0]);
     assert_eq!(store.host_pauses(NOW).await.unwrap(), read);
+}
+
+/// More sites than one transaction takes in.
+async fn a_site_given_twice_by_a_call_is_none_that_was_known_before(database: &Database) {
+    let store = open(database).await;
+    let site = |number: usize, enabled| NewSite {
+        site_id: format!("s{number}"),
+        app_id: AppName::parse("org.a").unwrap(),
+        url: "https://h.example/".into(),
+        batch_code: None,
+        enabled: Some(enabled),
+        labels: None,
+    };
+    let mut sites: Vec<NewSite> = (0..5_100).map(|number| site(number, true)).collect();
+    sites.push(site(7, false));
+    let taken = store.take_sites(sites).await.unwrap();
+    assert_eq!((taken.added, taken.changed), (5_100, 1));
+    assert!(taken.flags_kept.is_empty(), "{:?}", taken.flags_kept);
+    let off = "SELECT site_id AS value FROM sites WHERE NOT enabled";
+    assert_eq!(database.texts(off).await, ["s7"]);
+    // Another call finds a site that is known.
+    let again = store.take_sites(vec![site(7, true)]).await.unwrap();
+    assert_eq!(again.flags_kept, [0]);
+    assert_eq!(database.texts(off).await, ["s7"]);
 }
