@@ -121,9 +121,19 @@ impl Run {
         now: Timestamp,
         mut tell: impl FnMut(Told<'_>),
     ) -> Result<Summary, StoreError> {
-        let mut summary = Summary {
-            new: initialise(&self.store, &self.range, &self.stake, &self.configured, now).await?,
-            ..Summary::default()
+        let new = initialise(&self.store, &self.range, &self.stake, &self.configured, now).await;
+        let mut summary = match new {
+            Ok(new) => Summary {
+                new,
+                ..Summary::default()
+            },
+            Err(error @ StoreError::LeaseLost(_)) => {
+                return Ok(Summary {
+                    cut_short: Some(error.to_string()),
+                    ..Summary::default()
+                });
+            }
+            Err(error) => return Err(error),
         };
         let mut pauses: HashMap<Arc<str>, Timestamp> = self
             .store
