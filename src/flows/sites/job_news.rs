@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(news.take(JobCondition::Well, later(630), false), []);
         assert_eq!(
             news.take(JobCondition::Well, later(700), false),
-            [JobEvent::Recovered(Duration::from_secs(700))]
+            [JobEvent::Recovered(Duration::from_secs(630))]
         );
         assert_eq!(news.take(JobCondition::Well, later(9000), false), []);
     }
