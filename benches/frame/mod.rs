@@ -114,6 +114,11 @@ pub(crate) fn on_databases(
         Ok(url) => databases.push(("PostgreSQL", url, schema)),
         Err(_) => eprintln!("PostgreSQL is left out: HIGHWATER_TEST_POSTGRES_URL is not set"),
     }
+    // `-- postgresql`: on this one alone.
+    let asked = |label: &str| std::env::args().any(|it| it.eq_ignore_ascii_case(label));
+    if databases.iter().any(|(label, ..)| asked(label)) {
+        databases.retain(|(label, ..)| asked(label));
+    }
     for (label, url, schema) in databases {
         let place = |name: &str| Place {
             folder: folder.path().to_owned(),

@@ -14,7 +14,10 @@ use tokio::runtime::Runtime;
 pub(crate) const GROUP: usize = 2_000;
 /// Characters of an entry of the poll log; 280 characters hold 20 polls.
 const LOG_ENTRY: usize = 14;
-const PERIOD: Duration = Duration::from_secs(3600);
+const PERIOD: Duration = Duration::from_secs(60);
+/// Due times are spread over this part of the period, as the server has to
+/// spread them: equal ones would all go to the end of the index.
+const SPREAD: Duration = Duration::from_secs(3);
 
 /// A session that is opened as the store opens its own.
 #[expect(
@@ -117,7 +120,13 @@ pub(crate) fn bulk(runtime: &Runtime, place: &Place, sites: u32) -> f64 {
 /// One outcome for each site, one of twenty a failure.
 fn outcomes(now: Timestamp, sites: u32) -> Vec<Outcome> {
     let last_run_at = now.to_sql_text();
-    let next_due_at = now.plus(PERIOD).to_sql_text();
+    let spread = u64::try_from(SPREAD.as_millis()).unwrap();
+    // A multiplier without a pattern (Knuth's), so that neighbours part.
+    let next_due_at = |seq: u32| {
+        let at = u64::from(seq.wrapping_mul(2_654_435_761)) % spread;
+        let due = now.plus(PERIOD).plus(Duration::from_millis(at));
+        due.to_sql_text()
+    };
     (1..=sites)
         .map(|seq| {
             let failed = seq % 20 == 0;
@@ -126,7 +135,7 @@ fn outcomes(now: Timestamp, sites: u32) -> Vec<Outcome> {
                 level: 0,
                 count: u32::from(failed),
                 last_run_at: last_run_at.clone(),
-                next_due_at: next_due_at.clone(),
+                next_due_at: next_due_at(seq),
                 last_outcome: if failed { "failure" } else { "success" },
                 last_error: failed.then(|| {
                     format!(

@@ -99,6 +99,8 @@ pub struct Scheduler {
     holdings: Arc<Holdings>,
     /// Whether the health of ledgers taken over is being read.
     recalling: bool,
+    /// Whether the log has been told all there was, at the end.
+    told_all: bool,
 }
 
 impl Scheduler {
@@ -135,6 +137,7 @@ impl Scheduler {
             unsaved: false,
             holdings: Arc::default(),
             recalling: false,
+            told_all: false,
         })
     }
 
@@ -254,7 +257,10 @@ impl Scheduler {
         let now = Timestamp::now();
         show(&self.parts.view, self.plans.batches.view(now));
         show(&self.parts.sites_view, self.plans.sites.view(now));
-        for news in self.plans.sites.news(now, self.draining) {
+        // All of it once, when nothing is left to come.
+        let last = self.draining && !self.told_all && self.parts.in_flight.count() == 0;
+        self.told_all |= last;
+        for news in self.plans.sites.news(now, last) {
             tell(&news);
         }
         if std::mem::take(&mut self.unsaved) {

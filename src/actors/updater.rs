@@ -110,8 +110,6 @@ impl Slot {
 struct Lane {
     gathered: Vec<Gathered>,
     rows: usize,
-    /// When the oldest of it came.
-    since: Option<Instant>,
     timer: Option<SpawnHandle>,
 }
 
@@ -121,6 +119,8 @@ struct Gathered {
     ticket: Ticket,
     /// The trace's part from here to the database.
     span: Span,
+    /// When it came.
+    since: Instant,
 }
 
 impl Updater {
@@ -174,11 +174,11 @@ impl Updater {
         );
         let lane = &mut self.lanes[flow.index()];
         lane.rows += rows;
-        lane.since.get_or_insert_with(Instant::now);
         lane.gathered.push(Gathered {
             outcome,
             ticket,
             span,
+            since: Instant::now(),
         });
         self.commit_in_time(flow, ctx);
     }
@@ -186,11 +186,11 @@ impl Updater {
     /// Commits what is gathered of a flow, once it is enough or old enough.
     fn commit_in_time(&mut self, flow: Flow, ctx: &mut Context<Self>) {
         let lane = &self.lanes[flow.index()];
-        let Some(since) = lane.since else {
+        let Some(oldest) = lane.gathered.first() else {
             return;
         };
         let interval = self.settings.commit_interval(flow);
-        let wait = interval.saturating_sub(since.elapsed());
+        let wait = interval.saturating_sub(oldest.since.elapsed());
         if lane.rows >= self.settings.commit_rows(flow) || wait.is_zero() {
             self.commit(flow, ctx);
         } else if lane.timer.is_none() && !self.is_full() {
@@ -210,7 +210,6 @@ impl Updater {
         if self.context.fence().is_up() {
             // Another Updater has taken over; these tickets go back.
             lane.gathered.clear();
-            lane.since = None;
             return;
         }
         if let Some(timer) = lane.timer.take() {
@@ -367,8 +366,6 @@ impl Lane {
         let group = std::mem::replace(&mut self.gathered, rest);
         let waiting = self.gathered.iter();
         self.rows = waiting.map(|gathered| rows_of(&gathered.outcome)).sum();
-        // Of the rest, nobody knows; it came later.
-        self.since = (!self.gathered.is_empty()).then(Instant::now);
         group
     }
 }

@@ -140,9 +140,6 @@ pub(super) fn judge(
         shards.any(|s| s.holder.is_some() && s.held == mine)
     };
     let ours = held(true) || view.is_some_and(|view| view.shards.iter().any(|shard| shard.held));
-    if job.server && !ours && !held(false) {
-        return (JobState::Waiting, least);
-    }
     let most = if job.server {
         LATE
     } else {
@@ -150,6 +147,9 @@ pub(super) fn judge(
     };
     if report.oldest_due_at.is_some_and(|at| now.since(at) > most) {
         return (JobState::Late, Severity::Look);
+    }
+    if job.server && !ours && !held(false) {
+        return (JobState::Waiting, least);
     }
     let state = if given_up > 0 {
         JobState::GivenUp

@@ -54,6 +54,9 @@ impl ReloadReport {
     }
 }
 
+/// Tells somebody of sites, by their ids.
+pub(super) type TellSites = Arc<dyn Fn(&[String]) + Send + Sync>;
+
 /// Shared by all handlers; cheap to clone.
 #[derive(Clone)]
 pub struct HttpState {
@@ -80,7 +83,6 @@ pub struct HttpState {
     /// Tells that sites were added, enabled, revived or changed.
     pub wake_sites: Arc<dyn Fn() + Send + Sync>,
     /// Tells the Scheduler that these sites were disabled or removed.
-    pub sites_left: Arc<dyn Fn(&[String]) + Send + Sync>,
     /// Records events of a subscription, each with whether its block is
     /// skipped; answered when they are durable.
     pub record: Recorder,
@@ -88,6 +90,7 @@ pub struct HttpState {
     pub know: Knower,
     /// Tells the Subscriber of an operator's order.
     pub look_again: Arc<dyn Fn(&SubscriptionName) + Send + Sync>,
+    pub sites_left: TellSites,
     /// Renders the metrics in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// How the last reload went.

@@ -48,6 +48,8 @@ pub enum Page {
     Batches(BatchesPage),
     /// Due sites.
     Sites(SitesPage),
+    /// Nothing: the lease under which sites were wanted is not held any more.
+    SitesLost(SitesWant),
 }
 
 /// One piece of network work.

@@ -67,9 +67,9 @@ pub use sites_filter::{
     SiteCursor, SiteFilter, SiteItem, SitePage, SiteSort, SiteState, UnknownSiteWord,
 };
 pub use sites_import::{Imported, NewSite, RefusedSite};
-pub use sites_names::{AppSites, SiteNames};
+pub use sites_names::AppSites;
 pub use sites_read::{JobDetail, LearnedRow, SiteDetail, SiteRow, StatusRow};
-pub use sites_steps::MOST_IN_A_STEP;
+pub use sites_steps::{ClockReading, MOST_IN_A_STEP};
 pub use slots::DatabaseSlots;
 pub use states::{AsideState, SavedState, StateWrite};
 

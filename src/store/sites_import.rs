@@ -10,7 +10,7 @@ use diesel::sql_types::{Bool, Integer, Text};
 use diesel_async::RunQueryDsl;
 use rand::Rng;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Sites taken in by one transaction.
 const CHUNK: usize = 5000;
@@ -124,11 +124,13 @@ struct Plan {
 }
 
 impl Plan {
-    /// Decides on sites one after the other, given the rows that are there.
+    /// Decides on sites one after the other, given the rows that are there, of
+    /// which the same call added `fresh`.
     fn decide(
         sites: &[NewSite],
         known: Vec<Row>,
         flags: Flags,
+        fresh: &BTreeSet<String>,
         mut draw: impl FnMut() -> u16,
     ) -> Self {
         let mut rows: BTreeMap<String, (Row, Fate)> = known
@@ -155,7 +157,8 @@ impl Plan {
                 continue;
             }
             // What came first in this call is no operator's decision.
-            let keep = flags == Flags::Kept && *fate != Fate::Added;
+            let ours = *fate == Fate::Added || fresh.contains(&site.site_id);
+            let keep = flags == Flags::Kept && !ours;
             if keep && site.enabled.is_some_and(|flag| flag != row.enabled) {
                 imported.flags_kept.push(index);
             }
@@ -290,23 +293,30 @@ impl Store {
     async fn bring_in(&self, sites: Vec<NewSite>, flags: Flags) -> Result<Imported, StoreError> {
         let store = self.clone();
         Self::detached(async move {
-            let mut all = Imported::default();
+            let (mut all, mut fresh) = (Imported::default(), BTreeSet::new());
             for (number, chunk) in sites.chunks(CHUNK).enumerate() {
                 let mut tries = 1;
-                let imported = loop {
-                    match store.import_chunk(chunk, flags).await {
+                let (imported, added) = loop {
+                    match store.import_chunk(chunk, flags, &fresh).await {
                         Err(StoreError::Locked(why)) if why == RACED && tries < TRIES => tries += 1,
                         ended => break ended?,
                     }
                 };
                 all.add(imported, number * CHUNK);
+                fresh.extend(added);
             }
             Ok(all)
         })
         .await
     }
 
-    async fn import_chunk(&self, sites: &[NewSite], flags: Flags) -> Result<Imported, StoreError> {
+    /// Answers what was done, and the ids of the sites that were added.
+    async fn import_chunk(
+        &self,
+        sites: &[NewSite],
+        flags: Flags,
+        fresh: &BTreeSet<String>,
+    ) -> Result<(Imported, Vec<String>), StoreError> {
         let ids: Vec<&str> = sites.iter().map(|site| site.site_id.as_str()).collect();
         let ids = as_json(&ids)?;
         let mut lent = self.writer().await?;
@@ -316,7 +326,7 @@ impl Store {
                 .bind::<Text, _>(&ids)
                 .load(conn)
                 .await?;
-            let plan = Plan::decide(sites, known, flags, draw_batch_code);
+            let plan = Plan::decide(sites, known, flags, fresh, draw_batch_code);
             if !plan.add.is_empty() {
                 let rows = as_json(&plan.add)?;
                 let added = diesel::sql_query(&statements.add)
@@ -335,7 +345,8 @@ impl Store {
                     .execute(conn)
                     .await?;
             }
-            Ok::<_, StoreError>(plan.imported)
+            let added = plan.add.into_iter().map(|row| row.site_id);
+            Ok::<_, StoreError>((plan.imported, added.collect()))
         })
     }
 }
@@ -367,21 +378,23 @@ mod tests {
         }
     }
 
+    fn decide(sites: &[NewSite], known: Vec<Row>, flags: Flags) -> Plan {
+        Plan::decide(sites, known, flags, &BTreeSet::new(), draw_batch_code)
+    }
+
     #[test]
     fn a_known_site_keeps_what_is_not_given() {
-        let plan = Plan::decide(
+        let plan = decide(
             &[site("s", "a", "new")],
             vec![row("s", "a", "old")],
             Flags::Taken,
-            || 1,
         );
         assert_eq!(plan.change, [row("s", "a", "new")]);
         assert_eq!((plan.imported.changed, plan.add.len()), (1, 0));
-        let same = Plan::decide(
+        let same = decide(
             &[site("s", "a", "old")],
             vec![row("s", "a", "old")],
             Flags::Taken,
-            || 1,
         );
         assert_eq!((same.imported.unchanged, same.change.len()), (1, 0));
     }
@@ -391,18 +404,37 @@ mod tests {
         let mut on = site("s", "a", "new");
         on.enabled = Some(true);
         let known = || vec![row("s", "a", "old")];
-        let plan = Plan::decide(&[on.clone()], known(), Flags::Kept, || 1);
+        let plan = decide(&[on.clone()], known(), Flags::Kept);
         assert_eq!(plan.change, [row("s", "a", "new")], "the address is taken");
         assert_eq!(plan.imported.flags_kept, [0]);
-        let plan = Plan::decide(&[on.clone()], known(), Flags::Taken, || 1);
+        let plan = decide(&[on.clone()], known(), Flags::Taken);
         assert!(plan.change[0].enabled && plan.imported.flags_kept.is_empty());
         let mut off = on.clone();
         off.enabled = Some(false);
-        let plan = Plan::decide(&[on, off], Vec::new(), Flags::Kept, || 1);
+        let plan = decide(&[on, off], Vec::new(), Flags::Kept);
         assert!(
             !plan.add[0].enabled,
             "new by this call: the last word counts"
         );
+    }
+
+    #[test]
+    fn what_an_earlier_chunk_of_the_call_added_is_no_operators_decision() {
+        let mut on = site("s", "a", "old");
+        on.enabled = Some(true);
+        let sites = [
+            on.clone(),
+            NewSite {
+                site_id: "t".into(),
+                ..on
+            },
+        ];
+        let known = vec![row("s", "a", "old"), row("t", "a", "old")];
+        let fresh = BTreeSet::from(["s".to_owned()]);
+        let plan = Plan::decide(&sites, known, Flags::Kept, &fresh, || 1);
+        let changed = plan.change.iter().map(|row| (&*row.site_id, row.enabled));
+        assert_eq!(changed.collect::<Vec<_>>(), [("s", true)]);
+        assert_eq!(plan.imported.flags_kept, [1]);
     }
 
     #[test]
@@ -412,7 +444,7 @@ mod tests {
         let mut same_code = site("s", "a", "old");
         same_code.batch_code = Some(7);
         let sites = [site("s", "b", "u"), other_code, same_code];
-        let plan = Plan::decide(&sites, vec![row("s", "a", "old")], Flags::Taken, || 1);
+        let plan = decide(&sites, vec![row("s", "a", "old")], Flags::Taken);
         let refused = &plan.imported.refused;
         assert_eq!((refused[0].index, refused[1].index), (0, 1));
         assert!(refused[0].reason.contains("one of app a"), "{refused:?}");
@@ -425,7 +457,7 @@ mod tests {
         let mut off = site("s", "a", "two");
         off.enabled = Some(false);
         let sites = [site("s", "a", "one"), off, site("s", "b", "three")];
-        let plan = Plan::decide(&sites, Vec::new(), Flags::Taken, || 5);
+        let plan = decide(&sites, Vec::new(), Flags::Taken);
         assert_eq!((plan.add.len(), plan.change.len()), (1, 0));
         assert_eq!((&*plan.add[0].url, plan.add[0].enabled), ("two", false));
         let told = &plan.imported;
@@ -434,8 +466,7 @@ mod tests {
 
     #[test]
     fn drawn_codes_reach_both_ends() {
-        let codes: std::collections::BTreeSet<u16> =
-            (0..400_000).map(|_| draw_batch_code()).collect();
+        let codes: BTreeSet<u16> = (0..400_000).map(|_| draw_batch_code()).collect();
         let ends = (codes.iter().next(), codes.iter().next_back());
         assert_eq!(ends, (Some(&0), Some(&10_000)));
     }
@@ -453,7 +484,7 @@ mod tests {
                     ..site(&format!("s{n:03}"), "a", "http://s.example")
                 })
                 .collect();
-            let plan = Plan::decide(&sites, Vec::new(), Flags::Taken, draw_batch_code);
+            let plan = decide(&sites, Vec::new(), Flags::Taken);
             prop_assert_eq!(plan.add.len(), given.len());
             for (row, given) in plan.add.iter().zip(given) {
                 prop_assert!((0..=10_000).contains(&row.batch_code));

@@ -2,7 +2,8 @@
 //! the configuration, and whose sites no job visits.
 
 use super::connection::on_backend;
-use super::schema::{poll_status, sites};
+use super::schema::sites;
+use super::sites_due::numbered;
 use super::{Store, StoreError};
 use crate::time::Timestamp;
 use diesel::QueryableByName;
@@ -11,17 +12,12 @@ use diesel::sql_types::{BigInt, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 use std::collections::BTreeSet;
 
-/// Most apps and jobs read; anyone who may insert rows can make names.
+/// Most apps read; anyone who may insert rows can make names.
 const MOST_NAMES: i64 = 5000;
 
-/// Apps and jobs that rows name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SiteNames {
-    /// Apps of sites.
-    pub apps: BTreeSet<String>,
-    /// Jobs that have met sites: app and name.
-    pub jobs: BTreeSet<(String, String)>,
-}
+/// Most jobs looked through for those of a name. Rows name jobs that are or were
+/// configured, so there are few.
+const MOST_JOBS: i64 = 10_000;
 
 /// How many sites an app has.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
@@ -38,6 +34,57 @@ pub struct AppSites {
     /// When the first of its enabled sites was added.
     #[diesel(sql_type = Nullable<SqlTimestamp>)]
     pub first_at: Option<Timestamp>,
+}
+
+/// The name of an app.
+#[derive(QueryableByName)]
+struct App {
+    #[diesel(sql_type = Text)]
+    app_id: String,
+}
+
+/// A job of an app.
+#[derive(QueryableByName)]
+struct Job {
+    #[diesel(sql_type = Text)]
+    app_id: String,
+    #[diesel(sql_type = Text)]
+    job_name: String,
+}
+
+/// The rows of `poll_status` in two parts, each worded as its index words it.
+const PARTS: [&str; 2] = [
+    "p.enabled AND p.next_due_at IS NOT NULL",
+    "(NOT p.enabled OR p.next_due_at IS NULL)",
+];
+
+/// The first `$1` apps of sites, each found by a step through the index.
+const FIRST_APPS: &str = "WITH RECURSIVE a (app_id, n) AS (\
+     SELECT (SELECT s.app_id FROM sites s ORDER BY s.app_id LIMIT 1), CAST(1 AS BIGINT) UNION ALL \
+     SELECT (SELECT s.app_id FROM sites s WHERE s.app_id > a.app_id ORDER BY s.app_id LIMIT 1), \
+     a.n + 1 FROM a WHERE a.app_id IS NOT NULL AND a.n < $1) \
+     SELECT app_id FROM a WHERE app_id IS NOT NULL";
+
+/// The first `$1` jobs of a part of the rows, likewise; `of`: a condition on
+/// the rows.
+fn first_jobs(part: &str, of: &str) -> String {
+    let next = |column: &str, behind: &str| {
+        format!(
+            "(SELECT p.{column} FROM poll_status p WHERE {part}{of}{behind} \
+             ORDER BY p.app_id, p.job_name LIMIT 1)"
+        )
+    };
+    let behind = " AND (p.app_id, p.job_name) > (j.app_id, j.job_name)";
+    format!(
+        "WITH RECURSIVE j (app_id, job_name, n) AS (\
+         SELECT {}, {}, CAST(1 AS BIGINT) UNION ALL \
+         SELECT {}, {}, j.n + 1 FROM j WHERE j.app_id IS NOT NULL AND j.n < $1) \
+         SELECT app_id, job_name FROM j WHERE app_id IS NOT NULL",
+        next("app_id", ""),
+        next("job_name", ""),
+        next("app_id", behind),
+        next("job_name", behind),
+    )
 }
 
 /// Sites by app.
@@ -64,33 +111,88 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// The apps and jobs that rows name, at most 5000 each. Reads both tables
-    /// whole.
+    /// Whether a job of this app has met a site.
     ///
     /// # Errors
     /// The database is out of reach.
-    pub async fn site_names(&self) -> Result<SiteNames, StoreError> {
+    pub async fn has_job(&self, app: &str, job: &str) -> Result<bool, StoreError> {
         let mut lent = self.reader().await?;
-        on_backend!(lent, conn => {
-            let apps: Vec<String> = sites::table
-                .select(sites::app_id)
-                .distinct()
-                .order(sites::app_id)
-                .limit(MOST_NAMES)
+        let sqlite = lent.is_sqlite();
+        for part in PARTS {
+            let sql = format!(
+                "SELECT p.app_id, p.job_name FROM poll_status p WHERE {part} \
+                 AND p.app_id = $1 AND p.job_name = $2 LIMIT 1"
+            );
+            let found: Vec<Job> = on_backend!(lent, conn => {
+                diesel::sql_query(numbered(sqlite, &sql))
+                    .bind::<Text, _>(app)
+                    .bind::<Text, _>(job)
+                    .load(conn)
+                    .await
+            })?;
+            if !found.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The apps whose job of this name has met a site. Looks through the jobs
+    /// that rows name, at most 10,000 of them.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn apps_having_job(&self, job: &str) -> Result<BTreeSet<String>, StoreError> {
+        let jobs = self.first_jobs(None, MOST_JOBS).await?.into_iter();
+        let having = jobs.filter(|(_, name)| name == job);
+        Ok(having.map(|(app, _)| app).collect())
+    }
+
+    /// The first apps of sites, in order.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn first_apps(&self, most: i64) -> Result<Vec<String>, StoreError> {
+        let mut lent = self.reader().await?;
+        let sqlite = lent.is_sqlite();
+        let rows: Vec<App> = on_backend!(lent, conn => {
+            diesel::sql_query(numbered(sqlite, FIRST_APPS))
+                .bind::<BigInt, _>(most)
                 .load(conn)
-                .await?;
-            let jobs: Vec<(String, String)> = poll_status::table
-                .select((poll_status::app_id, poll_status::job_name))
-                .distinct()
-                .order((poll_status::app_id, poll_status::job_name))
-                .limit(MOST_NAMES)
-                .load(conn)
-                .await?;
-            Ok(SiteNames {
-                apps: apps.into_iter().collect(),
-                jobs: jobs.into_iter().collect(),
-            })
-        })
+                .await
+        })?;
+        Ok(rows.into_iter().map(|row| row.app_id).collect())
+    }
+
+    /// The first jobs that have met sites (of this app, if one is named): app
+    /// and name, in order.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn first_jobs(
+        &self,
+        app: Option<&str>,
+        most: i64,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        let mut lent = self.reader().await?;
+        let sqlite = lent.is_sqlite();
+        let mut jobs = BTreeSet::new();
+        for part in PARTS {
+            let of = app.map_or("", |_| " AND p.app_id = $2");
+            let sql = numbered(sqlite, &first_jobs(part, of));
+            let rows: Vec<Job> = on_backend!(lent, conn => {
+                match app {
+                    Some(app) => {
+                        let query = diesel::sql_query(&sql).bind::<BigInt, _>(most);
+                        query.bind::<Text, _>(app).load(conn).await
+                    }
+                    None => diesel::sql_query(&sql).bind::<BigInt, _>(most).load(conn).await,
+                }
+            })?;
+            jobs.extend(rows.into_iter().map(|row| (row.app_id, row.job_name)));
+        }
+        let most = usize::try_from(most).unwrap_or(0);
+        Ok(jobs.into_iter().take(most).collect())
     }
 
     /// How many sites each app has, by id, at most 5000 apps. Reads the table

@@ -14,17 +14,46 @@ use crate::flows::sites::RetryPolicy;
 use crate::time::Timestamp;
 use diesel::sql_types::{BigInt, Integer, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most rows that one step changes.
 pub const MOST_IN_A_STEP: i64 = 2_000;
 
+/// By how much a time may lie ahead and still pass for one of a running clock:
+/// times are kept to the millisecond, and clocks are corrected in small steps.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
+
+/// What the clock said, and when it was read: visits go on while rows are
+/// corrected, so what is looked at later is judged by a later time.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockReading {
+    /// What it said.
+    pub now: Timestamp,
+    /// When it was read.
+    pub read: Instant,
+}
+
+impl ClockReading {
+    /// The clock says `now` at this moment.
+    pub fn just_read(now: Timestamp) -> Self {
+        let read = Instant::now();
+        Self { now, read }
+    }
+
+    /// The latest time that a clock which runs on may show by now.
+    fn latest(self) -> Timestamp {
+        self.now.plus(self.read.elapsed()).plus(CLOCK_STEP)
+    }
+}
+
 /// What is wrong with rows of a range, and the statements that make it right.
-/// All may use `$5` and `$6`, times; the condition calls the row `p`, the
-/// statements work on `poll_status` alone.
+/// All may use `$5` (the clock as it was read), `$6` (the latest time that is
+/// not ahead) and `$7` (that, and `delay`); the condition calls the row `p`,
+/// the statements work on `poll_status` alone.
 struct Correction {
     wrong: String,
     statements: Vec<String>,
+    delay: Duration,
 }
 
 /// A time so many milliseconds after `$5`, by row number `n`.
@@ -143,16 +172,18 @@ impl Store {
                     alone.replace("p.", "poll_status.")
                 ),
             ],
+            delay: Duration::ZERO,
         };
-        let any = Timestamp::default();
-        self.correct(range, stake, correction, [any, any]).await
+        let any = ClockReading::just_read(Timestamp::default());
+        self.correct(range, stake, correction, any).await
     }
 
     /// Brings due times that lie later than the policy allows, with this part of
     /// the period as delay, to where it has them (of a site that was never
     /// visited: now); before that, last visits that lie ahead (the clock was set
-    /// back) to now. Due times that lie earlier are found when they come up.
-    /// Answers how many were corrected.
+    /// back) to now. A visit that began since the clock was read does not lie
+    /// ahead, nor one that does by less than a second. Due times that lie earlier
+    /// are found when they come up. Answers how many were corrected.
     ///
     /// # Errors
     /// The database is out of reach, or the lease is lost; what was done stays.
@@ -162,16 +193,16 @@ impl Store {
         stake: &LeaseStake,
         policy: &RetryPolicy,
         delay: f64,
-        now: Timestamp,
+        clock: ClockReading,
     ) -> Result<usize, StoreError> {
         let sqlite = self.is_sqlite();
         // Each is wrong in its own way, and is made right by what is set.
         let mut ways = vec![
-            ("last_run_at = $5".to_owned(), "last_run_at > $5".to_owned()),
+            ("last_run_at = $5".to_owned(), "last_run_at > $6".to_owned()),
             (
                 "next_due_at = $5".to_owned(),
                 "given_up_at IS NULL AND last_run_at IS NULL \
-                 AND (next_due_at IS NULL OR next_due_at > $6)"
+                 AND (next_due_at IS NULL OR next_due_at > $7)"
                     .to_owned(),
             ),
         ];
@@ -195,9 +226,9 @@ impl Store {
                 .into_iter()
                 .map(|(set, wrong)| format!("UPDATE poll_status SET {set} WHERE {wrong}"))
                 .collect(),
+            delay: policy.level(0).period.mul_f64(delay),
         };
-        let latest = now.plus(policy.level(0).period.mul_f64(delay));
-        self.correct(range, stake, correction, [now, latest]).await
+        self.correct(range, stake, correction, clock).await
     }
 
     /// Finds wrong rows, in their order, and makes them right, step by step.
@@ -207,17 +238,17 @@ impl Store {
         range: &JobRange,
         stake: &LeaseStake,
         correction: Correction,
-        times: [Timestamp; 2],
+        clock: ClockReading,
     ) -> Result<usize, StoreError> {
         let find = format!(
-            "SELECT p.seq FROM poll_status p WHERE {OF_JOB} AND {} AND p.seq > $7 \
-             ORDER BY p.seq LIMIT $8",
+            "SELECT p.seq FROM poll_status p WHERE {OF_JOB} AND {} AND p.seq > $8 \
+             ORDER BY p.seq LIMIT $9",
             correction.wrong
         );
         let among = if self.is_sqlite() {
-            "SELECT value FROM json_each($7)"
+            "SELECT value FROM json_each($8)"
         } else {
-            "SELECT value::bigint FROM json_array_elements_text($7::json)"
+            "SELECT value::bigint FROM json_array_elements_text($8::json)"
         };
         let of_job = OF_JOB.replace("p.", "poll_status.");
         let statements: Vec<String> = correction
@@ -225,15 +256,18 @@ impl Store {
             .iter()
             .map(|sql| format!("{sql} AND {of_job} AND poll_status.seq IN ({among})"))
             .collect();
+        let delay = correction.delay;
         let (mut after, mut corrected) = (i64::MIN, 0);
         loop {
             let rows: Vec<Seq> = {
                 let mut lent = self.reader().await?;
                 let sqlite = lent.is_sqlite();
+                let latest = clock.latest();
                 on_backend!(lent, conn => {
                     of_range!(sqlite, find, range)
-                        .bind::<SqlTimestamp, _>(times[0])
-                        .bind::<SqlTimestamp, _>(times[1])
+                        .bind::<SqlTimestamp, _>(clock.now)
+                        .bind::<SqlTimestamp, _>(latest)
+                        .bind::<SqlTimestamp, _>(latest.plus(delay))
                         .bind::<BigInt, _>(after)
                         .bind::<BigInt, _>(MOST_IN_A_STEP)
                         .load(conn)
@@ -253,9 +287,12 @@ impl Store {
                 in_transaction!(lent, conn => {
                     under_lease!(conn, sqlite, stake);
                     for sql in &statements {
+                        // What was found may have been visited since.
+                        let latest = clock.latest();
                         of_range!(sqlite, sql, range)
-                            .bind::<SqlTimestamp, _>(times[0])
-                            .bind::<SqlTimestamp, _>(times[1])
+                            .bind::<SqlTimestamp, _>(clock.now)
+                            .bind::<SqlTimestamp, _>(latest)
+                            .bind::<SqlTimestamp, _>(latest.plus(delay))
                             .bind::<Text, _>(&seqs)
                             .execute(conn)
                             .await?;

@@ -7,7 +7,7 @@ mod steps;
 use crate::support::{Database, on_both_databases};
 use highwater::config::{self, LoadOptions};
 use highwater::flows::sites::{AppName, JobKey, RetryPolicy, Standing};
-use highwater::store::{DueSite, JobRange, LeaseStake, Store};
+use highwater::store::{ClockReading, DueSite, JobRange, LeaseStake, Store};
 use highwater::time::Timestamp;
 use std::path::Path;
 use std::time::Duration;
@@ -18,6 +18,7 @@ on_both_databases!(
     new_sites_enter_once_and_spaced,
     due_times_are_corrected_by_the_policy,
     overdue_sites_are_spaced_in_their_order_and_put_off_only_later,
+    apps_and_jobs_are_found_by_name_whatever_became_of_their_sites,
 );
 
 /// The lease of [`range`].
@@ -318,7 +319,13 @@ async fn due_times_are_corrected_by_the_policy(database: &Database) {
     let stake = stake(&store, "me", LEASE).await;
     let correct = async || {
         store
-            .correct_due_times(&range(), &stake, &policy, 0.05, NOW)
+            .correct_due_times(
+                &range(),
+                &stake,
+                &policy,
+                0.05,
+                ClockReading::just_read(NOW),
+            )
             .await
             .unwrap()
     };
@@ -409,4 +416,62 @@ async fn stake(store: &Store, holder: &str, name: &str) -> LeaseStake {
     let names = [name.to_owned()];
     let held = store.hold_leases(holder, &names, secs(600), false).await;
     held.unwrap().remove(0)
+}
+
+async fn apps_and_jobs_are_found_by_name_whatever_became_of_their_sites(database: &Database) {
+    let store = open(database).await;
+    let due = text(Some(NOW));
+    for (number, (app, job, enabled, due)) in [
+        ("a", "sync", true, &*due),
+        ("a", "sync", true, &*due),
+        ("a", "info", false, &*due),
+        ("b", "given-up", true, "NULL"),
+        ("b", "sync", false, "NULL"),
+        ("d", "sync", true, &*due),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let sql = format!(
+            "INSERT INTO sites (site_id, app_id, url, batch_code, enabled) \
+             VALUES ('s{number}', '{app}', 'https://x', 1, {enabled}); \
+             INSERT INTO poll_status (site_id, job_name, app_id, batch_code, enabled, next_due_at) \
+             VALUES ('s{number}', '{job}', '{app}', 1, {enabled}, {due});"
+        );
+        database.run(&sql).await.unwrap();
+    }
+    let other =
+        "INSERT INTO sites (site_id, app_id, url, batch_code) VALUES ('x', 'c', 'https://x', 1)";
+    database.run(other).await.unwrap();
+
+    for (app, job, has) in [
+        ("a", "sync", true),
+        ("a", "info", true),
+        ("b", "given-up", true),
+        ("b", "sync", true),
+        ("b", "info", false),
+        ("c", "sync", false),
+    ] {
+        assert_eq!(store.has_job(app, job).await.unwrap(), has, "{app}/{job}");
+    }
+    let having = async |job| -> Vec<String> {
+        let apps = store.apps_having_job(job).await.unwrap();
+        apps.into_iter().collect()
+    };
+    assert_eq!(having("sync").await, ["a", "b", "d"]);
+    assert_eq!(having("given-up").await, ["b"]);
+    assert_eq!(having("x").await, [""; 0]);
+    let jobs = async |app, most| -> Vec<String> {
+        let jobs = store.first_jobs(app, most).await.unwrap();
+        jobs.into_iter()
+            .map(|(app, job)| format!("{app}/{job}"))
+            .collect()
+    };
+    let all = ["a/info", "a/sync", "b/given-up", "b/sync", "d/sync"];
+    assert_eq!(jobs(None, 21).await, all);
+    assert_eq!(jobs(None, 3).await, all[..3]);
+    assert_eq!(jobs(Some("b"), 21).await, all[2..4]);
+    assert_eq!(jobs(Some("c"), 21).await, [""; 0]);
+    assert_eq!(store.first_apps(21).await.unwrap(), ["a", "b", "c", "d"]);
+    assert_eq!(store.first_apps(2).await.unwrap(), ["a", "b"]);
 }

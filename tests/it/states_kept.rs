@@ -24,11 +24,19 @@ fn section(name: &str, sim: &SimHandle) -> String {
     format!("\n[[ledgers]]\nname = \"{name}\"\nkind = \"sawtooth\"\nurl = \"{url}\"\n")
 }
 
+/// How the Scheduler sees a ledger, once it has looked.
 async fn view(server: &ServerProcess, ledger: &str) -> Value {
-    let list = server.get("/v1/ledgers").await;
-    let items = list["items"].as_array().unwrap();
-    let item = items.iter().find(|item| item["name"] == ledger).unwrap();
-    item["view"].clone()
+    let look = async || {
+        let list = server.get("/v1/ledgers").await;
+        let items = list["items"].as_array().unwrap();
+        let item = items.iter().find(|item| item["name"] == ledger).unwrap();
+        item["view"].clone()
+    };
+    eventually(PATIENCE, "the Scheduler has looked", async || {
+        look().await.is_object()
+    })
+    .await;
+    look().await
 }
 
 fn failures(view: &Value) -> u64 {

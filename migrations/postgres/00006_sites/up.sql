@@ -40,6 +40,9 @@ CREATE TABLE poll_status (
 
 CREATE INDEX poll_status_due ON poll_status (app_id, job_name, next_due_at, seq)
     WHERE enabled AND next_due_at IS NOT NULL;
+-- The others: which jobs there are is read from both, and visits touch one.
+CREATE INDEX poll_status_resting ON poll_status (app_id, job_name)
+    WHERE NOT enabled OR next_due_at IS NULL;
 
 -- Ours: what handlers learned, newest last; a row for each document that
 -- differs from the one before.

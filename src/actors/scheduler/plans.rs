@@ -5,7 +5,7 @@ use crate::flows::batches::{self, BatchError, BatchesHealth, BatchesPlan};
 use crate::flows::sites::{self, SitesPlan, Spreads};
 use crate::leases::Holdings;
 use crate::messages::{Flow, Page, Report, SettledWork, TicketNews, Wake, Want, Work, WorkId};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::{TRACE_TARGET, as_i64};
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -127,6 +127,11 @@ impl Plans {
         match page {
             Page::Batches(page) => self.batches.loaded(page, now),
             Page::Sites(page) => self.sites.loaded(page, now),
+            Page::SitesLost(want) => {
+                // The LeaseKeeper tells of it, and warns where that is due.
+                tracing::debug!(job.key = %want.job.key, job.shard = %want.shard, "the lease was lost before its sites were read");
+                self.sites.lease_lost(&want, now);
+            }
         }
     }
 
@@ -257,8 +262,12 @@ pub(super) async fn load(store: &Store, spreads: &Spreads, want: Want) -> Result
             Err(error) => Err(error.to_string()),
         },
         Want::Sites(want) => {
-            let page = sites::load(store, spreads, want, Timestamp::now()).await;
-            page.map(Page::Sites).map_err(|error| error.to_string())
+            let lost = want.clone();
+            match sites::load(store, spreads, want, Timestamp::now()).await {
+                Ok(page) => Ok(Page::Sites(page)),
+                Err(StoreError::LeaseLost(_)) => Ok(Page::SitesLost(lost)),
+                Err(error) => Err(error.to_string()),
+            }
         }
     }
 }

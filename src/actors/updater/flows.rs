@@ -107,6 +107,7 @@ fn items<C>(
             outcome,
             ticket,
             span,
+            since: _,
         } = gathered;
         // One of another flow cannot be: they are gathered apart.
         let (changes, stake) = change(&outcome)?;

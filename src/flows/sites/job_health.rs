@@ -143,9 +143,10 @@ impl JobHealth {
     }
 
     /// The handler could not work at all. Visits that were out together and
-    /// fail together are one failure.
+    /// fail together are one failure: while it is known, only the visit that
+    /// tries the handler tells something new.
     fn cannot_work(&mut self, seq: i64, now: Timestamp) {
-        if self.retry_at.is_some_and(|at| at > now) {
+        if self.retry_at.is_some() && self.probe != Some(seq) {
             return;
         }
         self.tries = self.tries.saturating_add(1);

@@ -51,6 +51,8 @@ pub(super) struct News {
     given_up_told_at: Option<Timestamp>,
     /// The trouble that was told, since when there is any.
     trouble: Option<(Trouble, Timestamp)>,
+    /// Since when it is well again, which is not told yet.
+    well_since: Option<Timestamp>,
     trouble_told_at: Option<Timestamp>,
 }
 
@@ -94,12 +96,21 @@ impl News {
             JobCondition::Failing { .. } => Some(Trouble::Failing),
             JobCondition::Broken(_) => Some(Trouble::Broken),
         };
+        match trouble {
+            None if self.trouble.is_some() => {
+                self.well_since.get_or_insert(now);
+            }
+            _ => self.well_since = None,
+        }
         if trouble != self.trouble.map(|(trouble, _)| trouble) && may(self.trouble_told_at) {
             self.trouble_told_at = Some(now);
             let since = self.trouble.map_or(now, |(_, since)| since);
             self.trouble = trouble.map(|trouble| (trouble, since));
             events.push(match condition {
-                JobCondition::Well => JobEvent::Recovered(now.since(since)),
+                JobCondition::Well => {
+                    let well_since = self.well_since.take().unwrap_or(now);
+                    JobEvent::Recovered(well_since.since(since))
+                }
                 JobCondition::Failing { visits, error } => JobEvent::Failing { visits, error },
                 JobCondition::Broken(problem) => JobEvent::Broken(problem),
             });
@@ -164,7 +175,7 @@ mod tests {
         assert_eq!(news.take(JobCondition::Well, later(630), false), []);
         assert_eq!(
             news.take(JobCondition::Well, later(700), false),
-            [JobEvent::Recovered(Duration::from_secs(700))]
+            [JobEvent::Recovered(Duration::from_secs(630))]
         );
         assert_eq!(news.take(JobCondition::Well, later(9000), false), []);
     }

@@ -124,6 +124,19 @@ impl JobPlan {
             let gone = |shard: usize| lost.get(shard).copied().unwrap_or(true);
             self.queue.drop_shards(gone);
         }
+        if self.shards.iter().all(|shard| shard.stake.is_none()) {
+            // Whoever has them now says how the job fares.
+            self.health = JobHealth::default();
+        }
+    }
+
+    /// The handler cannot work: what waits is read anew when it does, since
+    /// addresses and labels may be others by then.
+    fn rest(&mut self, now: Timestamp) {
+        self.queue.drop_shards(|_| true);
+        for shard in &mut self.shards {
+            shard.due_at(now);
+        }
     }
 
     /// Takes note of a visit that an earlier Scheduler handed out, nobody knows
@@ -300,8 +313,12 @@ impl JobPlan {
         } else {
             let failure = report.failure.as_ref();
             let failure = failure.map(|(kind, detail)| (*kind, detail.as_str()));
+            let rested = self.health.rests();
             self.health
                 .visited(report.seq, &report.site_id, failure, now);
+            if self.health.rests() && !rested {
+                self.rest(now);
+            }
             if failure.is_some_and(|(kind, _)| kind == FailureKind::Job) {
                 // Nothing was written: it is due as before.
                 due = Some(now);

@@ -6,7 +6,7 @@ use super::shard::Shard;
 use super::spreads::Spreads;
 use crate::config::JobSettings;
 use crate::leases::sites_lease;
-use crate::store::{DueSite, JobRange, LeaseStake, Store, StoreError};
+use crate::store::{ClockReading, DueSite, JobRange, LeaseStake, Store, StoreError};
 use crate::time::Timestamp;
 use std::sync::Arc;
 
@@ -102,6 +102,7 @@ pub async fn load(
     want: SitesWant,
     now: Timestamp,
 ) -> Result<SitesPage, StoreError> {
+    let clock = ClockReading::just_read(now);
     let range = JobRange {
         job: want.job.key.clone(),
         codes: want.shard.codes(),
@@ -113,7 +114,7 @@ pub async fn load(
             waiting,
         } => {
             let gone = store.sites_gone(waiting).await?;
-            prepare(store, spreads, &want, &range, (*first, *after), gone, now).await?
+            prepare(store, spreads, &want, &range, (*first, *after), gone, clock).await?
         }
         SitesRead::Page { now, after, limit } => {
             let rows = store.due_sites(&range, *now, *after, *limit).await?;
@@ -144,8 +145,9 @@ async fn prepare(
     range: &JobRange,
     (first, after): (bool, i64),
     gone: Vec<i64>,
-    now: Timestamp,
+    clock: ClockReading,
 ) -> Result<SitesBrought, StoreError> {
+    let now = clock.now;
     let periods = want.job.retry.levels().iter().map(|level| level.period);
     let (first_period, shortest) = (want.job.retry.level(0).period, periods.min());
     let last = store.last_site().await?;
@@ -158,7 +160,7 @@ async fn prepare(
     }
     if first {
         let corrected = store
-            .correct_due_times(range, &want.stake, &want.job.retry, MOST_DELAY, now)
+            .correct_due_times(range, &want.stake, &want.job.retry, MOST_DELAY, clock)
             .await?;
         // What waits already is spaced before the new ones come behind it.
         let overdue = store.overdue_sites(range, now).await?;
@@ -180,7 +182,9 @@ async fn prepare(
         added = store
             .initialise_sites(range, &want.stake, after, now, step)
             .await?;
-        tracing::info!(job.key = %range.job, job.shard = %want.shard, sites.added = added, "new sites");
+        if added > 0 {
+            tracing::info!(job.key = %range.job, job.shard = %want.shard, sites.added = added, "new sites");
+        }
     }
     if first {
         let loads = store.sites_due_by_second(range, now).await?;

@@ -26,6 +26,8 @@ const KEPT_PART: usize = 4;
 /// A clock that is set back by less is passed over: clocks are corrected in
 /// small steps all the time.
 const CLOCK_STEP: Duration = Duration::from_secs(1);
+/// How long it is waited at most to be told who has a shard whose lease was lost.
+const LOST_PAUSE: Duration = Duration::from_secs(10);
 /// Most hosts whose pauses are remembered: as many as are kept.
 const MOST_HOSTS: usize = MOST_PAUSES as usize;
 
@@ -160,6 +162,12 @@ impl SitesPlan {
         if let Some(job) = self.job_mut(&want.job.key) {
             job.load_failed(want, now.plus(delay));
         }
+    }
+
+    /// Something was not done since its lease is held no more: nothing is wanted
+    /// of the shard until [`Self::hold`] tells who has it, or for ten seconds.
+    pub fn lease_lost(&mut self, want: &SitesWant, now: Timestamp) {
+        self.load_failed(want, now, LOST_PAUSE);
     }
 
     /// The next visit, as long as there is a credit for it: jobs take turns.

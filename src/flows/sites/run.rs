@@ -7,7 +7,9 @@ use super::rules::change_of;
 use super::work::{LONGEST_PAUSE, SitesOutcome, SitesWork, host_of};
 use crate::config::{JobSettings, SitesSettings};
 use crate::handlers::Handler;
-use crate::store::{ChangeGroup, DueSite, JobRange, LeaseStake, SiteChange, Store, StoreError};
+use crate::store::{
+    ChangeGroup, ClockReading, DueSite, JobRange, LeaseStake, SiteChange, Store, StoreError,
+};
 use crate::time::Timestamp;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use std::collections::HashMap;
@@ -101,7 +103,7 @@ pub async fn initialise(
 ) -> Result<usize, StoreError> {
     let (policy, delay) = (&configured.retry, super::rules::MOST_DELAY);
     store
-        .correct_due_times(range, stake, policy, delay, now)
+        .correct_due_times(range, stake, policy, delay, ClockReading::just_read(now))
         .await?;
     store
         .initialise_sites(range, stake, 0, now, Duration::ZERO)
@@ -119,9 +121,19 @@ impl Run {
         now: Timestamp,
         mut tell: impl FnMut(Told<'_>),
     ) -> Result<Summary, StoreError> {
-        let mut summary = Summary {
-            new: initialise(&self.store, &self.range, &self.stake, &self.configured, now).await?,
-            ..Summary::default()
+        let new = initialise(&self.store, &self.range, &self.stake, &self.configured, now).await;
+        let mut summary = match new {
+            Ok(new) => Summary {
+                new,
+                ..Summary::default()
+            },
+            Err(error @ StoreError::LeaseLost(_)) => {
+                return Ok(Summary {
+                    cut_short: Some(error.to_string()),
+                    ..Summary::default()
+                });
+            }
+            Err(error) => return Err(error),
         };
         let mut pauses: HashMap<Arc<str>, Timestamp> = self
             .store

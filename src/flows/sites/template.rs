@@ -302,7 +302,7 @@ enum Named<'t> {
 impl<'t> Named<'t> {
     fn at(text: &'t str) -> Self {
         let label = text.starts_with("label:");
-        let word = |c: char| c.is_ascii_alphanumeric() || "_-. ".contains(c);
+        let word = |c: char| c.is_ascii_alphanumeric() || "_-.: ".contains(c);
         let end = if label {
             text.find(['{', '}', '"', '\n']).unwrap_or(text.len())
         } else {

@@ -133,7 +133,7 @@ pub(super) fn figures(job: &JobReport, now: Timestamp) -> Markup {
                         None => span.none { "–" },
                     }
                 } }
-                div { dt { "In flight" } dd { (thousands(job.in_flight)) } }
+                div { dt { "Under way or being written" } dd { (thousands(job.in_flight)) } }
                 div { dt { "Well, 1 h" } dd { (rate(job.last_hour)) } }
                 div { dt { "Well, 24 h" } dd { (rate(job.last_day)) } }
             }

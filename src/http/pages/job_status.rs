@@ -123,7 +123,7 @@ pub(super) fn totals(jobs: &Jobs, now: Timestamp) -> Markup {
                         None => span.none { "–" },
                     }
                 } }
-                div { dt { "Visits under way" } dd { (thousands(configured().map(|job| job.in_flight).sum::<usize>())) } }
+                div { dt { "Visits under way or being written" } dd { (thousands(configured().map(|job| job.in_flight).sum::<usize>())) } }
                 div { dt { "Visits, 1 h" } dd { (thousands(configured().map(visits).sum::<i64>())) } }
             }
         }

@@ -1,16 +1,19 @@
 //! Corrections of many rows, in steps, and what is kept of pauses.
 
-use super::{LEASE, NOW, dues, open, policy, range, secs, stake};
+use super::{LEASE, NOW, ROW, Row, dues, insert, open, policy, range, secs, stake};
 use crate::support::{Database, on_both_databases};
-use highwater::store::{MOST_IN_A_STEP, MOST_PAUSES, StoreError};
+use highwater::flows::sites::AppName;
+use highwater::store::{ClockReading, MOST_IN_A_STEP, MOST_PAUSES, NewSite, StoreError};
 use highwater::time::Timestamp;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 on_both_databases!(
     corrections_are_done_in_steps_and_begun_again_after_one_that_failed,
     new_and_overdue_sites_are_spaced_over_several_steps,
     nothing_is_corrected_under_a_lost_lease,
+    visits_that_began_since_the_clock_was_read_do_not_lie_ahead,
     pauses_of_hosts_are_bounded,
+    a_site_given_twice_by_a_call_is_none_that_was_known_before,
 );
 
 /// More than two steps.
@@ -57,7 +60,7 @@ async fn corrections_are_done_in_steps_and_begun_again_after_one_that_failed(dat
     let correct = async || {
         let (range, policy) = (range(), &policy);
         store
-            .correct_due_times(&range, &stake, policy, 0.05, NOW)
+            .correct_due_times(&range, &stake, policy, 0.05, ClockReading::just_read(NOW))
             .await
     };
     // The second step fails.
@@ -130,7 +133,8 @@ async fn nothing_is_corrected_under_a_lost_lease(database: &Database) {
         if taken_over {
             stake(&store, "other", LEASE).await;
         }
-        let corrected = store.correct_due_times(&range, &old, &policy, 0.05, NOW);
+        let clock = ClockReading::just_read(NOW);
+        let corrected = store.correct_due_times(&range, &old, &policy, 0.05, clock);
         let lost =
             |error: StoreError| matches!(error, StoreError::LeaseLost(name) if name == LEASE);
         assert!(lost(corrected.await.unwrap_err()));
@@ -149,6 +153,46 @@ async fn nothing_is_corrected_under_a_lost_lease(database: &Database) {
     assert_eq!(store.mend_standings(&range, &new).await.unwrap(), 1);
     let off = "SELECT count(*) AS value FROM poll_status WHERE NOT enabled";
     assert_eq!(database.number(off).await, 1);
+}
+
+async fn visits_that_began_since_the_clock_was_read_do_not_lie_ahead(database: &Database) {
+    let store = open(database).await;
+    let ahead = |seconds| Some(NOW.plus(secs(seconds)));
+    let visited = |seconds| Row {
+        last: ahead(seconds),
+        next: ahead(seconds + 100),
+        ..ROW
+    };
+    // Visited after the clock was read and before the row is looked at; then
+    // one that only a clock set back explains; then a new one, due meanwhile.
+    let new = Row {
+        next: ahead(500),
+        ..ROW
+    };
+    insert(database, &[visited(5), visited(590), visited(9_000), new]).await;
+    let stake = stake(&store, "me", LEASE).await;
+    let policy = policy("100 sec (x2)");
+    let begun = |ago| ClockReading {
+        now: NOW,
+        read: Instant::now().checked_sub(secs(ago)).unwrap(),
+    };
+    let correct = async |clock| {
+        let (range, policy) = (range(), &policy);
+        store
+            .correct_due_times(&range, &stake, policy, 0.05, clock)
+            .await
+            .unwrap()
+    };
+    let seconds = async || -> Vec<i64> {
+        let dues = dues(database).await.into_iter().flatten();
+        dues.map(|at| at / 1000).collect()
+    };
+    assert_eq!(correct(begun(600)).await, 1);
+    assert_eq!(seconds().await, [105, 690, 100, 500]);
+    // Read just now, the same rows lie ahead.
+    assert_eq!(correct(begun(0)).await, 3);
+    // (The first is due within the delay that a server may add.)
+    assert_eq!(seconds().await, [105, 100, 100, 0]);
 }
 
 async fn pauses_of_hosts_are_bounded(database: &Database) {
@@ -172,4 +216,28 @@ async fn pauses_of_hosts_are_bounded(database: &Database) {
     let prune = async || store.prune_sites(NOW, NOW, 500).await.unwrap();
     assert_eq!([prune().await, prune().await, prune().await], [503, 200, 0]);
     assert_eq!(store.host_pauses(NOW).await.unwrap(), read);
+}
+
+/// More sites than one transaction takes in.
+async fn a_site_given_twice_by_a_call_is_none_that_was_known_before(database: &Database) {
+    let store = open(database).await;
+    let site = |number: usize, enabled| NewSite {
+        site_id: format!("s{number}"),
+        app_id: AppName::parse("org.a").unwrap(),
+        url: "https://h.example/".into(),
+        batch_code: None,
+        enabled: Some(enabled),
+        labels: None,
+    };
+    let mut sites: Vec<NewSite> = (0..5_100).map(|number| site(number, true)).collect();
+    sites.push(site(7, false));
+    let taken = store.take_sites(sites).await.unwrap();
+    assert_eq!((taken.added, taken.changed), (5_100, 1));
+    assert!(taken.flags_kept.is_empty(), "{:?}", taken.flags_kept);
+    let off = "SELECT site_id AS value FROM sites WHERE NOT enabled";
+    assert_eq!(database.texts(off).await, ["s7"]);
+    // Another call finds a site that is known.
+    let again = store.take_sites(vec![site(7, true)]).await.unwrap();
+    assert_eq!(again.flags_kept, [0]);
+    assert_eq!(database.texts(off).await, ["s7"]);
 }

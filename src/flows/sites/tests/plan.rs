@@ -3,7 +3,7 @@
 use super::super::load::SitesRead;
 use super::super::names::{AppName, JobKey};
 use super::super::standing::Standing;
-use super::{End, PLAIN, Row, START, Variant, World, ms, secs};
+use super::{End, PLAIN, Read, Row, START, Variant, World, ms, secs};
 use crate::leases::Holdings;
 use crate::time::Timestamp;
 use std::collections::HashMap;
@@ -99,6 +99,22 @@ fn a_fenced_shard_rests_until_its_lease_is_known() {
     assert!(world.plan.wants(world.now).is_empty());
     assert_eq!(world.plan.wake_at(), None);
     world.lease_all();
+    world.tell();
+    world.read();
+    assert!(world.take().unwrap());
+}
+
+#[test]
+fn a_shard_whose_lease_was_lost_while_it_was_prepared_waits_to_be_told() {
+    let mut world = World::new(PLAIN);
+    world.insert("h", 1);
+    world.begin();
+    let Read { want, .. } = world.reads.remove(0);
+    world.plan.lease_lost(&want, world.now);
+    world.now = world.now.plus(secs(5));
+    assert!(world.plan.wants(world.now).is_empty());
+    // The LeaseKeeper has it back, under another epoch.
+    world.leases.values_mut().for_each(|lease| lease.1 += 1);
     world.tell();
     world.read();
     assert!(world.take().unwrap());

@@ -4,7 +4,7 @@ use super::{MOST_SITES, sites_changed, taking};
 use crate::config::Settings;
 use crate::flows::sites::{AppName, SiteEntry, audited};
 use crate::http::audit::{Act, Done};
-use crate::http::auth::{Access, authorize};
+use crate::http::auth::{Access, Refused, authorize};
 use crate::http::body::read_json;
 use crate::http::problem::{Answer, FieldError, MOST_ERRORS, Problem};
 use crate::http::state::{Http, HttpState};
@@ -101,8 +101,17 @@ pub(in crate::http) async fn take_sites(
         .map(|site| (site.site_id.clone(), site.app_id.clone()))
         .collect();
     let flags = sites.iter().any(|site| site.enabled.is_some());
-    if flags && authorize(&settings.http, &request, Access::Control).is_ok() {
-        return take_as_operator(&http, &request, sites, sent).await;
+    if flags {
+        match authorize(&settings.http, &request, Access::Control) {
+            Ok(()) => return take_as_operator(&http, &request, sites, sent).await,
+            // A token that opens the intake is right there; where none is
+            // wanted, one that is shown was meant for control, or is a guess.
+            Err(refused @ Refused::Wrong) if settings.http.intake_token.is_none() => {
+                http.wrong_token(&request, Access::Control.token())?;
+                return Err(refused.problem(Access::Control).into());
+            }
+            Err(_) => {}
+        }
     }
     let imported = http
         .database(|store| async move { store.take_sites(sites).await })
