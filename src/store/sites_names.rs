@@ -65,25 +65,36 @@ const FIRST_APPS: &str = "WITH RECURSIVE a (app_id, n) AS (\
      a.n + 1 FROM a WHERE a.app_id IS NOT NULL AND a.n < $1) \
      SELECT app_id FROM a WHERE app_id IS NOT NULL";
 
-/// The first `$1` jobs of a part of the rows, likewise; `of`: a condition on
-/// the rows.
-fn first_jobs(part: &str, of: &str) -> String {
-    let next = |column: &str, behind: &str| {
+/// The first `$1` jobs of a part of the rows, likewise; only of the app `$2`, if
+/// it is `of_app`. SQLite steps behind a pair by its first column alone, so a
+/// step goes to the app's next job, else to the next app.
+fn first_jobs(part: &str, of_app: bool) -> String {
+    let of = if of_app { " AND p.app_id = $2" } else { "" };
+    let first = |column: &str, behind: &str, order: &str| {
         format!(
             "(SELECT p.{column} FROM poll_status p WHERE {part}{of}{behind} \
-             ORDER BY p.app_id, p.job_name LIMIT 1)"
+             ORDER BY {order} LIMIT 1)"
         )
     };
-    let behind = " AND (p.app_id, p.job_name) > (j.app_id, j.job_name)";
+    let start = |column: &str| first(column, "", "p.app_id, p.job_name");
+    let next = |column: &str| {
+        let behind = " AND p.app_id = j.app_id AND p.job_name > j.job_name";
+        let job = first(column, behind, "p.job_name");
+        if of_app {
+            return job;
+        }
+        let app = first(column, " AND p.app_id > j.app_id", "p.app_id, p.job_name");
+        format!("COALESCE({job}, {app})")
+    };
     format!(
         "WITH RECURSIVE j (app_id, job_name, n) AS (\
          SELECT {}, {}, CAST(1 AS BIGINT) UNION ALL \
          SELECT {}, {}, j.n + 1 FROM j WHERE j.app_id IS NOT NULL AND j.n < $1) \
          SELECT app_id, job_name FROM j WHERE app_id IS NOT NULL",
-        next("app_id", ""),
-        next("job_name", ""),
-        next("app_id", behind),
-        next("job_name", behind),
+        start("app_id"),
+        start("job_name"),
+        next("app_id"),
+        next("job_name"),
     )
 }
 
@@ -178,8 +189,7 @@ impl Store {
         let sqlite = lent.is_sqlite();
         let mut jobs = BTreeSet::new();
         for part in PARTS {
-            let of = app.map_or("", |_| " AND p.app_id = $2");
-            let sql = numbered(sqlite, &first_jobs(part, of));
+            let sql = numbered(sqlite, &first_jobs(part, app.is_some()));
             let rows: Vec<Job> = on_backend!(lent, conn => {
                 match app {
                     Some(app) => {
