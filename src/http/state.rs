@@ -83,6 +83,7 @@ pub struct HttpState {
     /// Tells that sites were added, enabled, revived or changed.
     pub wake_sites: Arc<dyn Fn() + Send + Sync>,
     /// Tells the Scheduler that these sites were disabled or removed.
+    pub sites_left: TellSites,
     /// Records events of a subscription, each with whether its block is
     /// skipped; answered when they are durable.
     pub record: Recorder,
@@ -90,7 +91,6 @@ pub struct HttpState {
     pub know: Knower,
     /// Tells the Subscriber of an operator's order.
     pub look_again: Arc<dyn Fn(&SubscriptionName) + Send + Sync>,
-    pub sites_left: TellSites,
     /// Renders the metrics in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// How the last reload went.
