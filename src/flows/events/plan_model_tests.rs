@@ -223,7 +223,7 @@ impl World {
         };
         if let Some(event) = self
             .db
-            .record((block, rank), tx_of(id), id % 5 == 0, self.now)
+            .record((block, rank), tx_of(id), id.is_multiple_of(5), self.now)
         {
             match news {
                 0 => {}
