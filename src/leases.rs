@@ -25,6 +25,11 @@ pub fn events_lease(subscription: &str) -> String {
     format!("events:{subscription}")
 }
 
+/// Name of the lease of a replica.
+pub fn replicas_lease(replica: &str) -> String {
+    format!("replicas:{replica}")
+}
+
 /// What a server knows of the leases on its work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holdings {

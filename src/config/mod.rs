@@ -7,6 +7,7 @@ mod control;
 #[cfg(test)]
 mod control_tests;
 mod credentials;
+mod dataset_settings;
 mod diff;
 mod dump;
 mod environment;
@@ -39,6 +40,10 @@ mod tests;
 mod tokens;
 
 pub use changes::changed_keys;
+pub use dataset_settings::{
+    DatasetSettings, DatasetSource, HistorySettings, ReplicaProtocol, ReplicaSettings,
+    ReplicationSettings,
+};
 pub use diff::{SettingsDiff, diff};
 pub use dump::dump;
 pub use environment::environment;

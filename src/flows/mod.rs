@@ -3,4 +3,5 @@
 
 pub mod batches;
 pub mod events;
+pub mod replicas;
 pub mod sites;

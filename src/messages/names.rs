@@ -18,6 +18,11 @@ pub const LOGGING: &str = "logging";
 /// Prunes what is past its retention.
 pub const HOUSEKEEPER: &str = "housekeeper";
 
+/// Name of the service that follows a replica: `follower:NAME`.
+pub fn follower(replica: &str) -> String {
+    format!("follower:{replica}")
+}
+
 /// Name of the service that runs a subscription: `subscriber:NAME`.
 pub fn subscriber(subscription: &str) -> String {
     format!("subscriber:{subscription}")

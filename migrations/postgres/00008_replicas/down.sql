@@ -1,0 +1,9 @@
+DROP VIEW published_entries;
+DROP VIEW replica_entries;
+DROP TABLE replica_ranges;
+DROP TABLE replicas;
+DROP TABLE dataset_source_changes;
+DROP TABLE dataset_requests;
+DROP TABLE dataset_changes;
+DROP TABLE dataset_entries;
+DROP TABLE dataset_generations;
