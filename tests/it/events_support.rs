@@ -52,7 +52,7 @@ impl Place {
             std::fs::write(installation.path().join(name), text).unwrap();
         };
         write("control.token", TOKEN);
-        write("hook.secret", "a/secret of%the hook");
+        write("hook.secret", "a/secret-of%the+hook");
         Self { installation, port }
     }
 

@@ -154,7 +154,7 @@ async fn an_event_is_told_with_its_story_and_as_it_came() {
             "highwater events skip --reason 'WHY' claims 2",
             "Recorded as arrival 2 in block 7; late",
             "tried 5 times; what went wrong last: answered &lt;503&gt;",
-            "\"n\": 12345678901234567890.10,",
+            "&quot;n&quot;: 12345678901234567890.10,",
             "&lt;script&gt;alert(1)&lt;/script&gt;",
             "href=\"/subscriptions/claims?tx_id=t%202%3F\"",
         ],
