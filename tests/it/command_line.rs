@@ -264,7 +264,7 @@ fn the_demo_settles_batches_visits_sites_ends_by_itself_and_leaves_nothing() {
         .unwrap();
     let ended = Ended::from(output);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.out.contains("Status page:  http://127.0.0.1:"));
+    assert!(ended.out.contains("Status page:    http://127.0.0.1:"));
     let last = ended.out.lines().rfind(|line| line.contains("tracked"));
     let last = last.unwrap_or_default();
     assert!(

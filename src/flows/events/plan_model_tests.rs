@@ -221,9 +221,9 @@ impl World {
             Some(newest) if self.monotone => (newest + i64::from(block > 2), 0),
             _ => (block, rank),
         };
-        if let Some(event) = self
-            .db
-            .record((block, rank), tx_of(id), id.is_multiple_of(5), self.now)
+        if let Some(event) =
+            self.db
+                .record((block, rank), tx_of(id), id.is_multiple_of(5), self.now)
         {
             match news {
                 0 => {}
