@@ -30,7 +30,7 @@ const CONSUMER_FAILS: Recurring = Recurring {
 /// When the gateway is away; it crashes at the beginning.
 const GATEWAY_AWAY: Recurring = Recurring {
     first: 80,
-    lasts: 10,
+    lasts: 25,
     every: 150,
 };
 /// How long the operator takes to look, once nothing fails any more.
@@ -192,7 +192,7 @@ impl<'a> EventsStory<'a> {
         elapsed: Duration,
     ) -> Option<String> {
         let name = &subscription.name;
-        let Some((arrival, _, error)) = &subscription.checkpoint.halted else {
+        let Some((arrival, ..)) = &subscription.checkpoint.halted else {
             self.halted.remove(name);
             return None;
         };
@@ -201,7 +201,7 @@ impl<'a> EventsStory<'a> {
         let Some((since, blamed)) = seen else {
             self.halted.insert(name.clone(), (elapsed, fails));
             return Some(format!(
-                "{name} is halted on event {arrival} ({error}): what comes is recorded, and waits"
+                "{name} is halted on event {arrival}: what comes is recorded, and waits for the operator"
             ));
         };
         if fails {
