@@ -465,7 +465,7 @@ async fn a_halt_is_retried_or_skipped(database: &Database) {
     let nothing = store.retry_subscription("claims").await.unwrap_err();
     assert_eq!(
         nothing.to_string(),
-        "subscription \"claims\" is not halted; name the event to be skipped by its arrival"
+        "subscription \"claims\" is not halted: there is nothing to retry"
     );
     let halt = vec![
         decided(place, Decision::Relevant),

@@ -77,7 +77,7 @@ async fn subscriptions_are_told_with_what_holds_them_up() {
             "1 processed",
             "1 not processed yet",
             "not configured",
-            "Paused since",
+            "Paused <time",
             "it was &lt;moved&gt;",
             "No event in the last 48 hours",
         ],
