@@ -30,6 +30,12 @@ fn fork(abandoned: &[i64], adopted: &[i64]) -> Fork {
     }
 }
 
+async fn abandon(store: &Store, subscription: &str, fork: &Fork) -> usize {
+    let name = name(subscription);
+    let marked = store.abandon_events(&name, fork, Timestamp::now()).await;
+    marked.unwrap()
+}
+
 /// Records an event in each of these blocks.
 async fn fill(store: &Store, blocks: std::ops::Range<i64>) -> Vec<highwater::flows::events::Place> {
     let heard = blocks.map(|block| heard(block, "t", &format!("b{block}:0")));
@@ -54,8 +60,8 @@ async fn what_is_abandoned_is_not_open_and_ends_the_halt_on_it(database: &Databa
     assert_eq!(before.halted.as_ref().map(|halted| halted.0), Some(2));
 
     // A fork elsewhere leaves the halt as it is.
-    let marked = store.abandon_events(&name("deltas"), &fork(&[5], &[]), Timestamp::now());
-    assert_eq!(marked.await.unwrap(), 1);
+    let marked = abandon(&store, "deltas", &fork(&[5], &[])).await;
+    assert_eq!(marked, 1);
     assert_eq!(
         store.checkpoint("deltas").await.unwrap().halted,
         before.halted
@@ -63,8 +69,8 @@ async fn what_is_abandoned_is_not_open_and_ends_the_halt_on_it(database: &Databa
     let shown = counts(database, &store, "deltas").await;
     assert_eq!(shown["pending"], 4, "they stay counted as what they were");
 
-    let marked = store.abandon_events(&name("deltas"), &fork(&[2, 3], &[5]), Timestamp::now());
-    assert_eq!(marked.await.unwrap(), 2);
+    let marked = abandon(&store, "deltas", &fork(&[2, 3], &[5])).await;
+    assert_eq!(marked, 2);
     assert_eq!(store.checkpoint("deltas").await.unwrap().halted, None);
     counts(database, &store, "deltas").await;
     let filter = EventFilter {
@@ -89,19 +95,19 @@ async fn what_is_abandoned_is_not_open_and_ends_the_halt_on_it(database: &Databa
     );
     // The same fork told again changes nothing.
     let orders = store.checkpoint("deltas").await.unwrap().orders;
-    let marked = store.abandon_events(&name("deltas"), &fork(&[2, 3], &[5]), Timestamp::now());
-    assert_eq!(marked.await.unwrap(), 0);
+    let marked = abandon(&store, "deltas", &fork(&[2, 3], &[5])).await;
+    assert_eq!(marked, 0);
     assert_eq!(store.checkpoint("deltas").await.unwrap().orders, orders);
-    let nobody = store.abandon_events(&name("nobody"), &fork(&[2], &[]), Timestamp::now());
-    assert_eq!(nobody.await.unwrap(), 0);
+    let nobody = abandon(&store, "nobody", &fork(&[2], &[])).await;
+    assert_eq!(nobody, 0);
 }
 
 async fn what_is_abandoned_goes_when_it_is_old(database: &Database) {
     let store = open(database).await;
     let stake = hold(&store, "deltas").await;
     let places = fill(&store, 1..8).await;
-    let marked = store.abandon_events(&name("deltas"), &fork(&[2, 3], &[]), Timestamp::now());
-    assert_eq!(marked.await.unwrap(), 2);
+    let marked = abandon(&store, "deltas", &fork(&[2, 3], &[])).await;
+    assert_eq!(marked, 2);
     for place in [places[0], places[3]] {
         assert!(mark(&store, &stake, done(place).to_vec()).await);
     }

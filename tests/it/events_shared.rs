@@ -79,7 +79,7 @@ impl Stage {
         eventually(PATIENCE, "each server has a subscription", async || {
             let held = self.held().await;
             let of = |server: &ServerProcess| {
-                let mut all = held.iter();
+                let all = held.iter();
                 all.filter(|(_, holder)| server.is_holder(holder)).count()
             };
             of(one) == 1 && of(other) == 1
@@ -162,11 +162,11 @@ impl Stage {
     /// Each write was made by the process that held the subscription then.
     async fn no_stranger_wrote(&self, server: &str, pid: u32) {
         let name = self.database.session_name(server);
-        let strange = self.database.texts(&format!(
+        let strange = format!(
             "SELECT DISTINCT COALESCE(holder, '') || ' ' || subscription AS value FROM writes \
              WHERE writer = '{name}' AND position('-{pid}-' IN COALESCE(holder, '')) = 0"
-        ));
-        let strange = strange.await;
+        );
+        let strange = self.database.texts(&strange).await;
         assert!(
             strange.is_empty(),
             "{server} wrote what others held: {strange:?}"
