@@ -67,8 +67,11 @@ async fn relevant_events_arrive_once_and_in_order_and_a_failure_halts_one_subscr
     })
     .await;
     assert!(halted["halted"]["error"].as_str().unwrap().contains("500"));
-    let all = server.get("/v1/subscriptions").await;
-    assert_eq!(all["items"][1]["state"], "waiting", "{all}");
+    // What is shown is a moment old.
+    eventually(PATIENCE, "audits waits for events", async || {
+        server.get("/v1/subscriptions/audits").await["state"] == "waiting"
+    })
+    .await;
     eventually(PATIENCE, "the probe warns of it", async || {
         let told = server.get("/readyz?verbose").await.to_string();
         told.contains("subscription claims is halted on event")
