@@ -3,13 +3,14 @@
 use super::changes::{as_json, sql_time};
 use super::connection::in_transaction;
 use super::events_rows::{
-    Alike, Counting, OPEN, PROCESSED, SubscriptionRow, hour, lock_statement, source, word,
+    Alike, Counting, PROCESSED, STILL_OPEN, SubscriptionRow, hour, lock_statement, source, word,
 };
+use super::events_runs::{Run, Stood, parted, run_statement, stood_statement};
 use super::leases::{HeldLease, LeaseStake, held_leases};
 use super::{Store, StoreError};
 use crate::flows::events::{Decision, EventChange, Place, SubscriptionName};
 use crate::time::Timestamp;
-use diesel::sql_types::Text;
+use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,18 +65,42 @@ impl Store {
                 .load(conn)
                 .await?;
             let (written, marks) = Marks::of(groups, &held, rows);
-            if !marks.events.is_empty() {
-                let events = as_json(&marks.events.values().collect::<Vec<_>>())?;
-                let alike: Vec<Alike> = match marks.settled()? {
-                    Some(settled) => {
-                        diesel::sql_query(alike_statement(sqlite)).bind::<Text, _>(settled).load(conn).await?
-                    }
-                    None => Vec::new(),
-                };
-                diesel::sql_query(events_statement(sqlite)).bind::<Text, _>(events).execute(conn).await?;
-                if let Some(counts) = recount(&alike).statement(sqlite)? {
-                    diesel::sql_query(counts.sql).bind::<Text, _>(counts.rows).execute(conn).await?;
+            let (runs, rest) = parted(marks.events.values());
+            let mut counting = Counting::default();
+            for run in &runs {
+                let Run { mark, last } = run;
+                if mark.settles() {
+                    let stood: Vec<Stood> = diesel::sql_query(stood_statement(sqlite))
+                        .bind::<Text, _>(mark.subscription)
+                        .bind::<BigInt, _>(mark.arrival)
+                        .bind::<BigInt, _>(last)
+                        .load(conn)
+                        .await?;
+                    run.recount(&stood, &mut counting);
                 }
+                diesel::sql_query(run_statement())
+                    .bind::<Nullable<Text>, _>(mark.becomes)
+                    .bind::<Nullable<SqlTimestamp>, _>(mark.became_at)
+                    .bind::<Nullable<SqlTimestamp>, _>(mark.done_at)
+                    .bind::<Nullable<Integer>, _>(mark.tries)
+                    .bind::<Nullable<Text>, _>(mark.error)
+                    .bind::<Text, _>(mark.subscription)
+                    .bind::<BigInt, _>(mark.arrival)
+                    .bind::<BigInt, _>(last)
+                    .execute(conn)
+                    .await?;
+            }
+            if let Some(settled) = settled(&rest)? {
+                let alike: Vec<Alike> =
+                    diesel::sql_query(alike_statement(sqlite)).bind::<Text, _>(settled).load(conn).await?;
+                recount(&alike, &mut counting);
+            }
+            if !rest.is_empty() {
+                let events = as_json(&rest)?;
+                diesel::sql_query(events_statement(sqlite)).bind::<Text, _>(events).execute(conn).await?;
+            }
+            if let Some(counts) = counting.statement(sqlite)? {
+                diesel::sql_query(counts.sql).bind::<Text, _>(counts.rows).execute(conn).await?;
             }
             if !marks.subscriptions.is_empty() {
                 let rows = as_json(&marks.subscriptions.values().collect::<Vec<_>>())?;
@@ -89,20 +114,52 @@ impl Store {
 /// What becomes of an event, all its changes together. No name is that of a
 /// column, so that the statement's condition needs no name of a table.
 #[derive(Serialize)]
-struct EventMark<'a> {
-    subscription: &'a str,
-    arrival: i64,
+pub(super) struct EventMark<'a> {
+    pub(super) subscription: &'a str,
+    pub(super) arrival: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    becomes: Option<&'static str>,
+    pub(super) becomes: Option<&'static str>,
     #[serde(serialize_with = "sql_time", skip_serializing_if = "Option::is_none")]
-    became_at: Option<Timestamp>,
+    pub(super) became_at: Option<Timestamp>,
     #[serde(serialize_with = "sql_time", skip_serializing_if = "Option::is_none")]
-    done_at: Option<Timestamp>,
+    pub(super) done_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tries: Option<u32>,
+    pub(super) tries: Option<i32>,
     /// New `last_error`; `None` clears it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
+    pub(super) error: Option<&'a str>,
+}
+
+impl<'a> EventMark<'a> {
+    /// Nothing becomes of it yet.
+    pub(super) const fn of(subscription: &'a str, arrival: i64) -> Self {
+        Self {
+            subscription,
+            arrival,
+            becomes: None,
+            became_at: None,
+            done_at: None,
+            tries: None,
+            error: None,
+        }
+    }
+
+    /// It counts otherwise from now on.
+    pub(super) const fn settles(&self) -> bool {
+        self.becomes.is_some() || self.done_at.is_some()
+    }
+
+    /// The same becomes of `next`, which arrived right after it.
+    pub(super) fn goes_on_with(&self, next: &Self) -> bool {
+        let becomes = |mark: &Self| {
+            let at = (mark.became_at, mark.done_at);
+            (mark.becomes, at, mark.tries)
+        };
+        self.arrival + 1 == next.arrival
+            && self.subscription == next.subscription
+            && becomes(self) == becomes(next)
+            && self.error == next.error
+    }
 }
 
 /// An event that is decided or processed, for the counts.
@@ -187,7 +244,7 @@ impl<'a> Marks<'a> {
                 // It is relevant with this, where nothing was decided before.
                 event.becomes.get_or_insert(Decision::Relevant.as_str());
                 event.done_at = Some(*at);
-                event.tries = Some(*attempts);
+                event.tries = i32::try_from(*attempts).ok();
                 event.error = None;
             }
             EventChange::Failed {
@@ -196,7 +253,7 @@ impl<'a> Marks<'a> {
                 error,
             } => {
                 let event = self.event(name, *place);
-                event.tries = Some(*attempts);
+                event.tries = i32::try_from(*attempts).ok();
                 event.error = Some(error);
             }
             EventChange::Position(place) => self.subscription(name, row).forward(*place),
@@ -211,15 +268,9 @@ impl<'a> Marks<'a> {
 
     fn event(&mut self, subscription: &'a str, place: Place) -> &mut EventMark<'a> {
         let key = (subscription, place.arrival);
-        self.events.entry(key).or_insert_with(|| EventMark {
-            subscription,
-            arrival: place.arrival,
-            becomes: None,
-            became_at: None,
-            done_at: None,
-            tries: None,
-            error: None,
-        })
+        self.events
+            .entry(key)
+            .or_insert_with(|| EventMark::of(subscription, place.arrival))
     }
 
     fn subscription(&mut self, name: &'a str, row: &SubscriptionRow) -> &mut SubscriptionMark<'a> {
@@ -235,22 +286,6 @@ impl<'a> Marks<'a> {
                 halt_error: halted.map(|(.., error)| error),
             }
         })
-    }
-
-    /// The events that count otherwise from now on, if there are any.
-    fn settled(&self) -> Result<Option<String>, StoreError> {
-        let settled: Vec<Settled<'_>> = self
-            .events
-            .values()
-            .filter(|event| event.becomes.is_some() || event.done_at.is_some())
-            .map(|event| Settled {
-                subscription: event.subscription,
-                arrival: event.arrival,
-                becomes: event.becomes,
-                processed: event.done_at.is_some(),
-            })
-            .collect();
-        (!settled.is_empty()).then(|| as_json(&settled)).transpose()
     }
 }
 
@@ -272,9 +307,23 @@ impl SubscriptionMark<'_> {
     }
 }
 
+/// The events that count otherwise from now on, if there are any.
+fn settled(marks: &[&EventMark<'_>]) -> Result<Option<String>, StoreError> {
+    let settled: Vec<Settled<'_>> = marks
+        .iter()
+        .filter(|event| event.settles())
+        .map(|event| Settled {
+            subscription: event.subscription,
+            arrival: event.arrival,
+            becomes: event.becomes,
+            processed: event.done_at.is_some(),
+        })
+        .collect();
+    (!settled.is_empty()).then(|| as_json(&settled)).transpose()
+}
+
 /// What the counts become by events that were open.
-fn recount(alike: &[Alike]) -> Counting {
-    let mut counting = Counting::default();
+fn recount(alike: &[Alike], counting: &mut Counting) {
     for alike in alike {
         let Alike {
             subscription,
@@ -292,7 +341,6 @@ fn recount(alike: &[Alike]) -> Counting {
             counting.add(subscription, *bucket_at, PROCESSED, *count);
         }
     }
-    counting
 }
 
 /// Groups the events that are open by what they were and become.
@@ -309,7 +357,7 @@ fn alike_statement(sqlite: bool) -> String {
     format!(
         "SELECT events.subscription, {hour} AS bucket_at, events.decision AS was, u.becomes, \
          u.processed, count(*) AS count FROM {source} JOIN events \
-         ON events.subscription = u.subscription AND events.arrival = u.arrival WHERE {OPEN} \
+         ON events.subscription = u.subscription AND events.arrival = u.arrival WHERE {STILL_OPEN} \
          GROUP BY events.subscription, {hour}, events.decision, u.becomes, u.processed",
         hour = hour(sqlite),
     )
@@ -333,7 +381,7 @@ fn events_statement(sqlite: bool) -> String {
          decided_at = COALESCE(u.became_at, events.decided_at, u.done_at), \
          processed_at = u.done_at, attempts = COALESCE(u.tries, events.attempts), \
          last_error = u.error FROM {source} \
-         WHERE events.subscription = u.subscription AND events.arrival = u.arrival AND {OPEN}"
+         WHERE events.subscription = u.subscription AND events.arrival = u.arrival AND {STILL_OPEN}"
     )
 }
 

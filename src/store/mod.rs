@@ -21,6 +21,7 @@ mod events_prune;
 mod events_read;
 mod events_record;
 mod events_rows;
+mod events_runs;
 mod events_summary;
 mod jobs_read;
 mod lease_ranges;
