@@ -2,7 +2,7 @@
 //! of the index by arrival, where other marks are a row of JSON each. Where the
 //! consumer reads the table, nearly all are of this kind.
 
-use super::events_mark::EventMark;
+use super::events_marks::EventMark;
 use super::events_rows::{Counting, PROCESSED, STILL_OPEN, hour, word};
 use crate::flows::events::Decision;
 use crate::time::Timestamp;

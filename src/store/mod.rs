@@ -13,6 +13,7 @@ mod events_fork;
 mod events_known;
 mod events_list;
 mod events_mark;
+mod events_marks;
 mod events_numbering;
 mod events_order_error;
 mod events_orders;

@@ -72,7 +72,7 @@ pub(crate) fn group(subscription: &str, heard: Vec<Heard>) -> RecordGroup {
     }
 }
 
-async fn record(store: &Store, subscription: &str, heard: Vec<Heard>) -> Recorded {
+pub(crate) async fn record(store: &Store, subscription: &str, heard: Vec<Heard>) -> Recorded {
     let groups = vec![group(subscription, heard)];
     store.record_events(groups).await.unwrap().remove(0)
 }
@@ -85,7 +85,7 @@ pub(crate) async fn hold(store: &Store, subscription: &str) -> LeaseStake {
 }
 
 /// Marks as the Subscriber that knows all orders.
-async fn mark(store: &Store, stake: &LeaseStake, changes: Vec<EventChange>) -> bool {
+pub(crate) async fn mark(store: &Store, stake: &LeaseStake, changes: Vec<EventChange>) -> bool {
     let subscription = stake.name.strip_prefix("events:").unwrap();
     let orders = store.checkpoint(subscription).await.unwrap().orders;
     let group = MarkGroup {
@@ -132,7 +132,7 @@ async fn open_places(store: &Store, subscription: &str) -> Vec<(i64, i64)> {
 }
 
 /// Counts by decision as the summary has them, which are those of the table.
-async fn counts(database: &Database, store: &Store, subscription: &str) -> BTreeMap<String, i64> {
+pub(crate) async fn counts(database: &Database, store: &Store, subscription: &str) -> BTreeMap<String, i64> {
     let mut summaries = store.subscriptions_summary().await.unwrap();
     summaries.retain(|summary| summary.name == subscription);
     let summary = summaries.remove(0);

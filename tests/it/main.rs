@@ -13,6 +13,7 @@ mod control_settings;
 mod events_by_hand;
 mod events_flow;
 mod events_killed;
+mod events_runs;
 mod events_store;
 mod events_streams;
 mod events_support;
