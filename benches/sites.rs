@@ -21,6 +21,7 @@
 )]
 
 mod frame;
+mod session;
 mod sites_bare;
 
 use frame::{Place, ROUNDS, Round, Running, resident_mb};

@@ -18,6 +18,7 @@ mod events_killed;
 mod events_logjam;
 mod events_reload;
 mod events_shared;
+mod events_runs;
 mod events_store;
 mod events_streams;
 mod events_support;
