@@ -5,8 +5,8 @@ use crate::command_line::{Ended, program};
 use crate::events_support::{Place, TOKEN, all_done, blocks, ids, make_known, relevant};
 use crate::support::{Database, PATIENCE, ServerProcess, eventually, on_both_databases};
 use highwater::sim::{
-    Blocks, ConsumerHandle, ConsumerOptions, ConsumerSim, GatewayHandle, GatewayOptions,
-    GatewaySim, SimEvent,
+    Blocks, ConsumerHandle, ConsumerOptions, ConsumerSim, GatewayHandle, GatewayKnobs,
+    GatewayOptions, GatewaySim, SimEvent,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -14,6 +14,14 @@ use serde_json::{Value, json};
 const BLOCKS: u32 = 30;
 
 on_both_databases!(a_logjam_halts_one_subscription_and_an_operator_ends_it_by_hand);
+
+/// Sends nothing yet: what is to be known comes first.
+fn muted() -> GatewayKnobs {
+    GatewayKnobs {
+        mute: true,
+        ..GatewayKnobs::default()
+    }
+}
 
 /// Runs `highwater` beside the server; answers its JSON.
 fn done(place: &Place, args: &[&str]) -> Value {
@@ -114,6 +122,7 @@ async fn a_logjam_halts_one_subscription_and_an_operator_ends_it_by_hand(databas
     let gateway = GatewaySim::start(GatewayOptions {
         relevant: 0.7,
         events: Blocks { from: 1, to: 3 },
+        knobs: muted(),
         ..GatewayOptions::resting(BLOCKS)
     })
     .unwrap();
@@ -132,6 +141,7 @@ async fn a_logjam_halts_one_subscription_and_an_operator_ends_it_by_hand(databas
     fails_on(first);
     let server = place.serve().await;
     make_known(&server, &gateway, i64::from(BLOCKS)).await;
+    gateway.set(|knobs| knobs.mute = false);
 
     let arrival = is_halted_on(database, &server, first).await;
     the_other_goes_on(database, &server, &gateway, &audits).await;

@@ -30,7 +30,7 @@ fn gateway() -> GatewayHandle {
     GatewaySim::start(GatewayOptions {
         relevant: 0.6,
         events: Blocks { from: 1, to: 5 },
-        ..GatewayOptions::resting(1)
+        ..GatewayOptions::resting(0)
     })
     .unwrap()
 }

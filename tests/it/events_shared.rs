@@ -52,7 +52,7 @@ impl Stage {
                 call_timeout: Duration::from_secs(1),
                 ..GatewayKnobs::default()
             },
-            ..GatewayOptions::resting(1)
+            ..GatewayOptions::resting(0)
         })
         .unwrap();
         let start = || {
