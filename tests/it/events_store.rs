@@ -132,7 +132,11 @@ async fn open_places(store: &Store, subscription: &str) -> Vec<(i64, i64)> {
 }
 
 /// Counts by decision as the summary has them, which are those of the table.
-pub(crate) async fn counts(database: &Database, store: &Store, subscription: &str) -> BTreeMap<String, i64> {
+pub(crate) async fn counts(
+    database: &Database,
+    store: &Store,
+    subscription: &str,
+) -> BTreeMap<String, i64> {
     let mut summaries = store.subscriptions_summary().await.unwrap();
     summaries.retain(|summary| summary.name == subscription);
     let summary = summaries.remove(0);
