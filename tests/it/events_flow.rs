@@ -67,8 +67,12 @@ async fn relevant_events_arrive_once_and_in_order_and_a_failure_halts_one_subscr
     })
     .await;
     assert!(halted["halted"]["error"].as_str().unwrap().contains("500"));
-    let all = server.get("/v1/subscriptions").await;
-    assert_eq!(all["items"][1]["state"], "waiting", "{all}");
+    // What is shown of a plan is a little older than what its rows say.
+    eventually(PATIENCE, "the other one waits for more", async || {
+        let all = server.get("/v1/subscriptions").await;
+        all["items"][1]["state"] == "waiting"
+    })
+    .await;
     eventually(PATIENCE, "the probe warns of it", async || {
         let told = server.get("/readyz?verbose").await.to_string();
         told.contains("subscription claims is halted on event")
