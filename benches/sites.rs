@@ -21,6 +21,7 @@
 )]
 
 mod frame;
+mod session;
 mod sites_bare;
 
 use frame::{Place, ROUNDS, Round, Running, resident_mb};
@@ -40,7 +41,9 @@ const SCHEMA: &str = "bench_sites";
 /// Seconds between two visits of a site in the steady part, and for how many
 /// of these it settles: as many as spreading needs at 5% each.
 const STEADY_PERIOD: u64 = 20;
-const STEADY_SETTLE: u64 = 25;
+const STEADY_SETTLE: u32 = 25;
+/// Periods watched one by one after the restart.
+const STEADY_AFTER: u32 = 6;
 
 fn main() {
     if std::env::args().any(|argument| argument == "steady") {
@@ -184,13 +187,11 @@ fn steady(runtime: &Runtime, place: &Place, label: &str) {
     place.clear(runtime);
     track(runtime, place, &sites);
     let retry = format!("{STEADY_PERIOD} sec (x1000)");
-    let watch = |what: &str, settle: u64| {
-        let wait = |periods: u64| {
-            std::thread::sleep(Duration::from_secs(STEADY_PERIOD * periods));
-        };
-        wait(settle);
+    let period = Duration::from_secs(STEADY_PERIOD);
+    // Watches for so many periods.
+    let watch = |what: &str, periods: u32| {
         let (from, before) = (Timestamp::now(), lateness());
-        wait(3);
+        std::thread::sleep(period * periods);
         let seconds = sites.visits_per_second(from, Timestamp::now());
         // The first and the last one are not whole.
         let whole = &seconds[1..seconds.len() - 1];
@@ -206,10 +207,16 @@ fn steady(runtime: &Runtime, place: &Place, label: &str) {
         );
     };
     let running = Running::start(load(place, &retry));
-    watch("settled", STEADY_SETTLE);
+    std::thread::sleep(period * STEADY_SETTLE);
+    watch("settled", 3);
     running.stop();
+    let stopped = Instant::now();
     let running = Running::start(load(place, &retry));
-    watch("after a restart", 1);
+    let away = stopped.elapsed();
+    println!("{label}, restarted: {away:.1?} from the end of the drain to ready");
+    for number in 1..=STEADY_AFTER {
+        watch(&format!("period {number} after the restart"), 1);
+    }
     running.stop();
     let stats = sites.stats();
     let gap = sites.min_gap_of_all().map(|(_, _, gap)| gap);

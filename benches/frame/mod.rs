@@ -3,7 +3,7 @@
 //!
 //! `c` is a bare HTTP client, `d` the bare bulk statement with the same
 //! durability; where both are used on the same cores the limit is
-//! `1 / (1/c + 1/d)`.
+//! `1 / (1/c + 1/d)`. Of events the two are the bare insert and the bare update.
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use highwater::app::{self, Launch};
@@ -46,6 +46,12 @@ impl Place {
         self.load("").settings.database
     }
 
+    /// A file beside the database, which configurations name by `name`.
+    #[allow(dead_code, reason = "not all benchmarks need one")]
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.join(name), text).unwrap();
+    }
+
     /// Leaves nothing of the database.
     pub(crate) fn clear(&self, runtime: &Runtime) {
         if let Some(path) = self.url.strip_prefix("sqlite://") {
@@ -68,7 +74,7 @@ impl Place {
 
 /// What one round measured.
 pub(crate) struct Round {
-    /// Of the bare client, a second.
+    /// Of the bare client, or the first bare statement, a second.
     pub(crate) client: f64,
     /// Of the bare statement, a second.
     pub(crate) bulk: f64,
@@ -178,6 +184,12 @@ impl Running {
         Self { ready, thread }
     }
 
+    /// Where it listens.
+    #[allow(dead_code, reason = "not all benchmarks call it")]
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.ready.http_addr)
+    }
+
     /// Drains it.
     pub(crate) fn stop(self) {
         self.ready.stop.stop();
@@ -196,6 +208,7 @@ pub(crate) async fn until(begun: Instant, what: &str, look: impl AsyncFn() -> bo
 
 /// How long a bare client takes for so many requests over so many connections;
 /// it throws the bodies away.
+#[allow(dead_code, reason = "not all benchmarks have a peer")]
 pub(crate) fn bare_client(
     runtime: &Runtime,
     connections: usize,

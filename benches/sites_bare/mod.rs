@@ -1,10 +1,7 @@
 //! The bare bulk statement against `poll_status`, with the store's durability.
 
 use super::frame::Place;
-use diesel::SqliteConnection;
-use diesel::sql_types::Text;
-use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use super::session::Session;
 use highwater::store::Store;
 use highwater::time::Timestamp;
 use std::time::{Duration, Instant};
@@ -18,66 +15,6 @@ const PERIOD: Duration = Duration::from_secs(60);
 /// Due times are spread over this part of the period, as the server has to
 /// spread them: equal ones would all go to the end of the index.
 const SPREAD: Duration = Duration::from_secs(3);
-
-/// A session that is opened as the store opens its own.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a few of them, and none is moved"
-)]
-enum Session {
-    Sqlite(SyncConnectionWrapper<SqliteConnection>),
-    Postgres(AsyncPgConnection),
-}
-
-/// The same statement on either session.
-macro_rules! on_session {
-    ($session:expr, $conn:ident => $body:expr) => {
-        match $session {
-            Session::Sqlite($conn) => $body,
-            Session::Postgres($conn) => $body,
-        }
-    };
-}
-
-impl Session {
-    async fn open(place: &Place) -> Self {
-        let mut session = match place.url.strip_prefix("sqlite://") {
-            Some(path) => Self::Sqlite(SyncConnectionWrapper::establish(path).await.unwrap()),
-            None => Self::Postgres(AsyncPgConnection::establish(&place.url).await.unwrap()),
-        };
-        let opening = match &session {
-            Self::Sqlite(_) => "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                 PRAGMA temp_store = MEMORY"
-                .to_owned(),
-            Self::Postgres(_) => format!(
-                "SET search_path TO \"{}\"; SET TIME ZONE 'UTC'; SET synchronous_commit TO on",
-                place.schema
-            ),
-        };
-        session.batch(&opening).await;
-        session
-    }
-
-    fn is_sqlite(&self) -> bool {
-        matches!(self, Self::Sqlite(_))
-    }
-
-    async fn batch(&mut self, statements: &str) {
-        on_session!(self, conn => conn.batch_execute(statements).await.unwrap());
-    }
-
-    /// One statement with one parameter, in a transaction of its own; answers
-    /// how many rows it changed.
-    async fn apply(&mut self, statement: &str, rows: String) -> usize {
-        on_session!(self, conn => {
-            conn.batch_execute("BEGIN").await.unwrap();
-            let query = diesel::sql_query(statement).bind::<Text, _>(rows);
-            let changed = query.execute(conn).await.unwrap();
-            conn.batch_execute("COMMIT").await.unwrap();
-            changed
-        })
-    }
-}
 
 /// An outcome as the statement reads it.
 #[derive(serde::Serialize)]

@@ -381,6 +381,26 @@ impl Subscriber {
     }
 }
 
+impl Drop for Subscriber {
+    /// Whoever looks at the view is not to believe that it is run still: it may
+    /// have been stopped by an operator, or given up.
+    fn drop(&mut self) {
+        if self.context.fence().is_up() {
+            // The next generation shows itself.
+            return;
+        }
+        let name = &self.settings.subscription.name;
+        self.parts.view.send_if_modified(|shown| {
+            let is_shown = shown.subscriptions.contains_key(name);
+            if is_shown {
+                let all: &mut EventsView = Arc::make_mut(shown);
+                all.subscriptions.remove(name);
+            }
+            is_shown
+        });
+    }
+}
+
 /// Calls the actor at each change of what is watched.
 fn on_change<T: Send + Sync + 'static>(
     ctx: &mut Context<Subscriber>,

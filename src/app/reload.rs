@@ -81,22 +81,36 @@ impl SettingsFan {
         within(CHECK_WITHIN, self.runtime.spawn_blocking(check)).await
     }
 
-    /// Tells each service what changed for it.
-    fn tell(&self, settings: &Settings) -> Result<(), LookupError> {
+    /// Tells each service what changed for it; answers why some were not. One
+    /// that cannot be told is no reason to leave out the others.
+    fn tell(&self, settings: &Settings) -> Vec<LookupError> {
         self.query.configure(limits(settings));
         self.resources.configure(settings);
         // Clients first, so that new work finds them.
         let query = &self.query;
-        query.update_settings(names::FETCHER_POOL, pool(settings))?;
-        query.update_settings(names::UPDATER, updater(settings))?;
-        query.update_settings(names::SCHEDULER, scheduler(settings))?;
-        if let Some(subscriptions) = &self.subscriptions {
-            subscriptions.follow(settings)?;
-        }
-        query.update_settings(names::LEASE_KEEPER, leases(settings))?;
-        query.update_settings(names::HOUSEKEEPER, settings.retention.clone())?;
-        query.update_settings(names::LOGGING, settings.log.clone())?;
-        Ok(())
+        let subscriptions = self.subscriptions.as_ref();
+        let told = [
+            query
+                .update_settings(names::FETCHER_POOL, pool(settings))
+                .map(drop),
+            query
+                .update_settings(names::UPDATER, updater(settings))
+                .map(drop),
+            query
+                .update_settings(names::SCHEDULER, scheduler(settings))
+                .map(drop),
+            subscriptions.map_or(Ok(()), |subscriptions| subscriptions.follow(settings)),
+            query
+                .update_settings(names::LEASE_KEEPER, leases(settings))
+                .map(drop),
+            query
+                .update_settings(names::HOUSEKEEPER, settings.retention.clone())
+                .map(drop),
+            query
+                .update_settings(names::LOGGING, settings.log.clone())
+                .map(drop),
+        ];
+        told.into_iter().filter_map(Result::err).collect()
     }
 
     /// Applies what can be changed live; the rest keeps its value in force.
@@ -136,7 +150,7 @@ impl SettingsFan {
             sections.changed = ?diff.sections,
             "configuration changes"
         );
-        if let Err(error) = self.tell(&settings) {
+        for error in self.tell(&settings) {
             tracing::error!(error = %error, "a service was not told its settings");
         }
         current.send_replace(Arc::new(settings));

@@ -2,14 +2,14 @@
 //! with `stream = true`, one for Sawtooth, for Splinter one for each service with
 //! outstanding batches. And what all streams tell the batches.
 
-use crate::config::{LedgerSettings, Settings};
+use crate::config::{LedgerSettings, Settings, SourceSettings};
 use crate::flows::batches::{BatchNews, BatchesView, Listened};
-use crate::leases::{Holdings, batches_lease};
+use crate::leases::{Holdings, batches_lease, events_lease};
 use crate::ledgers::{LedgerKind, LedgerWatch, StreamLimits};
 use crate::messages::{Wake, names};
 use crate::store::Store;
 use crate::watchdog::Watchdog;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -95,7 +95,8 @@ impl Streams {
                 let listening = ledgers
                     .entry(ledger.name.clone())
                     .or_insert_with(|| Listening::new(ledger.clone()));
-                listening.follow(&self.store, &self.news).await;
+                let heard = heard_by_subscriptions(&settings, &holdings, &ledger.name);
+                listening.follow(&self.store, &self.news, &heard).await;
             }
             sleep(NOT_SOONER).await;
             let splinter = ledgers
@@ -115,6 +116,30 @@ impl Streams {
     }
 }
 
+/// Services of a ledger that subscriptions which are run here listen to: their
+/// streams tell the batches the same, and a second connection would be waste.
+fn heard_by_subscriptions<'a>(
+    settings: &'a Settings,
+    holdings: &Holdings,
+    ledger: &str,
+) -> BTreeSet<&'a str> {
+    let subscriptions = settings.subscriptions.iter();
+    let heard = subscriptions.filter_map(|subscription| match &subscription.source {
+        SourceSettings::Ledger(source)
+            // With prefixes a ledger keeps back what the batches want to hear.
+            if source.ledger == ledger
+                && source.address_prefixes.is_empty()
+                && holdings
+                    .held
+                    .contains_key(&events_lease(subscription.name.as_str())) =>
+        {
+            Some(source.service.as_str())
+        }
+        _ => None,
+    });
+    heard.collect()
+}
+
 impl Listening {
     fn new(settings: LedgerSettings) -> Self {
         Self {
@@ -124,15 +149,17 @@ impl Listening {
         }
     }
 
-    /// Begins and ends streams as services have outstanding batches.
-    async fn follow(&mut self, store: &Store, news: &Arc<BatchNews>) {
-        let services: Vec<String> = match self.settings.kind {
+    /// Begins and ends streams as services have outstanding batches; none to
+    /// those that are `heard` anyway.
+    async fn follow(&mut self, store: &Store, news: &Arc<BatchNews>, heard: &BTreeSet<&str>) {
+        let mut services: Vec<String> = match self.settings.kind {
             LedgerKind::Sawtooth => vec![String::new()],
             LedgerKind::Splinter => {
                 self.look(store).await;
                 self.listened.services().map(str::to_owned).collect()
             }
         };
+        services.retain(|service| !heard.contains(service.as_str()));
         self.tasks.retain(|service, task| {
             // One that ended had a defect; the log says where.
             let ended = task.as_ref().is_some_and(|task| task.0.is_finished());

@@ -154,6 +154,10 @@ impl Problem {
     /// Fields of the wrong shape; `found` counts all of them.
     pub(super) fn invalid_fields(errors: Vec<FieldError>, found: usize) -> Box<Self> {
         let first = errors.first().map_or_else(String::new, |error| {
+            // The whole body has no name.
+            if error.field.is_empty() {
+                return error.message.clone();
+            }
             format!("{}: {}", error.field, error.message)
         });
         let detail = match found {

@@ -288,7 +288,7 @@ pub async fn run_ledger(options: SimOptions) -> io::Result<()> {
     writeln!(
         io::stdout(),
         "simulated {kind} ledger listening on {url}\n\
-         its own endpoints: GET {url}/sim/stats, POST {url}/sim/submit, /sim/behaviour, /sim/restart",
+         its own endpoints: GET {url}/sim/stats, POST {url}/sim/submit, /sim/commit, /sim/behaviour, /sim/restart, /sim/drop_streams",
         url = ledger.url()
     )?;
     tokio::select! {

@@ -2,9 +2,11 @@
 
 use super::changes::as_json;
 use super::connection::in_transaction;
+use super::events_rows::{SubscriptionRow, lock_statement};
 use super::{Store, StoreError};
 use crate::flows::events::{BlockRef, Fork, SubscriptionName};
 use crate::time::Timestamp;
+use diesel::OptionalExtension;
 use diesel::sql_types::{Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 
@@ -39,10 +41,20 @@ const POSTGRES_ADOPT: &str = of_blocks!(
     "(SELECT (value ->> 0)::bigint AS number, value ->> 1 AS id FROM json_array_elements($2::json)) AS b"
 );
 
+/// Ends a halt on an event that nobody gets any more: nothing waits for it.
+const LIFT_HALT: &str = "UPDATE subscriptions SET halted_arrival = NULL, halted_at = NULL, \
+    halt_error = NULL WHERE name = $1 AND EXISTS (SELECT 1 FROM events \
+    WHERE events.subscription = subscriptions.name \
+    AND events.arrival = subscriptions.halted_arrival AND events.abandoned_at IS NOT NULL)";
+
+/// What was decided without knowing of the fork is not written any more, as with
+/// operators' orders: a halt on an abandoned event would stay.
+const VOID_MARKS: &str = "UPDATE subscriptions SET orders = orders + 1 WHERE name = $1";
+
 impl Store {
     /// Marks the events of blocks that a ledger abandoned, and takes the mark
-    /// from those of blocks in their place. Answers how many were marked. May be
-    /// done again.
+    /// from those of blocks in their place. A halt on one that is marked ends.
+    /// Answers how many were marked. May be done again.
     ///
     /// # Errors
     /// The database is out of reach; nothing is marked.
@@ -66,8 +78,19 @@ impl Store {
             } else {
                 (POSTGRES_ABANDON, POSTGRES_ADOPT)
             };
+            let names = as_json(&[subscription.as_str()])?;
+            let lock = lock_statement(lent.is_sqlite());
             in_transaction!(lent, conn => {
-                diesel::sql_query(adopt)
+                let row: Option<SubscriptionRow> = diesel::sql_query(lock)
+                    .bind::<Text, _>(&names)
+                    .get_result(conn)
+                    .await
+                    .optional()?;
+                if row.is_none() {
+                    // It has no events.
+                    return Ok(0);
+                }
+                let adopted = diesel::sql_query(adopt)
                     .bind::<Text, _>(subscription.as_str())
                     .bind::<Text, _>(&adopted)
                     .execute(conn)
@@ -78,6 +101,14 @@ impl Store {
                     .bind::<Text, _>(&abandoned)
                     .execute(conn)
                     .await?;
+                if adopted + marked > 0 {
+                    for statement in [LIFT_HALT, VOID_MARKS] {
+                        diesel::sql_query(statement)
+                            .bind::<Text, _>(subscription.as_str())
+                            .execute(conn)
+                            .await?;
+                    }
+                }
                 Ok::<_, StoreError>(marked)
             })
         })

@@ -260,6 +260,9 @@ impl EventFilter {
             sql += " AND ";
             sql += OPEN;
         }
+        if self.open {
+            sql += " AND abandoned_at IS NULL";
+        }
         sql
     }
 }

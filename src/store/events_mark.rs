@@ -1,18 +1,19 @@
 //! What the Subscriber decided and did, written in bulk under its lease.
 
-use super::changes::{as_json, sql_time};
+use super::changes::as_json;
 use super::connection::in_transaction;
+use super::events_marks::{EventMark, Marks};
 use super::events_rows::{
-    Alike, Counting, OPEN, PROCESSED, SubscriptionRow, hour, lock_statement, source, word,
+    Alike, Counting, PROCESSED, STILL_OPEN, SubscriptionRow, hour, lock_statement, source, word,
 };
+use super::events_runs::{Run, Stood, parted, run_statement, stood_statement};
 use super::leases::{HeldLease, LeaseStake, held_leases};
 use super::{Store, StoreError};
-use crate::flows::events::{Decision, EventChange, Place, SubscriptionName};
-use crate::time::Timestamp;
-use diesel::sql_types::Text;
+use crate::flows::events::{Decision, EventChange, SubscriptionName};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Changes of one subscription's events.
@@ -64,18 +65,42 @@ impl Store {
                 .load(conn)
                 .await?;
             let (written, marks) = Marks::of(groups, &held, rows);
-            if !marks.events.is_empty() {
-                let events = as_json(&marks.events.values().collect::<Vec<_>>())?;
-                let alike: Vec<Alike> = match marks.settled()? {
-                    Some(settled) => {
-                        diesel::sql_query(alike_statement(sqlite)).bind::<Text, _>(settled).load(conn).await?
-                    }
-                    None => Vec::new(),
-                };
-                diesel::sql_query(events_statement(sqlite)).bind::<Text, _>(events).execute(conn).await?;
-                if let Some(counts) = recount(&alike).statement(sqlite)? {
-                    diesel::sql_query(counts.sql).bind::<Text, _>(counts.rows).execute(conn).await?;
+            let (runs, rest) = parted(marks.events.values());
+            let mut counting = Counting::default();
+            for run in &runs {
+                let Run { mark, last } = run;
+                if mark.settles() {
+                    let stood: Vec<Stood> = diesel::sql_query(stood_statement(sqlite))
+                        .bind::<Text, _>(mark.subscription)
+                        .bind::<BigInt, _>(mark.arrival)
+                        .bind::<BigInt, _>(last)
+                        .load(conn)
+                        .await?;
+                    run.recount(&stood, &mut counting);
                 }
+                diesel::sql_query(run_statement())
+                    .bind::<Nullable<Text>, _>(mark.becomes)
+                    .bind::<Nullable<SqlTimestamp>, _>(mark.became_at)
+                    .bind::<Nullable<SqlTimestamp>, _>(mark.done_at)
+                    .bind::<Nullable<Integer>, _>(mark.tries)
+                    .bind::<Nullable<Text>, _>(mark.error)
+                    .bind::<Text, _>(mark.subscription)
+                    .bind::<BigInt, _>(mark.arrival)
+                    .bind::<BigInt, _>(last)
+                    .execute(conn)
+                    .await?;
+            }
+            if let Some(settled) = settled(&rest)? {
+                let alike: Vec<Alike> =
+                    diesel::sql_query(alike_statement(sqlite)).bind::<Text, _>(settled).load(conn).await?;
+                recount(&alike, &mut counting);
+            }
+            if !rest.is_empty() {
+                let events = as_json(&rest)?;
+                diesel::sql_query(events_statement(sqlite)).bind::<Text, _>(events).execute(conn).await?;
+            }
+            if let Some(counts) = counting.statement(sqlite)? {
+                diesel::sql_query(counts.sql).bind::<Text, _>(counts.rows).execute(conn).await?;
             }
             if !marks.subscriptions.is_empty() {
                 let rows = as_json(&marks.subscriptions.values().collect::<Vec<_>>())?;
@@ -84,25 +109,6 @@ impl Store {
             Ok::<_, StoreError>(written)
         })
     }
-}
-
-/// What becomes of an event, all its changes together. No name is that of a
-/// column, so that the statement's condition needs no name of a table.
-#[derive(Serialize)]
-struct EventMark<'a> {
-    subscription: &'a str,
-    arrival: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    becomes: Option<&'static str>,
-    #[serde(serialize_with = "sql_time", skip_serializing_if = "Option::is_none")]
-    became_at: Option<Timestamp>,
-    #[serde(serialize_with = "sql_time", skip_serializing_if = "Option::is_none")]
-    done_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tries: Option<u32>,
-    /// New `last_error`; `None` clears it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
 }
 
 /// An event that is decided or processed, for the counts.
@@ -115,166 +121,23 @@ struct Settled<'a> {
     processed: bool,
 }
 
-/// What becomes of a subscription.
-#[derive(Serialize)]
-struct SubscriptionMark<'a> {
-    name: &'a str,
-    position_block: Option<i64>,
-    position_rank: Option<i64>,
-    position_arrival: Option<i64>,
-    halted_arrival: Option<i64>,
-    #[serde(serialize_with = "sql_time")]
-    halted_at: Option<Timestamp>,
-    halt_error: Option<String>,
-}
-
-/// The changes of all groups that may be written.
-#[derive(Default)]
-struct Marks<'a> {
-    events: BTreeMap<(&'a str, i64), EventMark<'a>>,
-    subscriptions: BTreeMap<&'a str, SubscriptionMark<'a>>,
-}
-
-impl<'a> Marks<'a> {
-    fn of(
-        groups: &'a [MarkGroup],
-        held: &[HeldLease],
-        rows: Vec<SubscriptionRow>,
-    ) -> (Vec<bool>, Self) {
-        let rows: BTreeMap<String, SubscriptionRow> = rows
-            .into_iter()
-            .map(|row| (row.name.clone(), row))
-            .collect();
-        let mut marks = Self::default();
-        let mut written = Vec::with_capacity(groups.len());
-        for group in groups {
-            let (name, stake) = (group.subscription.as_str(), &group.stake);
-            let is_held = held
-                .iter()
-                .any(|lease| lease.name == stake.name && lease.epoch == stake.epoch);
-            let row = rows.get(name);
-            let orders = row.map_or(0, |row| row.orders);
-            let holds = is_held && orders == group.orders;
-            written.push(holds);
-            if let (true, Some(row)) = (holds, row) {
-                for change in group.changes.iter() {
-                    marks.take(name, row, change);
-                }
-            }
-        }
-        (written, marks)
-    }
-
-    fn take(&mut self, name: &'a str, row: &SubscriptionRow, change: &'a EventChange) {
-        match change {
-            EventChange::Decided {
-                place,
-                decision,
-                at,
-                reason,
-            } => {
-                let event = self.event(name, *place);
-                event.becomes = Some(decision.as_str());
-                event.became_at = Some(*at);
-                event.error = reason.as_deref();
-            }
-            EventChange::Processed {
-                place,
-                at,
-                attempts,
-            } => {
-                let event = self.event(name, *place);
-                // It is relevant with this, where nothing was decided before.
-                event.becomes.get_or_insert(Decision::Relevant.as_str());
-                event.done_at = Some(*at);
-                event.tries = Some(*attempts);
-                event.error = None;
-            }
-            EventChange::Failed {
-                place,
-                attempts,
-                error,
-            } => {
-                let event = self.event(name, *place);
-                event.tries = Some(*attempts);
-                event.error = Some(error);
-            }
-            EventChange::Position(place) => self.subscription(name, row).forward(*place),
-            EventChange::Halted { place, at, error } => {
-                let subscription = self.subscription(name, row);
-                subscription.halted_arrival = Some(place.arrival);
-                subscription.halted_at = Some(*at);
-                subscription.halt_error = Some(error.clone());
-            }
-        }
-    }
-
-    fn event(&mut self, subscription: &'a str, place: Place) -> &mut EventMark<'a> {
-        let key = (subscription, place.arrival);
-        self.events.entry(key).or_insert_with(|| EventMark {
-            subscription,
-            arrival: place.arrival,
-            becomes: None,
-            became_at: None,
-            done_at: None,
-            tries: None,
-            error: None,
+/// The events that count otherwise from now on, if there are any.
+fn settled(marks: &[&EventMark<'_>]) -> Result<Option<String>, StoreError> {
+    let settled: Vec<Settled<'_>> = marks
+        .iter()
+        .filter(|event| event.settles())
+        .map(|event| Settled {
+            subscription: event.subscription,
+            arrival: event.arrival,
+            becomes: event.becomes,
+            processed: event.done_at.is_some(),
         })
-    }
-
-    fn subscription(&mut self, name: &'a str, row: &SubscriptionRow) -> &mut SubscriptionMark<'a> {
-        self.subscriptions.entry(name).or_insert_with(|| {
-            let (position, halted) = (row.position(), row.halted());
-            SubscriptionMark {
-                name,
-                position_block: position.map(|place| place.block),
-                position_rank: position.map(|place| place.rank),
-                position_arrival: position.map(|place| place.arrival),
-                halted_arrival: halted.as_ref().map(|(arrival, ..)| *arrival),
-                halted_at: halted.as_ref().map(|(_, at, _)| *at),
-                halt_error: halted.map(|(.., error)| error),
-            }
-        })
-    }
-
-    /// The events that count otherwise from now on, if there are any.
-    fn settled(&self) -> Result<Option<String>, StoreError> {
-        let settled: Vec<Settled<'_>> = self
-            .events
-            .values()
-            .filter(|event| event.becomes.is_some() || event.done_at.is_some())
-            .map(|event| Settled {
-                subscription: event.subscription,
-                arrival: event.arrival,
-                becomes: event.becomes,
-                processed: event.done_at.is_some(),
-            })
-            .collect();
-        (!settled.is_empty()).then(|| as_json(&settled)).transpose()
-    }
-}
-
-impl SubscriptionMark<'_> {
-    fn forward(&mut self, place: Place) {
-        let now = (
-            self.position_block,
-            self.position_rank,
-            self.position_arrival,
-        );
-        let next = (Some(place.block), Some(place.rank), Some(place.arrival));
-        if next > now {
-            (
-                self.position_block,
-                self.position_rank,
-                self.position_arrival,
-            ) = next;
-        }
-    }
+        .collect();
+    (!settled.is_empty()).then(|| as_json(&settled)).transpose()
 }
 
 /// What the counts become by events that were open.
-fn recount(alike: &[Alike]) -> Counting {
-    let mut counting = Counting::default();
+fn recount(alike: &[Alike], counting: &mut Counting) {
     for alike in alike {
         let Alike {
             subscription,
@@ -292,7 +155,6 @@ fn recount(alike: &[Alike]) -> Counting {
             counting.add(subscription, *bucket_at, PROCESSED, *count);
         }
     }
-    counting
 }
 
 /// Groups the events that are open by what they were and become.
@@ -309,7 +171,7 @@ fn alike_statement(sqlite: bool) -> String {
     format!(
         "SELECT events.subscription, {hour} AS bucket_at, events.decision AS was, u.becomes, \
          u.processed, count(*) AS count FROM {source} JOIN events \
-         ON events.subscription = u.subscription AND events.arrival = u.arrival WHERE {OPEN} \
+         ON events.subscription = u.subscription AND events.arrival = u.arrival WHERE {STILL_OPEN} \
          GROUP BY events.subscription, {hour}, events.decision, u.becomes, u.processed",
         hour = hour(sqlite),
     )
@@ -333,7 +195,7 @@ fn events_statement(sqlite: bool) -> String {
          decided_at = COALESCE(u.became_at, events.decided_at, u.done_at), \
          processed_at = u.done_at, attempts = COALESCE(u.tries, events.attempts), \
          last_error = u.error FROM {source} \
-         WHERE events.subscription = u.subscription AND events.arrival = u.arrival AND {OPEN}"
+         WHERE events.subscription = u.subscription AND events.arrival = u.arrival AND {STILL_OPEN}"
     )
 }
 

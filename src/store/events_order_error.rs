@@ -9,9 +9,12 @@ pub enum SubscriptionOrderError {
     /// Nothing is known of the subscription.
     #[error("subscription \"{0}\" has recorded no event yet")]
     NothingRecorded(String),
-    /// There is nothing to retry or to skip.
-    #[error("subscription \"{0}\" is not halted; name the event to be skipped by its arrival")]
+    /// There is nothing to retry.
+    #[error("subscription \"{0}\" is not halted: there is nothing to retry")]
     NotHalted(String),
+    /// No event to skip was named, and there is none on which it is halted.
+    #[error("subscription \"{0}\" is not halted; name the event to be skipped by its arrival")]
+    NoneToSkip(String),
     /// It stands still already.
     #[error("subscription \"{name}\" is paused already, since {since}: {reason}")]
     AlreadyPaused {

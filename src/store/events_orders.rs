@@ -163,16 +163,17 @@ impl Store {
             // Read under the lock: one order after another.
             let now = Timestamp::now();
             let halted = row.halted().map(|(arrival, ..)| arrival);
-            let not_halted = || SubscriptionOrderError::NotHalted(name.to_owned());
             let mut counting = Counting::default();
             let answer = match order {
                 Order::Retry => {
+                    let not_halted = || SubscriptionOrderError::NotHalted(name.to_owned());
                     let arrival = halted.ok_or_else(not_halted)?;
                     diesel::sql_query(LIFT_HALT).bind::<Text, _>(name).execute(conn).await?;
                     arrival
                 }
                 Order::Skip(arrival, reason) => {
-                    let arrival = arrival.or(halted).ok_or_else(not_halted)?;
+                    let none = || SubscriptionOrderError::NoneToSkip(name.to_owned());
+                    let arrival = arrival.or(halted).ok_or_else(none)?;
                     let standing: Option<Standing> = diesel::sql_query(
                         "SELECT decision, processed_at, received_at FROM events \
                          WHERE subscription = $1 AND arrival = $2",

@@ -29,6 +29,8 @@ struct Old {
     decision: String,
     #[diesel(sql_type = Nullable<SqlTimestamp>)]
     processed_at: Option<Timestamp>,
+    #[diesel(sql_type = Nullable<SqlTimestamp>)]
+    abandoned_at: Option<Timestamp>,
 }
 
 /// Subscriptions whose oldest event that is left is older than `$1`.
@@ -83,7 +85,7 @@ impl Store {
                 .optional()?;
             let Some(row) = row else { return Ok(0) };
             let oldest: Vec<Old> = diesel::sql_query(
-                "SELECT arrival, block, received_at, decision, processed_at FROM events \
+                "SELECT arrival, block, received_at, decision, processed_at, abandoned_at FROM events \
                  WHERE subscription = $1 AND arrival > $2 ORDER BY arrival LIMIT $3",
             )
             .bind::<Text, _>(name)
@@ -128,6 +130,8 @@ impl Store {
 /// changes in the counts.
 fn outdated(row: &SubscriptionRow, before: Timestamp, oldest: &[Old]) -> (i64, i64, Counting) {
     let is_done = |old: &Old| match Decision::parse(&old.decision) {
+        // Nothing is done with what the ledger abandoned, for ever.
+        _ if old.abandoned_at.is_some() => true,
         Some(Decision::Relevant) => old.processed_at.is_some(),
         decision => decision != Some(Decision::Pending),
     };

@@ -1,7 +1,7 @@
 //! How subscriptions stand, from counts that are kept beside the events.
 
 use super::connection::on_backend;
-use super::events_rows::{DUE, PROCESSED, SUBSCRIPTION_COLUMNS, SubscriptionRow};
+use super::events_rows::{DUE, OPEN, PROCESSED, SUBSCRIPTION_COLUMNS, SubscriptionRow};
 use super::{Store, StoreError};
 use crate::flows::events::{Checkpoint, Decision};
 use crate::time::Timestamp;
@@ -20,7 +20,8 @@ pub struct SubscriptionSummary {
     /// Events that are kept, by decision; and `processed`, those of the relevant
     /// ones whose handler is done.
     pub counts: BTreeMap<String, i64>,
-    /// Events that are not done with.
+    /// Events that are not done with; not those of blocks that the ledger
+    /// abandoned, which nobody gets.
     pub open: i64,
     /// The first of those in order: its arrival and when it was recorded.
     pub oldest_open: Option<(i64, Timestamp)>,
@@ -50,6 +51,15 @@ struct Total {
     count: i64,
 }
 
+/// Events that would be open, had the ledger not abandoned their block.
+#[derive(QueryableByName)]
+struct Abandoned {
+    #[diesel(sql_type = Text)]
+    subscription: String,
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
 #[derive(QueryableByName)]
 struct Counted {
     #[diesel(sql_type = Text)]
@@ -70,7 +80,8 @@ struct Oldest {
 
 impl Store {
     /// How all subscriptions stand that are known, by name. Reads the counts of
-    /// each hour that is kept, and one open event each: no table of events.
+    /// each hour that is kept, the events of abandoned blocks, which are few, and
+    /// one open event each: no table of events.
     ///
     /// # Errors
     /// The database is out of reach.
@@ -88,7 +99,17 @@ impl Store {
             first("arrival"),
             first("received_at")
         );
-        let (rows, totals, oldest): (Vec<SubscriptionRow>, Vec<Total>, Vec<Oldest>) = on_backend!(lent, conn => {
+        // Not as a condition: the index of abandoned events is to be taken.
+        let abandoned = format!(
+            "SELECT subscription, CAST(sum(CASE WHEN {OPEN} THEN 1 ELSE 0 END) AS BIGINT) AS count \
+             FROM events WHERE abandoned_at IS NOT NULL GROUP BY subscription"
+        );
+        let (rows, totals, abandoned, oldest): (
+            Vec<SubscriptionRow>,
+            Vec<Total>,
+            Vec<Abandoned>,
+            Vec<Oldest>,
+        ) = on_backend!(lent, conn => {
             let rows = diesel::sql_query(rows).load(conn).await?;
             let totals = diesel::sql_query(
                 "SELECT subscription, decision, CAST(sum(count) AS BIGINT) AS count \
@@ -96,8 +117,9 @@ impl Store {
             )
             .load(conn)
             .await?;
+            let abandoned = diesel::sql_query(abandoned).load(conn).await?;
             let oldest = diesel::sql_query(oldest).load(conn).await?;
-            Ok::<_, StoreError>((rows, totals, oldest))
+            Ok::<_, StoreError>((rows, totals, abandoned, oldest))
         })?;
         let mut summaries: BTreeMap<String, SubscriptionSummary> = BTreeMap::new();
         for row in rows {
@@ -120,6 +142,12 @@ impl Store {
         }
         for summary in summaries.values_mut() {
             summary.open = summary.open();
+        }
+        for abandoned in abandoned {
+            if let Some(summary) = summaries.get_mut(&abandoned.subscription) {
+                // Read a moment later than the counts.
+                summary.open = (summary.open - abandoned.count).max(0);
+            }
         }
         Ok(summaries.into_values().collect())
     }

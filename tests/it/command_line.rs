@@ -255,7 +255,7 @@ fn a_fresh_database_is_migrated_once() {
 }
 
 #[test]
-fn the_demo_settles_batches_visits_sites_ends_by_itself_and_leaves_nothing() {
+fn the_demo_settles_batches_visits_sites_processes_events_and_leaves_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let output = program(temp.path())
         .args(["demo", "--duration", "12s", "--port", "0"])
@@ -264,7 +264,7 @@ fn the_demo_settles_batches_visits_sites_ends_by_itself_and_leaves_nothing() {
         .unwrap();
     let ended = Ended::from(output);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.out.contains("Status page:  http://127.0.0.1:"));
+    assert!(ended.out.contains("Status page:    http://127.0.0.1:"));
     let last = ended.out.lines().rfind(|line| line.contains("tracked"));
     let last = last.unwrap_or_default();
     assert!(
@@ -275,6 +275,7 @@ fn the_demo_settles_batches_visits_sites_ends_by_itself_and_leaves_nothing() {
     // Sites are visited meanwhile, and what is told of them happens to them.
     for words in [
         "/sites\n",
+        "/subscriptions\n",
         "highwater ctl services --server http://127.0.0.1:",
         "500 sites are put into the database",
         "begin to fail",
@@ -283,6 +284,12 @@ fn the_demo_settles_batches_visits_sites_ends_by_itself_and_leaves_nothing() {
     }
     assert!(
         last.contains("; sites: ") && !last.contains(" 0 well"),
+        "{}",
+        ended.out
+    );
+    // So are events.
+    assert!(
+        last.contains("; events: ") && !last.contains(": 0 processed"),
         "{}",
         ended.out
     );

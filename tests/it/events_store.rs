@@ -72,7 +72,7 @@ pub(crate) fn group(subscription: &str, heard: Vec<Heard>) -> RecordGroup {
     }
 }
 
-async fn record(store: &Store, subscription: &str, heard: Vec<Heard>) -> Recorded {
+pub(crate) async fn record(store: &Store, subscription: &str, heard: Vec<Heard>) -> Recorded {
     let groups = vec![group(subscription, heard)];
     store.record_events(groups).await.unwrap().remove(0)
 }
@@ -85,7 +85,7 @@ pub(crate) async fn hold(store: &Store, subscription: &str) -> LeaseStake {
 }
 
 /// Marks as the Subscriber that knows all orders.
-async fn mark(store: &Store, stake: &LeaseStake, changes: Vec<EventChange>) -> bool {
+pub(crate) async fn mark(store: &Store, stake: &LeaseStake, changes: Vec<EventChange>) -> bool {
     let subscription = stake.name.strip_prefix("events:").unwrap();
     let orders = store.checkpoint(subscription).await.unwrap().orders;
     let group = MarkGroup {
@@ -106,7 +106,7 @@ fn decided(place: Place, decision: Decision) -> EventChange {
     }
 }
 
-fn processed(place: Place) -> EventChange {
+pub(crate) fn processed(place: Place) -> EventChange {
     EventChange::Processed {
         place,
         at: Timestamp::now(),
@@ -114,7 +114,7 @@ fn processed(place: Place) -> EventChange {
     }
 }
 
-fn done(place: Place) -> [EventChange; 3] {
+pub(crate) fn done(place: Place) -> [EventChange; 3] {
     [
         decided(place, Decision::Relevant),
         processed(place),
@@ -132,7 +132,11 @@ async fn open_places(store: &Store, subscription: &str) -> Vec<(i64, i64)> {
 }
 
 /// Counts by decision as the summary has them, which are those of the table.
-async fn counts(database: &Database, store: &Store, subscription: &str) -> BTreeMap<String, i64> {
+pub(crate) async fn counts(
+    database: &Database,
+    store: &Store,
+    subscription: &str,
+) -> BTreeMap<String, i64> {
     let mut summaries = store.subscriptions_summary().await.unwrap();
     summaries.retain(|summary| summary.name == subscription);
     let summary = summaries.remove(0);
@@ -465,7 +469,7 @@ async fn a_halt_is_retried_or_skipped(database: &Database) {
     let nothing = store.retry_subscription("claims").await.unwrap_err();
     assert_eq!(
         nothing.to_string(),
-        "subscription \"claims\" is not halted; name the event to be skipped by its arrival"
+        "subscription \"claims\" is not halted: there is nothing to retry"
     );
     let halt = vec![
         decided(place, Decision::Relevant),
@@ -724,7 +728,7 @@ async fn what_is_known_is_told_once_and_forgotten(database: &Database) {
 }
 
 /// All that was recorded so far was recorded long ago.
-async fn age(database: &Database) {
+pub(crate) async fn age(database: &Database) {
     let old = "UPDATE events SET received_at = '2026-01-01 05:06:07.008'; \
          DELETE FROM event_counts; \
          INSERT INTO event_counts SELECT subscription, TIMESTAMP, decision, count(*) FROM events \

@@ -222,7 +222,7 @@ async fn services_with_outstanding_batches_are_listed_each_once(database: &Datab
 
 async fn events_of_abandoned_blocks_are_marked_until_they_count_again(database: &Database) {
     let store = open(database).await;
-    let mut sql = String::new();
+    let mut sql = String::from("INSERT INTO subscriptions (name) VALUES ('assets');");
     for (arrival, (block, id)) in [(8, "a8"), (9, "a9"), (9, "b9")].into_iter().enumerate() {
         for change in ["x", "y"] {
             sql.push_str(&format!(

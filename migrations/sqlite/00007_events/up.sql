@@ -35,6 +35,8 @@ CREATE UNIQUE INDEX events_by_arrival ON events (subscription, arrival);
 CREATE INDEX events_open ON events (subscription, block, rank, arrival)
     WHERE decision = 'pending' OR (decision = 'relevant' AND processed_at IS NULL);
 CREATE INDEX events_by_transaction ON events (tx_id, subscription);
+-- Few: blocks are seldom abandoned.
+CREATE INDEX events_abandoned ON events (subscription) WHERE abandoned_at IS NOT NULL;
 
 -- Ours: how far a subscription has come. A row appears with its first event.
 CREATE TABLE subscriptions (
@@ -49,7 +51,7 @@ CREATE TABLE subscriptions (
     position_rank BIGINT,
     position_arrival BIGINT,
     last_event_at TIMESTAMP,
-    -- Orders of operators so far (retry, skip, pause, resume, replay): what the
+    -- Orders of operators so far (retry, skip, pause, resume, replay), and forks: what the
     -- Subscriber writes holds only under the number that it knows.
     orders BIGINT NOT NULL DEFAULT 0,
     -- By an operator, with a reason.

@@ -95,6 +95,18 @@ impl Hearing {
         }
     }
 
+    /// The source tells how it stands. One that is live fails no more; what went
+    /// wrong last stays to be read. How long is paused after its next failure is
+    /// another matter (`WELL`).
+    fn told(&self, state: SourceState) {
+        self.shown(|shown| {
+            if matches!(state, SourceState::Live { .. }) {
+                shown.failures = 0;
+            }
+            shown.state = Some(state);
+        });
+    }
+
     fn shown<T>(&self, change: impl FnOnce(&mut Shown) -> T) -> T {
         change(&mut self.source.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -185,7 +197,7 @@ impl Sink for SubscriberSink {
     }
 
     fn tell(&self, state: SourceState) {
-        self.hearing.shown(|shown| shown.state = Some(state));
+        self.hearing.told(state);
     }
 
     fn silent_for(&self) -> Duration {
@@ -284,6 +296,24 @@ pub(super) fn bounded(error: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_that_is_live_again_is_not_told_as_failing() {
+        let hearing = Hearing::default();
+        hearing.shown(|shown| {
+            shown.failures = 3;
+            shown.last_error = Some((Timestamp::now(), "answered 503".to_owned()));
+        });
+        let failures = || hearing.view("a gateway".to_owned()).failures;
+        hearing.told(SourceState::Connecting);
+        assert_eq!(failures(), 3);
+        hearing.told(SourceState::Live {
+            from: Some(7),
+            to: None,
+        });
+        assert_eq!(failures(), 0);
+        assert!(hearing.view("a gateway".to_owned()).last_error.is_some());
+    }
 
     #[test]
     fn pauses_of_a_failing_source_grow_and_end_at_a_minute() {

@@ -1,14 +1,16 @@
 //! `highwater demo`: the server at work against two simulated ledgers, with
-//! batches coming in and one ledger failing now and then, and against some
-//! hundreds of simulated sites.
+//! batches coming in and one ledger failing now and then, against some hundreds
+//! of simulated sites, and with the events of a simulated gateway.
 //!
 //! | file | does |
 //! |---|---|
-//! | `stage` | the folder, its configuration, the simulated ledgers and sites |
+//! | `stage` | the folder, its configuration, the simulated peers |
 //! | `feed` | plays the application: submits to a ledger, then tracks over HTTP |
 //! | `sites` | the sites, and what happens to two of them |
+//! | `events` | the gateway, what happens to it, and the operator |
 //! | `story` | what happens when, and what the terminal tells of it |
 
+mod events;
 mod feed;
 mod sites;
 mod stage;
@@ -28,10 +30,12 @@ use tokio::sync::{oneshot, watch};
 /// Shows Highwater at work, with nothing to set up.
 ///
 /// Starts two simulated ledgers (a Sawtooth "trace" and a Splinter
-/// "supply-chain"), 500 simulated sites that two jobs visit, a server on a
-/// fresh SQLite file in a temporary folder, and an application that submits
-/// batches. One of the ledgers stops answering now and then; some of the sites
-/// fail, recover, or are given up. Ctrl-C ends it and removes the folder.
+/// "supply-chain"), 500 simulated sites that two jobs visit, a gateway whose
+/// events three subscriptions take in, a server on a fresh SQLite file in a
+/// temporary folder, and an application that submits batches. One of the ledgers
+/// stops answering now and then; some of the sites fail, recover, or are given
+/// up; a subscription halts, and its operator has it go on. Ctrl-C ends it and
+/// removes the folder.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -62,7 +66,7 @@ pub(super) fn run(args: &DemoArgs, listeners: Listeners) -> Result<(), Failure> 
     let (end, ended) = watch::channel(());
     let story = Story::new(&stage, args.rate, args.duration);
     output::print(format_args!(
-        "Starting two simulated ledgers, {} simulated sites and a server; everything is in {}",
+        "Starting two simulated ledgers, {} simulated sites, a gateway and a server; everything is in {}",
         stage.sites.count(),
         folder.display()
     ))?;

@@ -1,17 +1,22 @@
-//! What the demo plays on: a folder with a configuration, two ledgers, and
-//! sites.
+//! What the demo plays on: a folder with a configuration, two ledgers, sites,
+//! and a gateway with a consumer of its events.
 
-use super::sites;
+use super::{events, sites};
 use crate::cli::failure::Failure;
 use crate::config::{self, LoadOptions, Loaded};
 use crate::ledgers::LedgerKind;
-use crate::sim::{LedgerSim, SimHandle, SimOptions, SitesHandle, SitesSim, Span};
-use std::io;
+use crate::sim::{
+    ConsumerHandle, ConsumerSim, GatewayHandle, GatewaySim, LedgerSim, SimHandle, SimOptions,
+    SitesHandle, SitesSim, Span,
+};
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
-use toml_edit::{DocumentMut, value};
+use toml_edit::{DocumentMut, Table, value};
 
 /// Valid as it stands; the addresses are put in.
 const TEMPLATE: &str = include_str!("../../../config/demo.toml");
@@ -19,14 +24,19 @@ const TEMPLATE: &str = include_str!("../../../config/demo.toml");
 const FILE: &str = "demo.toml";
 /// Name of the control token's file, as the configuration has it.
 const TOKEN_FILE: &str = "control.token";
+/// Name of the file with the secret of the hooks, as the configuration has it.
+const SECRET_FILE: &str = "hook.secret";
 const DEFAULT_PORT: u16 = 8780;
 
 /// Name of the Sawtooth ledger.
 pub(super) const TRACE: &str = "trace";
 /// Name of the Splinter ledger.
 pub(super) const SUPPLY_CHAIN: &str = "supply-chain";
+/// Name of the gateway.
+const CUSTOMS: &str = "customs";
 
-/// The folder, its configuration, and the ledgers and sites, which run.
+/// The folder, its configuration, and the ledgers, sites, gateway and consumer,
+/// which run.
 pub(super) struct Stage {
     pub(super) folder: TempDir,
     pub(super) config: Loaded,
@@ -35,6 +45,18 @@ pub(super) struct Stage {
     /// Services of the Splinter ledger.
     pub(super) services: Vec<String>,
     pub(super) sites: SitesHandle,
+    pub(super) gateway: GatewayHandle,
+    pub(super) consumer: ConsumerHandle,
+}
+
+/// Where everything of a run is.
+struct Addresses {
+    /// Of the server.
+    listen: SocketAddr,
+    trace: String,
+    supply_chain: String,
+    gateway: String,
+    consumer: String,
 }
 
 impl Stage {
@@ -52,11 +74,18 @@ impl Stage {
         let trace = LedgerSim::start(ledger(LedgerKind::Sawtooth))?;
         let supply_chain = LedgerSim::start(ledger(LedgerKind::Splinter))?;
         let sites = SitesSim::start(sites::options())?;
+        let gateway = GatewaySim::start(events::gateway())?;
+        let consumer = ConsumerSim::start(events::consumer())?;
         let path = folder.path().join(FILE);
-        let text = configuration(listen, &trace.url(), &supply_chain.url())?;
-        std::fs::write(&path, text).map_err(|error| {
-            Failure::Failed(format!("cannot write {}: {error}", path.display()))
+        let text = configuration(&Addresses {
+            listen,
+            trace: trace.url(),
+            supply_chain: supply_chain.url(),
+            gateway: gateway.url(),
+            consumer: consumer.url(),
         })?;
+        write(&path, &text)?;
+        write(&folder.path().join(SECRET_FILE), &secret())?;
         // The demo is the same for everyone: no overrides.
         let options = LoadOptions {
             create_control_token: true,
@@ -69,6 +98,8 @@ impl Stage {
             supply_chain,
             services: services(rate),
             sites,
+            gateway,
+            consumer,
         })
     }
 
@@ -82,12 +113,12 @@ impl Stage {
         self.folder.path().join(TOKEN_FILE)
     }
 
-    /// Ends the ledgers and the sites, and keeps the folder.
+    /// Ends everything that runs, and keeps the folder.
     pub(super) fn keep(self) -> PathBuf {
         self.folder.keep()
     }
 
-    /// Ends the ledgers and the sites, and removes the folder.
+    /// Ends everything that runs, and removes the folder.
     ///
     /// # Errors
     /// The folder cannot be removed.
@@ -122,22 +153,40 @@ fn services(rate: u32) -> Vec<String> {
         .collect()
 }
 
-/// The port that is asked for; else the usual one, or any when that is taken.
+/// The port that is asked for; else the usual one, or any when that is taken. A
+/// free one is chosen here, since the gateway is told where to call back; that
+/// another program takes it before the server does is possible, and told.
 fn choose_port(asked: Option<u16>) -> Result<SocketAddr, Failure> {
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let wanted = address(asked.unwrap_or(DEFAULT_PORT));
-    match TcpListener::bind(wanted) {
-        Ok(_) => Ok(wanted),
-        Err(error) if asked.is_none() && error.kind() == io::ErrorKind::AddrInUse => Ok(address(0)),
-        Err(error) => Err(Failure::Failed(format!(
-            "cannot listen on {wanted}: {error}; choose another port with --port"
-        ))),
-    }
+    let free = |port| TcpListener::bind(address(port)).and_then(|bound| bound.local_addr());
+    let wanted = asked.unwrap_or(DEFAULT_PORT);
+    let chosen = match free(wanted) {
+        Err(error) if asked.is_none() && error.kind() == io::ErrorKind::AddrInUse => free(0),
+        chosen => chosen,
+    };
+    chosen.map_err(|error| {
+        Failure::Failed(format!(
+            "cannot listen on {}: {error}; choose another port with --port",
+            address(wanted)
+        ))
+    })
+}
+
+/// Writes a file that only its owner reads.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
+}
+
+/// What the gateway calls back with.
+fn secret() -> String {
+    format!("{:032x}\n", rand::random::<u128>())
 }
 
 /// The template with the addresses of this run.
-fn configuration(listen: SocketAddr, trace: &str, supply_chain: &str) -> Result<String, Failure> {
-    let broken = |what: &str| Failure::Failed(format!("config/demo.toml, as built in: {what}"));
+fn configuration(addresses: &Addresses) -> Result<String, Failure> {
     let mut document: DocumentMut = TEMPLATE
         .parse()
         .map_err(|error: toml_edit::TomlError| broken(&error.to_string()))?;
@@ -145,30 +194,67 @@ fn configuration(listen: SocketAddr, trace: &str, supply_chain: &str) -> Result<
         .get_mut("http")
         .and_then(|http| http.as_table_mut())
         .ok_or_else(|| broken("no [http]"))?;
-    http.insert("listen", value(listen.to_string()));
-    let ledgers = document
-        .get_mut("ledgers")
-        .and_then(|ledgers| ledgers.as_array_of_tables_mut())
-        .ok_or_else(|| broken("no [[ledgers]]"))?;
-    for (name, url) in [(TRACE, trace), (SUPPLY_CHAIN, supply_chain)] {
-        ledgers
-            .iter_mut()
-            .find(|ledger| ledger.get("name").and_then(|name| name.as_str()) == Some(name))
-            .ok_or_else(|| broken(name))?
-            .insert("url", value(url));
+    http.insert("listen", value(addresses.listen.to_string()));
+    for (name, url) in [
+        (TRACE, &addresses.trace),
+        (SUPPLY_CHAIN, &addresses.supply_chain),
+    ] {
+        named(&mut document, "ledgers", name)?.insert("url", value(url));
+    }
+    let gateway = named(&mut document, "gateways", CUSTOMS)?;
+    gateway.insert("url", value(&addresses.gateway));
+    let server = format!("http://{}", addresses.listen);
+    gateway.insert("callback_base", value(server));
+    for name in [events::CLAIMS, events::PAYMENTS] {
+        let handler = named(&mut document, "subscriptions", name)?
+            .get_mut("handler")
+            .and_then(|handler| handler.get_mut("http"))
+            .and_then(|http| http.as_table_mut())
+            .ok_or_else(|| broken(name))?;
+        handler.insert("url", value(&addresses.consumer));
     }
     Ok(document.to_string())
+}
+
+/// The table of that name among those of a kind.
+fn named<'a>(
+    document: &'a mut DocumentMut,
+    kind: &str,
+    name: &str,
+) -> Result<&'a mut Table, Failure> {
+    document
+        .get_mut(kind)
+        .and_then(|tables| tables.as_array_of_tables_mut())
+        .and_then(|tables| {
+            tables
+                .iter_mut()
+                .find(|table| table.get("name").and_then(|name| name.as_str()) == Some(name))
+        })
+        .ok_or_else(|| broken(&format!("no {kind} {name}")))
+}
+
+fn broken(what: &str) -> Failure {
+    Failure::Failed(format!("config/demo.toml, as built in: {what}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::EventHandlerSettings;
 
     #[test]
     fn the_template_is_a_valid_configuration() {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let text = configuration(listen, "http://127.0.0.1:1", "http://127.0.0.1:2").unwrap();
+        let text = configuration(&Addresses {
+            listen,
+            trace: "http://127.0.0.1:1".to_owned(),
+            supply_chain: "http://127.0.0.1:2".to_owned(),
+            gateway: "http://127.0.0.1:3/subscribe".to_owned(),
+            consumer: "http://127.0.0.1:4/process".to_owned(),
+        })
+        .unwrap();
         let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join(SECRET_FILE), &secret()).unwrap();
         let options = LoadOptions::default();
         let loaded = config::parse(&text, "demo.toml", folder.path(), [], options).unwrap();
         assert_eq!(loaded.settings.http.listen.port(), 0);
@@ -179,6 +265,16 @@ mod tests {
             .map(|ledger| (ledger.name.as_str(), ledger.url.port()))
             .collect();
         assert_eq!(urls, [(SUPPLY_CHAIN, Some(2)), (TRACE, Some(1))]);
+        let gateway = &loaded.settings.gateways[0];
+        assert_eq!(gateway.url.port(), Some(3));
+        for name in [events::CLAIMS, events::PAYMENTS] {
+            let mut all = loaded.settings.subscriptions.iter();
+            let found = all.find(|of| of.name.as_str() == name).unwrap();
+            let EventHandlerSettings::Http(handler) = &found.handler else {
+                panic!("{name} is not posted on");
+            };
+            assert_eq!(handler.url.port(), Some(4));
+        }
         let names: Vec<_> = loaded
             .settings
             .jobs

@@ -1,5 +1,6 @@
 //! What happens in the demo and when, and what the terminal tells of it.
 
+use super::events::{self, EventsStory};
 use super::feed::Feed;
 use super::sites::{self, SitesStory};
 use super::stage::{Stage, TRACE};
@@ -22,16 +23,37 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const FEED: Duration = Duration::from_millis(250);
 /// How often a line is told.
 const TELL: Duration = Duration::from_secs(4);
-/// How often the story of the sites is looked after.
+/// How often the stories of the sites and of the events are looked after.
 const LOOK: Duration = Duration::from_secs(1);
 /// The burst at the start, in seconds of the usual rate.
 const BURST: usize = 30;
-/// The first outage begins after so long, …
-const FIRST_OUTAGE: u64 = 20;
-/// … lasts so long, …
-const OUTAGE: u64 = 20;
-/// … and another begins so long after it began.
-const AGAIN: u64 = 120;
+/// When the Sawtooth ledger is down.
+const OUTAGE: Recurring = Recurring {
+    first: 20,
+    lasts: 20,
+    every: 120,
+};
+
+/// Something that happens now and then, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recurring {
+    /// It begins after so long, …
+    pub(super) first: u64,
+    /// … lasts so long, …
+    pub(super) lasts: u64,
+    /// … and begins again so long after it began.
+    pub(super) every: u64,
+}
+
+impl Recurring {
+    /// Whether it goes on at this time.
+    pub(super) fn is_on(self, elapsed: Duration) -> bool {
+        elapsed
+            .as_secs()
+            .checked_sub(self.first)
+            .is_some_and(|since| since % self.every < self.lasts)
+    }
+}
 
 /// The demo's course.
 pub(super) struct Story<'a> {
@@ -103,6 +125,8 @@ impl<'a> Story<'a> {
                 None
             }
         };
+        let mut events_story =
+            EventsStory::new(self.stage, ready.http_addr).map_err(Failure::Failed)?;
         let (mut feeding, mut telling) = (interval(FEED), interval(TELL));
         let mut looking = interval(LOOK);
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -122,9 +146,15 @@ impl<'a> Story<'a> {
                     break;
                 }
                 _ = telling.tick() => teller.tell_counts(&store).await?,
-                _ = looking.tick() => if let Some(story) = &mut sites_story {
+                _ = looking.tick() => {
                     // A database that is away is told with the counts.
-                    if let Ok(Some(news)) = story.go_on(began.elapsed(), &store).await {
+                    if let Some(story) = &mut sites_story
+                        && let Ok(Some(news)) = story.go_on(began.elapsed(), &store).await
+                    {
+                        teller.say(format_args!("{news}"))?;
+                    }
+                    let news = events_story.go_on(began.elapsed(), &store).await;
+                    for news in news.unwrap_or_default() {
                         teller.say(format_args!("{news}"))?;
                     }
                 },
@@ -132,7 +162,10 @@ impl<'a> Story<'a> {
                     let due = self.due(began.elapsed());
                     feed.submit(due.saturating_sub(fed));
                     fed = due;
-                    let trouble = feed.send().await.err();
+                    let trouble = match feed.send().await {
+                        Ok(()) => events_story.note().await.err(),
+                        Err(trouble) => Some(trouble),
+                    };
                     // A server that is being stopped takes no more: no news.
                     if trouble.is_some()
                         && tokio::time::timeout(LAST_WORDS, ended.changed()).await.is_ok()
@@ -140,12 +173,12 @@ impl<'a> Story<'a> {
                         break;
                     }
                     if let Some(trouble) = &trouble && refused.is_none() {
-                        teller.say(format_args!("the server does not take batches: {trouble}"))?;
+                        teller.say(format_args!("the server takes nothing: {trouble}"))?;
                     } else if trouble.is_none() && refused.is_some() {
-                        teller.say(format_args!("the server takes batches again"))?;
+                        teller.say(format_args!("the server takes what it is told again"))?;
                     }
                     refused = trouble;
-                    let now_out = is_out(began.elapsed());
+                    let now_out = OUTAGE.is_on(began.elapsed());
                     if now_out != outage {
                         outage = now_out;
                         self.set_outage(outage);
@@ -175,18 +208,20 @@ impl<'a> Story<'a> {
 
     fn introduce(&self, ready: &Ready) -> Result<(), Failure> {
         let server = format!("http://{}", ready.http_addr);
+        let config = quoted(&self.stage.file());
         output::print(format_args!(
-            "\n    Status page:  {server}/\n    \
-             Sites:        {server}/sites\n    \
-             Jobs:         {server}/jobs\n\n\
+            "\n    Status page:    {server}/\n    \
+             Sites:          {server}/sites\n    \
+             Jobs:           {server}/jobs\n    \
+             Subscriptions:  {server}/subscriptions\n\n\
              Ledgers: {} (Sawtooth) and {} (Splinter, {} services). In another terminal:\n\n    \
-             highwater sites list --state given_up --config {}\n    \
+             highwater sites list --state given_up --config {config}\n    \
+             highwater events status --config {config}\n    \
              highwater ctl services --server {server} --token-file {}\n\n\
              Ctrl-C ends the demo.\n",
             TRACE,
             super::stage::SUPPLY_CHAIN,
             self.stage.services.len(),
-            quoted(&self.stage.file()),
             quoted(&self.stage.token_file()),
         ))
     }
@@ -201,14 +236,6 @@ fn quoted(path: &Path) -> String {
     } else {
         format!("'{}'", path.replace('\'', "'\\''"))
     }
-}
-
-/// Whether the Sawtooth ledger is down at this time.
-fn is_out(elapsed: Duration) -> bool {
-    elapsed
-        .as_secs()
-        .checked_sub(FIRST_OUTAGE)
-        .is_some_and(|since| since % AGAIN < OUTAGE)
 }
 
 async fn until(began: Instant, duration: Option<Duration>) {
@@ -250,6 +277,10 @@ impl Teller {
         if let Ok(Some(sites)) = sites::count(store).await {
             line.push_str("; ");
             line.push_str(&sites);
+        }
+        if let Ok(Some(events)) = events::count(store).await {
+            line.push_str("; ");
+            line.push_str(&events);
         }
         self.say(format_args!("{line}"))
     }
@@ -294,7 +325,7 @@ mod tests {
     #[test]
     fn the_ledger_fails_for_a_while_and_again() {
         let out: Vec<u64> = (0..300)
-            .filter(|second| is_out(Duration::from_secs(*second)))
+            .filter(|second| OUTAGE.is_on(Duration::from_secs(*second)))
             .collect();
         assert_eq!(out.len(), 60);
         assert_eq!((out[0], out[19], out[20]), (20, 39, 140));

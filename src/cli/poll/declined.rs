@@ -58,31 +58,46 @@ pub(super) fn tell(
     output::print(sentence(args, planned, holders))
 }
 
-/// Says who has the sites.
-pub(super) fn sentence(args: &PollArgs, planned: &Planned, holders: &[LeaseRow]) -> String {
-    let holders: Vec<String> = holders
-        .iter()
-        .map(|row| {
-            let row = HolderReport::from(row);
-            let who = if row.poll {
-                format!("another poll ({})", row.holder)
-            } else {
-                format!("server {}", row.holder)
-            };
-            let codes = row.codes;
-            let since = row
-                .since
-                .map_or_else(String::new, |at| format!(" since {at}"));
-            format!("{who} has batch codes {codes}{since}")
-        })
-        .collect();
-    let who = if holders.is_empty() {
-        "somebody else had it a moment ago".to_owned()
-    } else {
-        holders.join("; ")
-    };
+/// Says that the batch is somebody else's, and whose.
+fn sentence(args: &PollArgs, planned: &Planned, holders: &[LeaseRow]) -> String {
     format!(
-        "declined: batch {} of job {} is being handled: {who}",
-        args.batch, planned.job.key
+        "declined: batch {} of job {} is being handled: {}",
+        args.batch,
+        planned.job.key,
+        who(holders)
     )
+}
+
+/// Says who has the batch codes; each holder once.
+pub(super) fn who(holders: &[LeaseRow]) -> String {
+    let mut named: Vec<(HolderReport, Vec<String>)> = Vec::new();
+    for row in holders {
+        let row = HolderReport::from(row);
+        let codes = row.codes.clone();
+        let known = named
+            .iter_mut()
+            .find(|(known, _)| known.holder == row.holder);
+        match known {
+            Some((known, all)) => {
+                known.since = known.since.min(row.since);
+                all.push(codes);
+            }
+            None => named.push((row, vec![codes])),
+        }
+    }
+    if named.is_empty() {
+        return "somebody else had it a moment ago".to_owned();
+    }
+    let words = named.iter().map(|(row, codes)| {
+        let who = if row.poll { "another poll" } else { "server" };
+        let since = row
+            .since
+            .map_or_else(String::new, |at| format!(" since {at}"));
+        format!(
+            "{who} {} has batch codes {}{since}",
+            row.holder,
+            codes.join(", ")
+        )
+    });
+    words.collect::<Vec<_>>().join("; ")
 }

@@ -64,9 +64,6 @@ pub(super) async fn dry_run(
         }
     };
     let holders = store.leases_in_the_way("", &planned.lease).await?;
-    if !holders.is_empty() && !json {
-        output::print(declined::sentence(args, planned, &holders))?;
-    }
     let mut new = 0;
     loop {
         let page = store
@@ -101,12 +98,23 @@ pub(super) async fn dry_run(
     if let Some(error) = broken {
         return Err(error);
     }
+    let first = match new {
+        0 => String::new(),
+        new => format!(", of which {new} for the first time"),
+    };
     output::print(format_args!(
-        "{} of {}, batch {}: {} would be visited, of which {new} for the first time; nothing was done",
+        "{} of {}, batch {}: {} would be visited{first}; nothing was done",
         planned.job.key.name,
         planned.job.key.app,
         args.batch,
         sites(due),
+    ))?;
+    if holders.is_empty() {
+        return Ok(());
+    }
+    output::print(format_args!(
+        "a poll now would decline, since the batch is being handled: {}",
+        declined::who(&holders)
     ))
 }
 

@@ -119,6 +119,7 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     timeout = "10s" # default
     wait = "3s" # file line 5
     max_response_bytes = "8MiB" # default
+    stream = false # default
     # token_file is not set
     "#);
     let second = loaded(&dumped, &[]);

@@ -152,8 +152,8 @@ pub struct Checkpoint {
     pub position: Option<Place>,
     /// When the newest event was recorded.
     pub last_event_at: Option<Timestamp>,
-    /// Orders of operators so far: what is written of decisions and the position
-    /// holds only under the number that was read with it.
+    /// Orders of operators so far, and forks: what is written of decisions and the
+    /// position holds only under the number that was read with it.
     pub orders: i64,
     /// Since when it is paused by an operator, and why.
     pub paused: Option<(Timestamp, String)>,

@@ -1,6 +1,8 @@
 //! The plan against a database in memory: any interleaving of duplicates,
 //! redelivery, lost and late news, crashes between any two steps, failing
-//! handlers and orders of operators.
+//! handlers and orders of operators. And with a gateway that sends again what it
+//! got no answer to, and resumes where it is asked to: all of its chain is
+//! recorded.
 
 use super::plan::SubscriptionPlan;
 use super::testing::{Database, Row};
@@ -56,6 +58,10 @@ struct World {
     failures: u32,
     commit_rows: usize,
     monotone: bool,
+    /// What a gateway sends, block by block, and how far it is. Empty: events come
+    /// as they like.
+    chain: Vec<(i64, u8)>,
+    sent: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +85,8 @@ enum Op {
     Away(usize),
     Look,
     Crash,
+    /// The gateway forgot its subscriptions; it is asked anew.
+    Subscribe,
     Fail(u32),
     Pause,
     Resume,
@@ -100,6 +108,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0_usize..4).prop_map(Op::Away),
         2 => Just(Op::Look),
         1 => Just(Op::Crash),
+        1 => Just(Op::Subscribe),
         1 => (1_u32..4).prop_map(Op::Fail),
         1 => Just(Op::Pause),
         1 => Just(Op::Resume),
@@ -145,6 +154,8 @@ impl World {
             failures: 0,
             commit_rows: 4,
             monotone,
+            chain: Vec::new(),
+            sent: 0,
         }
     }
 
@@ -155,7 +166,9 @@ impl World {
                 rank,
                 id,
                 news,
-            } => self.record(block, rank, id, news),
+            } if self.chain.is_empty() => self.record(block, rank, id, news),
+            // The answer to a third of them is lost.
+            Op::Record { rank, news, .. } => self.send(rank == 0, news),
             Op::Known { id, told } if id % 3 == 1 => {
                 self.db.known.insert(tx_of(id));
                 if told {
@@ -186,6 +199,7 @@ impl World {
             }
             Op::Look => self.look(),
             Op::Crash => self.crash(),
+            Op::Subscribe => self.subscribe(),
             Op::Fail(times) => self.failures = times,
             Op::Pause => {
                 self.db.checkpoint.orders += 1;
@@ -221,6 +235,10 @@ impl World {
             Some(newest) if self.monotone => (newest + i64::from(block > 2), 0),
             _ => (block, rank),
         };
+        self.take(block, rank, id, news);
+    }
+
+    fn take(&mut self, block: i64, rank: i64, id: u8, news: u8) {
         if let Some(event) =
             self.db
                 .record((block, rank), tx_of(id), id.is_multiple_of(5), self.now)
@@ -231,6 +249,21 @@ impl World {
                 _ => self.plan.recorded(vec![event], self.now),
             }
         }
+    }
+
+    /// The gateway sends its next event, and again if it got no answer.
+    fn send(&mut self, answer_is_lost: bool, news: u8) {
+        let Some(&(block, id)) = self.chain.get(self.sent) else {
+            return;
+        };
+        self.take(block, 0, id, news);
+        self.sent += usize::from(!answer_is_lost);
+    }
+
+    /// The gateway begins where a source asks it to.
+    fn subscribe(&mut self) {
+        let from = self.db.checkpoint.resume_from(0);
+        self.sent = self.chain.partition_point(|(block, _)| *block < from);
     }
 
     fn next(&mut self) {
@@ -367,6 +400,7 @@ impl World {
         }
         self.looks.clear();
         self.news.clear();
+        self.subscribe();
         self.orders_seen = self.db.checkpoint.orders;
         self.plan = SubscriptionPlan::with_room(
             &self.settings,
@@ -379,6 +413,9 @@ impl World {
     /// Everything works from now on: all has to be done with in the end.
     fn finish(&mut self) {
         self.failures = 0;
+        while self.sent < self.chain.len() {
+            self.send(false, 0);
+        }
         for _ in 0..5000 {
             let checkpoint = &self.db.checkpoint;
             if checkpoint.paused.is_some() || checkpoint.halted.is_some() {
@@ -401,6 +438,15 @@ impl World {
     }
 
     fn check(&self) {
+        if !self.chain.is_empty() {
+            let recorded = self.db.rows.values().map(|row| &row.event);
+            let recorded: BTreeSet<(i64, String)> = recorded
+                .map(|event| (event.place.block, event.tx_id.clone()))
+                .collect();
+            let chain = self.chain.iter().map(|(block, id)| (*block, tx_of(*id)));
+            assert_eq!(recorded, chain.collect(), "all of the chain is recorded");
+        }
+        let everything = self.settings.relevance == Relevance::All;
         for (place, row) in &self.db.rows {
             let times = self
                 .effects
@@ -411,10 +457,10 @@ impl World {
             match row.event.decision {
                 Decision::Relevant => {
                     assert!(times >= 1 && times <= 1 + again, "{times} times: {row:?}");
-                    assert!(self.db.known.contains(&row.event.tx_id));
+                    assert!(everything || self.db.known.contains(&row.event.tx_id));
                 }
                 Decision::Irrelevant => assert!(
-                    times == 0 && !row.event.tx_id.starts_with("known"),
+                    times == 0 && !everything && !row.event.tx_id.starts_with("known"),
                     "{times} times: {row:?}"
                 ),
                 Decision::Skipped => assert!(times <= 1 + again),
@@ -438,6 +484,18 @@ fn play(settings: SubscriptionSettings, monotone: bool, ops: &[Op]) {
     world.check();
 }
 
+/// A chain of blocks, each with some events.
+fn chain() -> impl Strategy<Value = Vec<(i64, u8)>> {
+    proptest::collection::vec(proptest::collection::btree_set(0_u8..30, 1..5), 1..25).prop_map(
+        |blocks| {
+            let numbered = (0..).zip(blocks);
+            numbered
+                .flat_map(|(block, ids)| ids.into_iter().map(move |id| (block, id)))
+                .collect()
+        },
+    )
+}
+
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     proptest::collection::vec(op(), 0..250)
 }
@@ -449,6 +507,24 @@ proptest! {
     #[test]
     fn whatever_happens_relevant_events_are_processed_once_and_in_order(table in any::<bool>(), ops in ops()) {
         play(settings(table, Late::Halt, Order::Arrival), true, &ops);
+    }
+
+    /// Whatever crashes, the gateway or the server, between any two steps: all
+    /// that the gateway has is recorded, and what is relevant of it is processed
+    /// once and in order.
+    #[test]
+    fn all_of_a_gateways_chain_is_recorded_and_processed_once_and_in_order(table in any::<bool>(), everything in any::<bool>(), chain in chain(), ops in ops()) {
+        let mut settings = settings(table, Late::Halt, Order::Arrival);
+        if everything {
+            settings.relevance = Relevance::All;
+        }
+        let mut world = World::new(settings, true);
+        world.chain = chain;
+        for op in &ops {
+            world.run(op);
+        }
+        world.finish();
+        world.check();
     }
 
     /// Blocks that come in any order: nothing is left, nothing is done twice,

@@ -43,6 +43,16 @@ impl Database {
             return None;
         }
         self.checkpoint.last_arrival += 1 + i64::from(gap);
+        let Checkpoint {
+            highest_block,
+            second_block,
+            ..
+        } = &mut self.checkpoint;
+        if Some(block) > *highest_block {
+            *second_block = highest_block.replace(block);
+        } else if Some(block) < *highest_block {
+            *second_block = (*second_block).max(Some(block));
+        }
         let arrival = self.checkpoint.last_arrival;
         let place = Place {
             block,

@@ -53,7 +53,7 @@ fn show(detail: &EventDetail, checkpoint: &Checkpoint, now: Timestamp) -> Markup
             (decision_badge(&row.decision, row.processed_at.is_some()))
             @if row.late { " " (badge(Tone::Warn, "◐", "late")) }
             @if row.abandoned_at.is_some() { " " (badge(Tone::Warn, "⊘", "abandoned")) }
-            " " span.whole-id { "Event " (row.arrival) }
+            " Event " (row.arrival)
         }
         @if let Some(waits) = event_waits_for(row, checkpoint) {
             section.why {

@@ -84,6 +84,7 @@ fn headline(
             (job_status::reasons(jobs, now))
             (subscription_status::reasons(events))
             (job_status::totals(jobs, now))
+            (subscription_status::totals(events, now))
             @if jobs.jobs.is_empty() && events.is_empty() || polled().next().is_some() { dl.totals {
                 div { dt { "Batches outstanding" } dd { (thousands(outstanding)) } }
                 div { dt { "Batches due" } dd { (thousands(due)) } }

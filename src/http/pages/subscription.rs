@@ -59,7 +59,7 @@ async fn page(http: &Http, request: &HttpRequest, name: &str) -> Answer<Page> {
     let mut page = Page::new(title, "/subscriptions", live);
     page.still = html! {
         p.crumb { a href="/subscriptions" { "Events" } }
-        h1.batch { span.whole-id { (name) } }
+        h1.name { (name) }
         (form(name, &found.filter))
     };
     Ok(page)
@@ -74,7 +74,6 @@ fn top(report: &SubscriptionReport, figures: &SubscriptionFigures, now: Timestam
             section.notice.bad { h2 { span aria-hidden="true" { "▲ " } "What holds it up" } (card::trouble(report, now)) }
         }
         (card::figures(report, now))
-        (window(report))
         div.card { (card::shares(report)) }
         div.card { (event_chart::events("subscription", counts.map_or(&[][..], Vec::as_slice), now)) }
     }
@@ -86,25 +85,6 @@ fn has_trouble(report: &SubscriptionReport) -> bool {
         || report.paused.is_some()
         || report.trouble.is_some()
         || source.is_some_and(|source| source.failures > 0)
-}
-
-/// What its source asked for.
-fn window(report: &SubscriptionReport) -> Markup {
-    html! {
-        @if let Some(source) = &report.source_report {
-            p.note {
-                "Its source is "
-                @match source.state {
-                    Some("catching_up") => "catching up",
-                    Some(word) => (word),
-                    None => "not running",
-                }
-                @if let Some(from) = source.from_block { ", from block " (thousands(from)) }
-                @if let Some(to) = source.to_block { " to " (thousands(to)) }
-                "."
-            }
-        }
-    }
 }
 
 fn form(name: &str, filter: &EventFilter) -> Markup {
@@ -157,12 +137,12 @@ fn event_row(name: &str, row: &EventRow, now: Timestamp) -> Markup {
     html! { tr {
         th.num scope="row" {
             a href=(event_href(name, row.arrival)) { (row.arrival) }
-            @if let Some(error) = &row.last_error { br; span.note.trouble { (cut(error, 120)) } }
         }
         td data-label="Decision" {
             (decision_badge(&row.decision, row.processed_at.is_some()))
             @if row.late { " " (badge(Tone::Warn, "◐", "late")) }
             @if row.abandoned_at.is_some() { " " (badge(Tone::Warn, "⊘", "abandoned")) }
+            @if let Some(error) = &row.last_error { span.note.trouble { (cut(error, 120)) } }
         }
         td.num data-label="Block" { a href=(events_href(name, &[("block", &row.block.to_string())])) { (row.block) } }
         td data-label="Transaction" { @if row.tx_id.is_empty() { span.none { "of the block" } } @else { (short_id(&row.tx_id)) } }

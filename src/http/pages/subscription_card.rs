@@ -39,6 +39,7 @@ pub(super) fn state_badge(report: &SubscriptionReport) -> Markup {
     }
     let (tone, shape, word) = match report.state {
         "running" => (Tone::Good, "●", "running"),
+        "waiting" if report.waiting > 0 => (Tone::Good, "●", "waiting for relevance"),
         "waiting" => (Tone::Good, "●", "waiting for events"),
         "settling" => (Tone::Good, "●", "settling"),
         "paused" => (Tone::Warn, "■", "paused"),
@@ -92,7 +93,24 @@ pub(super) fn source(report: &SubscriptionReport) -> Markup {
             (Some(holder), "elsewhere") => { " · run by server " code { (cut(holder, 80)) } },
             _ => {},
         }
+        (asked_for(report))
         "."
+    }
+}
+
+/// What its source asked for, and how that goes.
+fn asked_for(report: &SubscriptionReport) -> Markup {
+    html! {
+        @if let Some(source) = &report.source_report {
+            " · "
+            @match source.state {
+                Some("catching_up") => "catching up",
+                Some(word) => (word),
+                None => "not connected",
+            }
+            @if let Some(from) = source.from_block { ", from block " (thousands(from)) }
+            @if let Some(to) = source.to_block { " to " (thousands(to)) }
+        }
     }
 }
 
@@ -104,7 +122,7 @@ pub(super) fn trouble(report: &SubscriptionReport, now: Timestamp) -> Markup {
             div.trouble {
                 p.words {
                     "Halted on " a href=(event_href(&report.name, halted.arrival)) { "event " (halted.arrival) }
-                    " since " (ago(halted.at, now)) ": " (cut(&halted.error, 400))
+                    ", " (ago(halted.at, now)) ": " (cut(&halted.error, 400))
                 }
                 p { "When the cause is mended: " code { (orders::retry(&report.name)) } }
                 p { "Without this event: " code { (orders::skip(&report.name, halted.arrival)) } }
@@ -112,7 +130,7 @@ pub(super) fn trouble(report: &SubscriptionReport, now: Timestamp) -> Markup {
         }
         @if let Some(paused) = &report.paused {
             div.trouble {
-                p.words { "Paused since " (ago(paused.at, now)) ": " (cut(&paused.reason, 400)) }
+                p.words { "Paused " (ago(paused.at, now)) ": " (cut(&paused.reason, 400)) }
                 p { "To go on: " code { (orders::resume(&report.name)) } }
             }
         }

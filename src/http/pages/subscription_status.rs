@@ -1,6 +1,6 @@
 //! What the status page tells of subscriptions; nothing where there are none.
 
-use super::format::{Tone, cut, thousands};
+use super::format::{Tone, cut, span, thousands};
 use super::job_status::Verdict;
 use super::subscription_card;
 use crate::http::subscriptions::SubscriptionReport;
@@ -73,6 +73,30 @@ pub(super) fn worse(told: Verdict, all: &[SubscriptionReport], alone: bool) -> V
             (tone, shape, format!("{words}, and all subscriptions run"))
         }
         _ => told,
+    }
+}
+
+/// Sums over the configured subscriptions.
+pub(super) fn totals(all: &[SubscriptionReport], now: Timestamp) -> Markup {
+    let configured = || all.iter().filter(|report| report.configured);
+    let open: i64 = configured().map(|of| of.open).sum();
+    let waiting: usize = configured().map(|of| of.waiting).sum();
+    let behind: i64 = configured().map(|of| of.lag_blocks).max().unwrap_or(0);
+    let oldest = configured().filter_map(|of| of.oldest_open_at).min();
+    html! {
+        @if configured().next().is_some() {
+            dl.totals {
+                div { dt { "Events open" } dd { (thousands(open)) } }
+                div { dt { "Waiting for relevance" } dd { (thousands(waiting)) } }
+                div { dt { "Oldest event open" } dd {
+                    @match oldest {
+                        Some(at) => time datetime=(at) title=(at) { (span(now.since(at))) },
+                        None => span.none { "–" },
+                    }
+                } }
+                div { dt { "Blocks behind, at most" } dd { (thousands(behind)) } }
+            }
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct ConsumerHandle {
 pub struct Received {
     /// In the order of arrival, from 0.
     pub number: u64,
+    /// Path of the call: by it callers can be told apart.
+    pub path: String,
     /// `id` of the event.
     pub id: String,
     /// `source`

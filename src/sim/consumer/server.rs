@@ -84,12 +84,13 @@ impl ConsumerShared {
     }
 
     /// Remembers a call; its number, and whether it was told to fail.
-    fn begin(&self, event: CloudEvent, signed: bool) -> (u64, bool) {
+    fn begin(&self, path: &str, event: CloudEvent, signed: bool) -> (u64, bool) {
         let mut state = self.state();
         let number = state.stats.calls;
         state.stats.calls += 1;
         state.received.push_back(Received {
             number,
+            path: path.to_owned(),
             id: event.id,
             source: event.source,
             event_type: event.event_type,
@@ -156,7 +157,7 @@ async fn process(req: &HttpRequest, body: &[u8], shared: &ConsumerShared) -> Htt
         Err(error) => return bad(&error.to_string(), shared),
     };
     let signed = req.headers().contains_key("webhook-signature");
-    let (number, told_to_fail) = shared.begin(event, signed);
+    let (number, told_to_fail) = shared.begin(req.path(), event, signed);
     let knobs = shared.knobs.borrow().clone();
     let share = |salt: u64| {
         let drawn = hash::draw(number.into(), hash::mix(shared.options.seed ^ salt));

@@ -204,10 +204,11 @@ impl ServerProcess {
             .collect()
     }
 
-    /// `kill -9`; returns when the process is gone.
-    pub(crate) fn kill9(mut self) {
+    /// `kill -9`; answers what it logged, when the process is gone.
+    pub(crate) fn kill9(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.log()
     }
 
     /// `kill -STOP`.
