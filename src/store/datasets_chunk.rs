@@ -64,6 +64,7 @@ pub(super) async fn slice(
         limit,
         inline,
     } = slice;
+    let (after, until) = (without_nul(after), until.map(without_nul));
     let bound = if until.is_some() { "AND key <= $2" } else { "" };
     let offset = if skip > 0 {
         format!("OFFSET {skip}")
@@ -85,6 +86,12 @@ pub(super) async fn slice(
             None => diesel::sql_query(&sql).bind::<Text, _>(after).load(c).await,
         }
     })?)
+}
+
+/// What a key is compared with instead of a text that PostgreSQL does not take:
+/// no key has a NUL, so that none is between the two.
+fn without_nul(key: &str) -> &str {
+    key.split('\0').next().unwrap_or_default()
 }
 
 /// The values of these keys.
@@ -204,8 +211,8 @@ async fn entries(
     bounds: Bounds,
 ) -> Result<(Vec<Entry>, bool), StoreError> {
     let limit = asked.limit.min(bounds.count);
-    if limit == 0 || asked.after.contains('\0') {
-        return Ok((Vec::new(), limit == 0));
+    if limit == 0 {
+        return Ok((Vec::new(), true));
     }
     // With each value at most four times as large as fits on average, all of
     // them are bounded too; the larger ones follow one by one, as far as they fit.
