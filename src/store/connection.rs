@@ -168,11 +168,15 @@ macro_rules! in_snapshot {
 }
 pub(super) use in_snapshot;
 
-/// What makes a PostgreSQL transaction a snapshot. Ranges of keys are read in
-/// their order by the index: a table that grew just now has no statistics yet,
-/// by which the planner would rather sort all that is left for each chunk.
+/// What makes a PostgreSQL transaction a snapshot, whose ranges of keys are read
+/// in order, see [`IN_ORDER`].
 pub(super) const SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
     SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off";
+
+/// Until the transaction's end PostgreSQL reads ranges of keys in their order, by
+/// the index. A table that grew just now has no statistics yet, by which the
+/// planner would rather sort all that is left for each piece of it.
+pub(super) const IN_ORDER: &str = "SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off";
 
 /// A future without its type.
 pub(super) fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {

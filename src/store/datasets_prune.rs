@@ -1,7 +1,7 @@
 //! What datasets and replicas no longer need: contents that were given up or
 //! replaced, history past its age, and outcomes past their retention.
 
-use super::connection::{Connection, in_transaction, on_backend};
+use super::connection::{Connection, IN_ORDER, in_transaction, on_backend};
 use super::datasets_history::trim;
 use super::datasets_rows::lock_live;
 use super::{Store, StoreError};
@@ -9,7 +9,7 @@ use crate::flows::replicas::{Content, Head};
 use crate::time::Timestamp;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text, Timestamp as SqlTimestamp};
-use diesel_async::RunQueryDsl;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -142,6 +142,9 @@ impl Store {
 /// Removes some rows of a content that was given up; with the last ones, its
 /// own. Answers how many.
 async fn remove_some(conn: &mut Connection<'_>, id: i64, limit: i64) -> Result<usize, StoreError> {
+    if let Connection::Postgres(conn) = conn {
+        conn.batch_execute(IN_ORDER).await?;
+    }
     let entries = limit.saturating_mul(ENTRIES_PER_ROW);
     let bound = format!(
         "SELECT key FROM dataset_entries WHERE generation = {id} ORDER BY key LIMIT 1 OFFSET {entries}"

@@ -195,19 +195,14 @@ async fn insert_ranges(
         behind: &'a str,
         up_to: Option<&'a str>,
     }
-    let row = |(place, range): (usize, &'_ RangeStart)| {
-        (size(place), range.after.clone(), range.until.clone())
-    };
-    let rows: Vec<(i64, String, Option<String>)> =
-        beginning.ranges.iter().enumerate().map(row).collect();
-    let rows: Vec<Row<'_>> = rows
-        .iter()
-        .map(|(place, behind, up_to)| Row {
-            place: *place,
-            behind,
-            up_to: up_to.as_deref(),
-        })
-        .collect();
+    let mut rows = Vec::with_capacity(beginning.ranges.len());
+    for (place, range) in beginning.ranges.iter().enumerate() {
+        rows.push(Row {
+            place: size(place),
+            behind: &range.after,
+            up_to: range.until.as_deref(),
+        });
+    }
     let source = source(
         conn.is_sqlite(),
         &[("place", "bigint"), ("behind", "text"), ("up_to", "text")],

@@ -504,11 +504,7 @@ async fn batches_are_published_by_triggers(database: &Database) {
             "INSERT INTO batches (ledger, service_id, batch_id) VALUES ('{ledger}', '{service}', '{batch}');"
         )
     };
-    let schema = match database {
-        Database::Sqlite(_) => String::new(),
-        Database::Postgres { schema, .. } => format!("SET search_path TO {schema}; "),
-    };
-    let run = async |sql: &str| database.run(&format!("{schema}{sql}")).await.unwrap();
+    let run = async |sql: &str| database.run(sql).await.unwrap();
     run(&insert("l", "", "b1")).await;
     store.watch_source(&dataset, source).await.unwrap();
     store.watch_source(&dataset, source).await.unwrap();
@@ -556,11 +552,7 @@ async fn sites_are_published_with_their_jobs(database: &Database) {
     let contents = contents(&store, 100, 1 << 20);
     let source = DatasetSource::Sites;
     store.watch_source(&name("sites"), source).await.unwrap();
-    let schema = match database {
-        Database::Sqlite(_) => String::new(),
-        Database::Postgres { schema, .. } => format!("SET search_path TO {schema}; "),
-    };
-    let run = async |sql: &str| database.run(&format!("{schema}{sql}")).await.unwrap();
+    let run = async |sql: &str| database.run(sql).await.unwrap();
     run(
         "INSERT INTO sites (site_id, app_id, url, batch_code, labels) \
          VALUES ('4711', 'app', 'https://s.example', 7, '{\"a\":1}')",
