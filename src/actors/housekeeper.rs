@@ -64,12 +64,14 @@ impl Housekeeper {
                         audit,
                         sites,
                         events,
+                        datasets,
                     })) => {
                         tracing::debug!(
                             batches.pruned = batches,
                             audit.pruned = audit,
                             sites.pruned = sites,
                             events.pruned = events,
+                            datasets.pruned = datasets,
                             "rows past their retention were pruned"
                         );
                         BUSY
@@ -90,13 +92,14 @@ impl Housekeeper {
 }
 
 /// How many rows are gone: settled batches, of the audit, of what the site flow
-/// keeps beside its sites, and events.
+/// keeps beside its sites, events, and of contents of datasets and replicas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Pruned {
     batches: usize,
     audit: usize,
     sites: usize,
     events: usize,
+    datasets: usize,
 }
 
 /// One step of each.
@@ -107,6 +110,7 @@ async fn prune(store: Store, kept: RetentionSettings) -> Result<Pruned, StoreErr
         events,
         // Applied by the Updater, which writes them.
         polls_per_site: _,
+        histories,
     } = kept;
     let now = Timestamp::now();
     let batches = store
@@ -117,11 +121,13 @@ async fn prune(store: Store, kept: RetentionSettings) -> Result<Pruned, StoreErr
         .prune_sites(now, now.minus(OUTCOMES_KEPT), STEP)
         .await?;
     let events = store.prune_events(now.minus(events), STEP).await?;
+    let datasets = store.prune_datasets(now, &histories, STEP).await?;
     Ok(Pruned {
         batches,
         audit,
         sites,
         events,
+        datasets,
     })
 }
 

@@ -288,6 +288,7 @@ fn retention(s: &mut Section<'_, '_>) -> Option<RetentionSettings> {
         audit: audit?,
         events: events?,
         polls_per_site: polls_per_site?,
+        histories: std::collections::BTreeMap::new(),
     })
 }
 

@@ -3,8 +3,10 @@
 use super::event_settings::{EventsSettings, GatewaySettings, SubscriptionSettings};
 use super::resources::ResourcesSettings;
 use super::site_settings::{AppSettings, JobSettings, SitesSettings};
+use crate::flows::replicas::Content;
 use crate::ledgers::LedgerKind;
 use secrecy::SecretString;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -259,6 +261,8 @@ pub struct RetentionSettings {
     pub events: Duration,
     /// Newest polls kept of each site and job, and newest results. Default 20.
     pub polls_per_site: usize,
+    /// Age of the history of datasets and replicas: their own settings, gathered.
+    pub histories: BTreeMap<Content, Duration>,
 }
 
 /// `[watchdog]`: how services are kept running.

@@ -106,6 +106,7 @@ pub(super) fn settings() -> Settings {
             audit: Duration::from_secs(365 * 86_400),
             events: Duration::from_secs(90 * 86_400),
             polls_per_site: 20,
+            histories: Default::default(),
         },
         watchdog: WatchdogSettings {
             restart_backoff: range(1, 10),

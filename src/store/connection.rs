@@ -46,6 +46,32 @@ pub(super) enum Connection<'a> {
     Postgres(&'a mut AsyncPgConnection),
 }
 
+impl<'a> From<&'a mut AsyncSqlite> for Connection<'a> {
+    fn from(connection: &'a mut AsyncSqlite) -> Self {
+        Self::Sqlite(connection)
+    }
+}
+
+impl<'a> From<&'a mut AsyncPgConnection> for Connection<'a> {
+    fn from(connection: &'a mut AsyncPgConnection) -> Self {
+        Self::Postgres(connection)
+    }
+}
+
+impl Connection<'_> {
+    /// For [`on_backend!`], in functions that work within a transaction.
+    pub(super) fn connection(&mut self) -> Connection<'_> {
+        match self {
+            Self::Sqlite(connection) => Connection::Sqlite(connection),
+            Self::Postgres(connection) => Connection::Postgres(connection),
+        }
+    }
+
+    pub(super) const fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+}
+
 impl Lent {
     pub(super) const fn new(pooled: Pooled, slot: Option<Slot>) -> Self {
         Self {
@@ -106,6 +132,51 @@ macro_rules! in_transaction {
     };
 }
 pub(super) use in_transaction;
+
+/// Runs the body in one transaction that reads, all of one snapshot. `$conn` is
+/// a [`Connection`]. Never cancel it.
+macro_rules! in_snapshot {
+    ($lent:expr, $conn:ident => $body:expr) => {
+        match $lent.connection() {
+            $crate::store::connection::Connection::Sqlite(outer) => {
+                let work = diesel_async::AsyncConnection::transaction(
+                    outer,
+                    async |conn: &mut $crate::store::connection::AsyncSqlite| {
+                        let $conn = &mut $crate::store::connection::Connection::from(conn);
+                        $body
+                    },
+                );
+                $crate::store::connection::boxed(work).await
+            }
+            $crate::store::connection::Connection::Postgres(outer) => {
+                let work = diesel_async::AsyncConnection::transaction(
+                    outer,
+                    async |conn: &mut diesel_async::AsyncPgConnection| {
+                        diesel_async::SimpleAsyncConnection::batch_execute(
+                            conn,
+                            $crate::store::connection::SNAPSHOT,
+                        )
+                        .await?;
+                        let $conn = &mut $crate::store::connection::Connection::from(conn);
+                        $body
+                    },
+                );
+                $crate::store::connection::boxed(work).await
+            }
+        }
+    };
+}
+pub(super) use in_snapshot;
+
+/// What makes a PostgreSQL transaction a snapshot, whose ranges of keys are read
+/// in order, see [`IN_ORDER`].
+pub(super) const SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+    SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off";
+
+/// Until the transaction's end PostgreSQL reads ranges of keys in their order, by
+/// the index. A table that grew just now has no statistics yet, by which the
+/// planner would rather sort all that is left for each piece of it.
+pub(super) const IN_ORDER: &str = "SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off";
 
 /// A future without its type.
 pub(super) fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {

@@ -104,3 +104,9 @@ impl From<StoreError> for crate::flows::batches::BatchError {
         }
     }
 }
+
+impl From<DieselError> for crate::flows::replicas::FetchError {
+    fn from(error: DieselError) -> Self {
+        Self::Store(error.into())
+    }
+}
