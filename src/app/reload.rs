@@ -133,6 +133,12 @@ impl SettingsFan {
             subscriptions.added = ?diff.subscriptions_added,
             subscriptions.removed = ?diff.subscriptions_removed,
             subscriptions.changed = ?diff.subscriptions_changed,
+            datasets.added = ?diff.datasets_added,
+            datasets.removed = ?diff.datasets_removed,
+            datasets.changed = ?diff.datasets_changed,
+            replicas.added = ?diff.replicas_added,
+            replicas.removed = ?diff.replicas_removed,
+            replicas.changed = ?diff.replicas_changed,
             sections.changed = ?diff.sections,
             "configuration changes"
         );

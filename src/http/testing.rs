@@ -58,6 +58,9 @@ pub(super) fn settings() -> Settings {
         events: crate::config::EventsSettings::default(),
         gateways: Vec::new(),
         subscriptions: Vec::new(),
+        replication: crate::config::ReplicationSettings::default(),
+        datasets: Vec::new(),
+        replicas: Vec::new(),
         database: DatabaseSettings {
             location: DatabaseLocation::Sqlite("unused.db".into()),
             schema: "highwater".into(),
