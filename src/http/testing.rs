@@ -2,6 +2,7 @@
 //! SQLite file.
 
 use super::state::{Http, HttpState, ReloadReport};
+use super::testing_contents::FakeContents;
 use crate::config::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
     LedgerSettings, LogFormat, LogSettings, Range, ResourcesSettings, RetentionSettings,
@@ -254,6 +255,8 @@ pub(super) struct Fixture {
     pub(super) known: Arc<Mutex<Vec<Known>>>,
     /// Why that is refused.
     pub(super) sink_trouble: Arc<Mutex<Option<SinkError>>>,
+    /// What was published.
+    pub(super) contents: Arc<FakeContents>,
     /// What control asks of the application; carried out by nobody until a
     /// test takes it.
     pub(super) orders: Mutex<Option<Orders>>,
@@ -296,7 +299,9 @@ impl Fixture {
         let (hearing, knowing) = (Arc::clone(&heard), Arc::clone(&known));
         let (trouble, more_trouble) = (Arc::clone(&sink_trouble), Arc::clone(&sink_trouble));
         let (control, orders) = WatchdogQuery::new(tokio::runtime::Handle::current());
+        let contents = Arc::new(FakeContents::default());
         let state = HttpState {
+            datasets: contents.datasets(),
             control,
             store: store.clone(),
             settings: settings_reader,
@@ -358,6 +363,7 @@ impl Fixture {
             heard,
             known,
             sink_trouble,
+            contents,
             orders: Mutex::new(Some(orders)),
             state,
             _folder: folder,
