@@ -2,6 +2,7 @@
 //! it writes goes to the store and wakes those who wait; and the servers of the
 //! seed's wire, one for each dataset that has an address for it.
 
+use super::AppError;
 use crate::actors::{NoReplicas, ReplicaWriter};
 use crate::config::{HistorySettings, Settings};
 use crate::flows::replicas::{
@@ -9,9 +10,9 @@ use crate::flows::replicas::{
     Head, Heads, Info, PublishError, PublishRequest,
 };
 use crate::http::{Datasets, Publisher, SeedWire, seed_server};
-use crate::messages::Publish;
+use crate::messages::{Publish, names};
 use crate::store::Store;
-use crate::watchdog::Intercom;
+use crate::watchdog::{Intercom, LookupError, Watchdog};
 use actix_web::dev::ServerHandle;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -35,8 +36,23 @@ pub(super) fn replica_writer(_store: Store, _heads: Heads) -> Arc<dyn ReplicaWri
     Arc::new(NoReplicas)
 }
 
+/// What HTTP is handed.
+pub(super) fn served(
+    contents: Arc<dyn Contents>,
+    heads: Heads,
+    watchdog: &Watchdog,
+) -> Result<Datasets, LookupError> {
+    let updater = watchdog.intercom::<Publish>("http", names::UPDATER)?;
+    Ok(Datasets {
+        contents,
+        heads,
+        publish: publisher(updater),
+        replica_state: Arc::new(|_| None),
+    })
+}
+
 /// Publishes through the Updater.
-pub(super) fn publisher(updater: Intercom<Publish>) -> Publisher {
+fn publisher(updater: Intercom<Publish>) -> Publisher {
     Arc::new(move |request: PublishRequest| {
         let updater = updater.clone();
         Box::pin(async move {
@@ -149,6 +165,13 @@ impl SeedServers {
             }
         }
         Ok(())
+    }
+
+    /// Starts all of them at the server's start, where an address that cannot be
+    /// listened on is a reason not to start at all.
+    pub(super) fn begin(&self, settings: &Settings) -> Result<(), AppError> {
+        let begun = self.follow(settings);
+        begun.map_err(|(listen, source)| AppError::Listen { listen, source })
     }
 
     /// Starts what the settings add, and stops what they lack. To be called on

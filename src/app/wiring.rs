@@ -1,7 +1,7 @@
 //! Builds the parts and wires them: the register of services, who talks to
 //! whom, settings, states, leases and HTTP.
 
-use super::datasets::{SeedServers, contents, publisher, replica_writer};
+use super::datasets::{SeedServers, contents, replica_writer, served};
 use super::drain::{AFTER_FETCHES, drain};
 use super::holder::holder_name;
 use super::hooks::{knower, looker, recorder};
@@ -23,10 +23,10 @@ use crate::flows::batches::BatchesView;
 use crate::flows::events::EventsView;
 use crate::flows::replicas::Heads;
 use crate::flows::sites::{SitesView, Spreads};
-use crate::http::{self, Datasets, HttpState};
+use crate::http::{self, HttpState};
 use crate::leases::Holdings;
 use crate::ledgers::LedgerNews;
-use crate::messages::{Drain, Flush, InFlight, Publish, Record, SaveStates, Wake, names};
+use crate::messages::{Drain, Flush, InFlight, Record, SaveStates, Wake, names};
 use crate::store::{BatchWriter, Store};
 use crate::telemetry;
 use crate::time::Timestamp;
@@ -278,12 +278,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         view: view.clone(),
         draining: draining_reader.clone(),
     };
-    let datasets = Datasets {
-        contents,
-        heads,
-        publish: publisher(watchdog.intercom::<Publish>("http", names::UPDATER)?),
-        replica_state: Arc::new(|_| None),
-    };
+    let datasets = served(contents, heads, &watchdog)?;
     let seeds = SeedServers::new(
         datasets.clone(),
         settings_reader.clone(),
@@ -353,8 +348,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let server = http::server(state, listener, HTTP_WORKERS).map_err(failed)?;
     let http = server.handle();
     actix_rt::spawn(server);
-    let listens = seeds.follow(&settings);
-    listens.map_err(|(listen, source)| AppError::Listen { listen, source })?;
+    seeds.begin(&settings)?;
     live.serve(seeds.clone());
     tracing::info!(http.listen = %http_addr, database.location = %store.location(), server.holder = %holder, "ready");
     let serving = format!("serving http://{http_addr}");

@@ -97,10 +97,7 @@ fn upstreams(s: &mut Section<'_, '_>) -> Option<Vec<Url>> {
                 before.any(|other| other == *url)
             });
             if urls.is_empty() || urls.len() > MOST_UPSTREAMS {
-                let message = format!(
-                    "{} addresses; expected 1 to {MOST_UPSTREAMS}",
-                    urls.len()
-                );
+                let message = format!("{} addresses; expected 1 to {MOST_UPSTREAMS}", urls.len());
                 s.fault(&["upstreams"], message);
                 return None;
             }
@@ -142,5 +139,6 @@ fn audit(written: &Scalar) -> Parsed<Option<Duration>> {
     }
     let bounds = Duration::from_secs(1)..=DAY * 365;
     let read = duration(bounds)(written);
-    read.map(Some).map_err(|told| format!("{told}, or \"never\""))
+    read.map(Some)
+        .map_err(|told| format!("{told}, or \"never\""))
 }

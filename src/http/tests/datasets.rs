@@ -144,7 +144,7 @@ async fn a_request_that_is_repeated_is_answered_as_the_first_time() {
     with_key(&fixture, "k-1", &json!([{"update": ["a", 2]}]))
         .await
         .problem(422, "idempotency-key-reused");
-    for wrong in ["a b", "ä", &"k".repeat(256)] {
+    for wrong in ["a b", &"k".repeat(256)] {
         with_key(&fixture, wrong, &body)
             .await
             .problem(400, "invalid-idempotency-key");
