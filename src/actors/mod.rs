@@ -23,7 +23,7 @@ pub use subscriber::{
     AtWork, ConnectEvents, Connected, Subscriber, SubscriberParts, SubscriberSettings,
 };
 pub use supervisor::Supervisor;
-pub use updater::{Updater, UpdaterParts, UpdaterSettings};
+pub use updater::{NoReplicas, ReplicaEdit, ReplicaWriter, Updater, UpdaterParts, UpdaterSettings};
 
 use crate::watchdog::SettingsReader;
 use actix::fut::{ActorStreamExt, wrap_stream};

@@ -1,7 +1,9 @@
 //! The Updater: the one writer of flow results.
 //!
 //! In: [`Commit`] from the FetcherPool; [`Record`](crate::messages::Record) and
-//! [`Mark`](crate::messages::Mark) of the event flow, which are answered. Out:
+//! [`Mark`](crate::messages::Mark) of the event flow, and
+//! [`Publish`](crate::messages::Publish) and [`Apply`](crate::messages::Apply) of
+//! the replica flow, which are answered. Out:
 //! [`Settled`] to the Scheduler. It gathers outcomes for a few milliseconds or a few thousand rows, whichever
 //! comes first, and commits them in one transaction, each under the lease it
 //! was fetched with. On failure of the database: what was gathered is kept and
@@ -11,10 +13,18 @@
 mod events;
 mod events_write;
 mod flows;
+mod lane;
+mod replicas;
+mod replicas_write;
 mod write;
 
+pub use replicas_write::{NoReplicas, ReplicaEdit, ReplicaWriter};
+
 use super::follow_settings;
-use crate::config::{BatchesSettings, EventsSettings, SitesSettings};
+use crate::config::{
+    BatchesSettings, EventsSettings, HistorySettings, ReplicationSettings, SitesSettings,
+};
+use crate::flows::replicas::Content;
 use crate::flows::sites::Spreads;
 use crate::messages::{
     Commit, Done, Flow, Flush, InFlight, Outcome, Settled, SettledWork, Ticket, names,
@@ -27,6 +37,9 @@ use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle};
 use events::EventLanes;
 use flows::{FlowGroup, asked_of, group_of, report_of, rows_of, write_group};
+use replicas::ReplicaLanes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{Span, field};
@@ -48,6 +61,10 @@ pub struct UpdaterSettings {
     pub polls_per_site: usize,
     /// The event flow: how much is gathered how long.
     pub events: EventsSettings,
+    /// The replica flow: how long is gathered.
+    pub replication: ReplicationSettings,
+    /// History kept of each dataset and replica.
+    pub histories: BTreeMap<Content, HistorySettings>,
 }
 
 /// What an Updater is built from.
@@ -55,6 +72,8 @@ pub struct UpdaterSettings {
 pub struct UpdaterParts {
     /// Writes what the flows change.
     pub writer: BatchWriter,
+    /// Writes what is published, and what becomes of replicas.
+    pub replicas: Arc<dyn ReplicaWriter>,
     /// Where the next visits of sites are put in time.
     pub spreads: Spreads,
     /// All work in flight.
@@ -75,6 +94,8 @@ pub struct Updater {
     lanes: [Lane; Flow::ALL.len()],
     /// Events on their way.
     events: EventLanes,
+    /// What is published, and changes of replicas, on their way.
+    replicas: ReplicaLanes,
     /// What is written next, where several wait: a position in [`Slot::ALL`].
     turn: usize,
     /// Transactions under way, and of those the ones that pause before they are
@@ -94,14 +115,20 @@ enum Slot {
     Records,
     /// What became of events.
     Marks,
+    /// What is published.
+    Publishes,
+    /// Changes of replicas.
+    Applies,
 }
 
 impl Slot {
-    const ALL: [Self; Flow::ALL.len() + 2] = [
+    const ALL: [Self; Flow::ALL.len() + 4] = [
         Self::Outcomes(Flow::Batches),
         Self::Outcomes(Flow::Sites),
         Self::Records,
         Self::Marks,
+        Self::Publishes,
+        Self::Applies,
     ];
 }
 
@@ -141,6 +168,7 @@ impl Updater {
             reader,
             lanes: Default::default(),
             events: EventLanes::default(),
+            replicas: ReplicaLanes::default(),
             turn: 0,
             committing: 0,
             pausing: 0,
@@ -265,8 +293,10 @@ impl Updater {
             // What gathered during the commit has waited long enough, or nearly.
             self.in_turn(|updater, slot| match slot {
                 Slot::Outcomes(flow) => updater.commit_in_time(flow, ctx),
-                // Whoever hands events over waits for the answer.
-                Slot::Records | Slot::Marks => updater.commit_slot(slot, ctx),
+                // Whoever hands these over waits for the answer.
+                Slot::Records | Slot::Marks | Slot::Publishes | Slot::Applies => {
+                    updater.commit_slot(slot, ctx);
+                }
             });
         } else {
             self.commit_all(ctx);
@@ -295,6 +325,8 @@ impl Updater {
             Slot::Outcomes(flow) => self.commit(flow, ctx),
             Slot::Records => self.commit_records(ctx),
             Slot::Marks => self.commit_marks(ctx),
+            Slot::Publishes => self.commit_publishes(ctx),
+            Slot::Applies => self.commit_applies(ctx),
         }
     }
 
@@ -303,16 +335,16 @@ impl Updater {
         self.committing >= self.parts.writers
     }
 
-    /// None of events: whoever hands them over waits for the answer, and so not
+    /// None of calls: whoever hands them over waits for the answer, and so not
     /// for outcomes that are to be written again.
-    const fn is_full_of_events(&self) -> bool {
+    const fn is_full_of_calls(&self) -> bool {
         self.committing.saturating_sub(self.pausing) >= self.parts.writers
     }
 
     /// Nothing waits, and nothing is under way.
     fn is_idle(&self) -> bool {
         let empty = self.lanes.iter().all(|lane| lane.gathered.is_empty());
-        self.committing == 0 && empty && self.events.is_empty()
+        self.committing == 0 && empty && self.events.is_empty() && self.replicas.is_empty()
     }
 
     fn write_again(&mut self, ctx: &mut Context<Self>, group: FlowGroup, error: &str) {
@@ -328,8 +360,9 @@ impl Updater {
             "outcomes could not be written; kept, and tried again"
         );
         self.pausing += 1;
-        self.commit_records(ctx);
-        self.commit_marks(ctx);
+        for slot in [Slot::Records, Slot::Marks, Slot::Publishes, Slot::Applies] {
+            self.commit_slot(slot, ctx);
+        }
         ctx.run_later(pause, |updater, ctx| {
             updater.pausing -= 1;
             let parts = updater.parts.clone();

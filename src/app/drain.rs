@@ -54,6 +54,7 @@ pub(super) async fn drain(engine: &Engine) -> Result<(), AppError> {
         .max(LAST_WORDS);
     let saved = engine.save.send(SaveStates, patience).await;
     give_back_leases(engine).await;
+    drop(timeout(HTTP_LAST_WORDS, engine.seeds.stop()).await);
     // Last, so that whoever looks sees the drain; intake was refused meanwhile.
     if timeout(HTTP_LAST_WORDS, engine.http.stop(true))
         .await

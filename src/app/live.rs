@@ -2,6 +2,7 @@
 //! values set by control. Each is carried out whole or not at all.
 
 use super::Reloader;
+use super::datasets::SeedServers;
 use super::reload::{Applied, SettingsFan};
 use super::resources::Resources;
 use super::subscriptions::Subscriptions;
@@ -54,6 +55,11 @@ impl Live {
     /// From now on these follow the settings too.
     pub(super) fn keep(&mut self, subscriptions: Subscriptions) {
         self.fan.keep(subscriptions);
+    }
+
+    /// From now on these follow the settings too.
+    pub(super) fn serve(&mut self, seeds: SeedServers) {
+        self.fan.serve(seeds);
     }
 
     /// The settings in force, now and later.

@@ -1,6 +1,7 @@
 //! The composition root: builds, wires and drains everything. The only place
 //! that names concrete parts.
 
+mod datasets;
 mod drain;
 mod error;
 mod holder;

@@ -1,5 +1,6 @@
 //! Settings, handed to each service: only what changed for it.
 
+use super::datasets::{SeedServers, histories};
 use super::resources::Resources;
 use super::subscriptions::Subscriptions;
 use crate::actors::{LeaseSettings, PoolSettings, SchedulerSettings, UpdaterSettings};
@@ -30,6 +31,8 @@ pub(super) struct SettingsFan {
     listeners: Listeners,
     /// The Subscribers; `None` until they are wired.
     subscriptions: Option<Subscriptions>,
+    /// The servers of the seed's wire; `None` until they are wired.
+    seeds: Option<SeedServers>,
 }
 
 /// How much of a reload was applied.
@@ -53,12 +56,18 @@ impl SettingsFan {
             runtime,
             listeners,
             subscriptions: None,
+            seeds: None,
         }
     }
 
     /// From now on these follow the settings too.
     pub(super) fn keep(&mut self, subscriptions: Subscriptions) {
         self.subscriptions = Some(subscriptions);
+    }
+
+    /// From now on these follow the settings too.
+    pub(super) fn serve(&mut self, seeds: SeedServers) {
+        self.seeds = Some(seeds);
     }
 
     /// Why settings that are sound cannot be put to use. Waits for the disk of
@@ -72,6 +81,9 @@ impl SettingsFan {
         let mut subscriptions = new.subscriptions.iter();
         if let Some(problem) = subscriptions.find_map(|of| self.listeners.lacks_events(of)) {
             return Err(problem);
+        }
+        if let Some(seeds) = &self.seeds {
+            seeds.check(new)?;
         }
         if old.log == new.log {
             return Ok(());
@@ -110,6 +122,15 @@ impl SettingsFan {
                 .update_settings(names::LOGGING, settings.log.clone())
                 .map(drop),
         ];
+        if let Some(seeds) = &self.seeds
+            && let Err((address, error)) = seeds.follow(settings)
+        {
+            tracing::error!(
+                http.listen = %address,
+                error = %error,
+                "the seed's wire is not served there"
+            );
+        }
         told.into_iter().filter_map(Result::err).collect()
     }
 
@@ -147,6 +168,12 @@ impl SettingsFan {
             subscriptions.added = ?diff.subscriptions_added,
             subscriptions.removed = ?diff.subscriptions_removed,
             subscriptions.changed = ?diff.subscriptions_changed,
+            datasets.added = ?diff.datasets_added,
+            datasets.removed = ?diff.datasets_removed,
+            datasets.changed = ?diff.datasets_changed,
+            replicas.added = ?diff.replicas_added,
+            replicas.removed = ?diff.replicas_removed,
+            replicas.changed = ?diff.replicas_changed,
             sections.changed = ?diff.sections,
             "configuration changes"
         );
@@ -237,6 +264,8 @@ pub(super) fn updater(settings: &Settings) -> UpdaterSettings {
         sites: settings.sites.clone(),
         polls_per_site: settings.retention.polls_per_site,
         events: settings.events.clone(),
+        replication: settings.replication.clone(),
+        histories: histories(settings),
     }
 }
 

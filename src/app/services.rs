@@ -8,7 +8,7 @@ use crate::actors::{
 };
 use crate::config::Settings;
 use crate::messages::{
-    Commit, Drain, Fetch, Flush, Mark, Record, SaveStates, Settled, Wake, names,
+    Apply, Commit, Drain, Fetch, Flush, Mark, Publish, Record, SaveStates, Settled, Wake, names,
 };
 use crate::watchdog::{Keeper, LookupError, Registration, RestartPolicy, WatchdogQuery};
 use std::convert::Infallible;
@@ -59,6 +59,8 @@ pub(super) fn register(
         // Answered when they are durable, which a database that is away delays.
         .accepts::<Record>()
         .accepts::<Mark>()
+        .accepts::<Publish>()
+        .accepts::<Apply>()
         .accepts::<Flush>()
         .built_by(move |context| Updater::new(context, parts.updater.clone()));
     query.register(writer, keeper)?;

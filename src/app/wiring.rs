@@ -1,6 +1,7 @@
 //! Builds the parts and wires them: the register of services, who talks to
 //! whom, settings, states, leases and HTTP.
 
+use super::datasets::{SeedServers, contents, replica_writer, served};
 use super::drain::{AFTER_FETCHES, drain};
 use super::holder::holder_name;
 use super::hooks::{knower, looker, recorder};
@@ -20,6 +21,7 @@ use crate::actors::{
 use crate::config::{DatabaseLocation, Settings, owners};
 use crate::flows::batches::BatchesView;
 use crate::flows::events::EventsView;
+use crate::flows::replicas::Heads;
 use crate::flows::sites::{SitesView, Spreads};
 use crate::http::{self, HttpState};
 use crate::leases::Holdings;
@@ -83,6 +85,7 @@ pub(super) struct Engine {
     pub(super) beating: Arc<tokio::sync::Mutex<Beating>>,
     pub(super) draining: watch::Sender<bool>,
     pub(super) http: actix_web::dev::ServerHandle,
+    pub(super) seeds: SeedServers,
     pub(super) at_work: AtWork,
     pub(super) shutdown_timeout: Duration,
 }
@@ -188,6 +191,8 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             at_work: at_work.clone(),
         },
     );
+    let contents = contents(share_of(owners::HTTP));
+    let heads = Heads::new(contents.clone(), runtime.clone());
     register(
         &query,
         &settings,
@@ -209,6 +214,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             },
             updater: UpdaterParts {
                 spreads,
+                replicas: replica_writer(share_of(owners::UPDATER), heads.clone()),
                 writer: BatchWriter {
                     store: share_of(owners::UPDATER),
                     holder: holder.to_string(),
@@ -272,7 +278,15 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         view: view.clone(),
         draining: draining_reader.clone(),
     };
+    let datasets = served(contents, heads, &watchdog)?;
+    let seeds = SeedServers::new(
+        datasets.clone(),
+        settings_reader.clone(),
+        draining_reader.clone(),
+        runtime.clone(),
+    );
     let state = HttpState {
+        datasets,
         store: share_of(owners::HTTP),
         settings: settings_reader.clone(),
         batches: view,
@@ -334,6 +348,8 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let server = http::server(state, listener, HTTP_WORKERS).map_err(failed)?;
     let http = server.handle();
     actix_rt::spawn(server);
+    seeds.begin(&settings)?;
+    live.serve(seeds.clone());
     tracing::info!(http.listen = %http_addr, database.location = %store.location(), server.holder = %holder, "ready");
     let serving = format!("serving http://{http_addr}");
     notifier.ready(&serving);
@@ -368,6 +384,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         beating,
         draining,
         http,
+        seeds,
         at_work,
         shutdown_timeout: Duration::ZERO,
     };

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// `new` than in `old` (key → value as TOML). `diff` says what differs at all:
 /// a value written in another way, `60s` as `1m`, is no change.
 ///
-/// Ledgers, apps, jobs, gateways and subscriptions that were added or removed are named as a whole
+/// Ledgers, apps, jobs, gateways, subscriptions, datasets and replicas that were
+/// added or removed are named as a whole
 /// (`ledgers.trace`, `jobs.org.civicrm.myapp/default`),
 /// secrets as such (`http.control_token`), wherever they come from.
 pub fn changed_keys(
@@ -27,6 +28,8 @@ pub fn changed_keys(
         ("jobs", &diff.jobs_changed),
         ("gateways", &diff.gateways_changed),
         ("subscriptions", &diff.subscriptions_changed),
+        ("datasets", &diff.datasets_changed),
+        ("replicas", &diff.replicas_changed),
     ];
     let differs = |key: &str| {
         let (section, below) = key.split_once('.').unwrap_or((key, ""));
@@ -50,6 +53,8 @@ pub fn changed_keys(
             &diff.subscriptions_added,
             &diff.subscriptions_removed,
         ),
+        ("datasets", &diff.datasets_added, &diff.datasets_removed),
+        ("replicas", &diff.replicas_added, &diff.replicas_removed),
     ] {
         let whole = added.iter().chain(removed);
         changed.extend(whole.map(|name| format!("{list}.{name}")));

@@ -38,6 +38,9 @@ pub(super) const HOOKS_TRAVEL: &str = "the gateway is told the hook's secret, so
 /// Why control does not change what events are.
 pub(super) const EVENTS: &str = "control does not choose which events there are and what is done with them, only limits; change the configuration file, and reload";
 
+/// Why control does not change what is published and followed.
+pub(super) const PUBLISHED: &str = "control does not choose what is published and followed, nor where, only limits; change the configuration file, and reload";
+
 /// Why control renames nothing.
 pub(super) const IDENTITY: &str = "a name is an identity, which control does not change; change the configuration file, and reload";
 

@@ -1,5 +1,6 @@
 //! What a reload changes.
 
+use super::dataset_settings::{DatasetSettings, ReplicaSettings};
 use super::event_settings::{EventHandlerSettings, GatewaySettings, SubscriptionSettings};
 use super::settings::{HttpSettings, Settings};
 use super::site_settings::{HandlerSettings, HttpHandler, JobSettings};
@@ -8,9 +9,9 @@ use std::collections::BTreeMap;
 
 /// The difference between the settings that run and those just read.
 ///
-/// Ledgers, gateways and subscriptions are told apart by name, apps by id, jobs
-/// by both (`APP/NAME`), which is their identity: a renamed ledger is one removed
-/// and one added.
+/// Ledgers, gateways, subscriptions, datasets and replicas are told apart by
+/// name, apps by id, jobs by both (`APP/NAME`), which is their identity: a
+/// renamed ledger is one removed and one added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SettingsDiff {
     /// Names of ledgers only the new settings have.
@@ -43,11 +44,24 @@ pub struct SettingsDiff {
     pub subscriptions_removed: Vec<String>,
     /// Names of subscriptions of which something changed.
     pub subscriptions_changed: Vec<String>,
+    /// Names of datasets only the new settings have.
+    pub datasets_added: Vec<String>,
+    /// Names of datasets only the old settings have.
+    pub datasets_removed: Vec<String>,
+    /// Names of datasets of which something changed.
+    pub datasets_changed: Vec<String>,
+    /// Names of replicas only the new settings have.
+    pub replicas_added: Vec<String>,
+    /// Names of replicas only the old settings have.
+    pub replicas_removed: Vec<String>,
+    /// Names of replicas of which something changed.
+    pub replicas_changed: Vec<String>,
     /// Sections in which something changed, lists aside.
     pub sections: Vec<&'static str>,
     /// Secrets that changed: `http.control_token`, `ledgers.trace.token`,
     /// `apps.org.civicrm.myapp.api_key`, `jobs.APP/NAME.handler.http.token`,
-    /// `gateways.customs.token`, `subscriptions.claims.hook_secret`.
+    /// `gateways.customs.token`, `subscriptions.claims.hook_secret`,
+    /// `datasets.prices.token`, `replicas.prices.token`.
     pub secrets: Vec<String>,
     /// Keys that changed and take effect only when the process starts again.
     pub restart: Vec<&'static str>,
@@ -72,6 +86,9 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         events,
         gateways,
         subscriptions,
+        replication,
+        datasets,
+        replicas,
     } = old;
     let mut diff = SettingsDiff::default();
     let sections = [
@@ -85,6 +102,7 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
         ("watchdog", *watchdog != new.watchdog),
         ("sites", *sites != new.sites),
         ("events", *events != new.events),
+        ("replication", *replication != new.replication),
     ];
     diff.sections = changed(sections);
     diff.restart = changed([
@@ -131,7 +149,31 @@ pub fn diff(old: &Settings, new: &Settings) -> SettingsDiff {
     diff.jobs_changed = list.changed;
     compare_gateways(&mut diff, gateways, &new.gateways);
     compare_subscriptions(&mut diff, subscriptions, &new.subscriptions);
+    compare_datasets(&mut diff, datasets, &new.datasets);
+    compare_replicas(&mut diff, replicas, &new.replicas);
     diff
+}
+
+fn compare_datasets(diff: &mut SettingsDiff, old: &[DatasetSettings], new: &[DatasetSettings]) {
+    let list = compare(old, new, |dataset| dataset.name.to_string());
+    for (old, now) in &list.pairs {
+        if old.token != now.token {
+            diff.secrets.push(format!("datasets.{}.token", old.name));
+        }
+    }
+    (diff.datasets_added, diff.datasets_removed) = (list.added, list.removed);
+    diff.datasets_changed = list.changed;
+}
+
+fn compare_replicas(diff: &mut SettingsDiff, old: &[ReplicaSettings], new: &[ReplicaSettings]) {
+    let list = compare(old, new, |replica| replica.name.to_string());
+    for (old, now) in &list.pairs {
+        if old.token != now.token {
+            diff.secrets.push(format!("replicas.{}.token", old.name));
+        }
+    }
+    (diff.replicas_added, diff.replicas_removed) = (list.added, list.removed);
+    diff.replicas_changed = list.changed;
 }
 
 fn compare_gateways(diff: &mut SettingsDiff, old: &[GatewaySettings], new: &[GatewaySettings]) {

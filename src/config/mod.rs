@@ -8,6 +8,9 @@ mod control;
 mod control_tests;
 mod credentials;
 mod dataset_settings;
+#[cfg(test)]
+mod dataset_tests;
+mod datasets;
 mod diff;
 mod dump;
 mod environment;
@@ -26,6 +29,7 @@ mod ledgers;
 mod load;
 mod log;
 mod reader;
+mod replicas;
 mod resources;
 mod scalar;
 mod section;

@@ -7,6 +7,7 @@
 use super::apps::apps;
 use super::control::NEEDS_RESTART;
 use super::credentials::{Missing, shared_secrets, token, warn_of_open_intake};
+use super::datasets::{datasets, replication};
 use super::event_settings::EventsSettings;
 use super::findings::Origin;
 use super::forms::{
@@ -17,6 +18,7 @@ use super::jobs::jobs;
 use super::ledgers::ledgers;
 use super::log::log;
 use super::reader::Reader;
+use super::replicas::replicas;
 use super::resources::resources;
 use super::section::Section;
 use super::settings::{
@@ -31,7 +33,7 @@ use std::time::Duration;
 use toml_edit::TableLike;
 
 /// Every section.
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 18] = [
     "database",
     "http",
     "server",
@@ -47,6 +49,9 @@ const SECTIONS: [&str; 15] = [
     "events",
     "gateways",
     "subscriptions",
+    "replication",
+    "datasets",
+    "replicas",
 ];
 
 /// Shortest wait between two looks: anything below is a busy loop.
@@ -88,6 +93,9 @@ pub(super) fn settings<'d>(
     let jobs = jobs(reader, root, base, apps.as_deref());
     let gateways = gateways(reader, root, base);
     let subscriptions = subscriptions(reader, root, base, gateways.as_deref(), ledgers.as_deref());
+    let replication = reader.section(root, "replication", replication);
+    let datasets = datasets(reader, root, base, http.as_ref());
+    let replicas = replicas(reader, root, base);
     if let Some(http) = &http {
         let shared = shared_secrets(apps.as_deref(), jobs.as_deref());
         warn_of_open_intake(reader, http, &shared);
@@ -110,6 +118,9 @@ pub(super) fn settings<'d>(
         events: events?,
         gateways: gateways?,
         subscriptions: subscriptions?,
+        replication: replication?,
+        datasets: datasets?,
+        replicas: replicas?,
     })
 }
 
@@ -124,8 +135,9 @@ fn warn_of_nothing(reader: &mut Reader<'_>, root: &dyn TableLike) {
                     .is_some_and(toml_edit::ArrayOfTables::is_empty)
         }
     };
-    if none("ledgers") && none("jobs") && none("subscriptions") {
-        let message = "no ledger is configured and no job, nor a subscription, so there is nothing to do; add one with [[ledgers]], [[jobs]] or [[subscriptions]]";
+    let flows = ["ledgers", "jobs", "subscriptions", "datasets", "replicas"];
+    if flows.into_iter().all(none) {
+        let message = "no ledger is configured and no job, nor a subscription, dataset or replica, so there is nothing to do; add one with [[ledgers]], [[jobs]], [[subscriptions]], [[datasets]] or [[replicas]]";
         let warning = reader.finding(&Origin::Default, "ledgers", message.to_owned());
         reader.warnings.push(warning);
     }

@@ -1,5 +1,6 @@
 //! The validated settings: what the rest of the code sees of a configuration.
 
+use super::dataset_settings::{DatasetSettings, ReplicaSettings, ReplicationSettings};
 use super::event_settings::{EventsSettings, GatewaySettings, SubscriptionSettings};
 use super::resources::ResourcesSettings;
 use super::site_settings::{AppSettings, JobSettings, SitesSettings};
@@ -45,6 +46,12 @@ pub struct Settings {
     pub gateways: Vec<GatewaySettings>,
     /// `[[subscriptions]]`, names distinct.
     pub subscriptions: Vec<SubscriptionSettings>,
+    /// `[replication]`
+    pub replication: ReplicationSettings,
+    /// `[[datasets]]`, names distinct.
+    pub datasets: Vec<DatasetSettings>,
+    /// `[[replicas]]`, names distinct.
+    pub replicas: Vec<ReplicaSettings>,
 }
 
 /// `[database]`: where everything is kept.

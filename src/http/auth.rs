@@ -125,6 +125,29 @@ pub(super) fn opens_hook(
     Some(by_path || by_token)
 }
 
+/// Whether a request may read what a token of its own guards, which it shows, or
+/// the control token. With `reading` the read token will do, too.
+///
+/// # Errors
+/// It may not.
+pub(super) fn opens_content(
+    settings: &HttpSettings,
+    request: &HttpRequest,
+    own: &SecretString,
+    reading: bool,
+) -> Result<(), Refused> {
+    let shown = bearer(request).ok_or(Refused::Missing)?;
+    let by_reading = || {
+        let token = settings.read_token.as_ref().filter(|_| reading);
+        token.is_some_and(|token| matches(&shown, token))
+    };
+    if matches(&shown, own) || is_control(settings, &shown) || by_reading() {
+        Ok(())
+    } else {
+        Err(Refused::Wrong)
+    }
+}
+
 /// The `Set-Cookie` that keeps a browser logged in until it is closed.
 pub(super) fn set_cookie(token: &str, secure: bool) -> String {
     let value = utf8_percent_encode(token, NON_ALPHANUMERIC);

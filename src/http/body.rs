@@ -99,7 +99,8 @@ pub(super) async fn read_bytes(
     }
 }
 
-fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
+/// Reads JSON; the error names the field.
+pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     serde_json::from_slice(bytes).map_err(|error| {
         let field = path_at(bytes, error.line(), error.column());
         let message = error.to_string();

@@ -41,7 +41,7 @@ fn is_open(settings: &HttpSettings) -> bool {
 
 /// The request's `Host`, where it is not this machine's own. Browsers always
 /// send one; what sends none is no browser.
-fn foreign(request: &ServiceRequest) -> Option<String> {
+pub(super) fn foreign(request: &ServiceRequest) -> Option<String> {
     request
         .headers()
         .get_all(header::HOST)

@@ -5,6 +5,7 @@ mod assets;
 mod audit;
 mod auth;
 mod body;
+mod datasets;
 mod guesses;
 mod health;
 mod host;
@@ -18,6 +19,7 @@ mod pages;
 mod problem;
 mod revive;
 mod routes;
+mod seed_wire;
 mod server;
 mod service_notices;
 mod shown_path;
@@ -34,7 +36,11 @@ mod why_not_now;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
+mod testing_contents;
+#[cfg(test)]
 mod tests;
 
+pub use datasets::{Datasets, Publisher};
+pub use seed_wire::{SeedWire, seed_server};
 pub use server::server;
 pub use state::{HttpState, Knower, Recorder, ReloadReport};

@@ -19,6 +19,7 @@ use crate::store::StoreError;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::fmt;
 
 /// Most entries in `errors`.
@@ -65,6 +66,10 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub errors: Vec<FieldError>,
+    /// Members of this kind of problem, by name.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    members: Map<String, Value>,
     #[serde(skip)]
     #[schema(ignore)]
     headers: Vec<(header::HeaderName, String)>,
@@ -88,6 +93,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
+            members: Map::new(),
             headers: Vec::new(),
             record: None,
         })
@@ -111,6 +117,12 @@ impl Problem {
     pub(super) fn with_errors(mut self: Box<Self>, mut errors: Vec<FieldError>) -> Box<Self> {
         errors.truncate(MOST_ERRORS);
         self.errors = errors;
+        self
+    }
+
+    /// Adds a member, as RFC 9457 has it.
+    pub(super) fn with_member(mut self: Box<Self>, name: &str, value: Value) -> Box<Self> {
+        self.members.insert(name.to_owned(), value);
         self
     }
 
@@ -334,7 +346,7 @@ impl Problem {
         .with_header(header::RETRY_AFTER, RETRY_AFTER.to_string())
     }
 
-    fn database(detail: String) -> Box<Self> {
+    pub(super) fn database(detail: String) -> Box<Self> {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "database-unreachable",

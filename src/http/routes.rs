@@ -133,6 +133,53 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     post("/v1/subscriptions/{name}/replay", Access::Control, |r| {
         r.to(api::subscriptions::replay)
     }),
+    get("/v1/datasets", Access::Read, |r| {
+        r.to(api::datasets::list_datasets)
+    }),
+    // These ask for the token of the dataset themselves.
+    get("/v1/datasets/{name}", Access::Open, |r| {
+        r.to(api::datasets::show_dataset)
+    }),
+    post("/v1/datasets/{name}/entries", Access::Intake, |r| {
+        r.to(api::datasets::publish)
+    }),
+    get("/v1/datasets/{name}/info", Access::Open, |r| {
+        r.to(api::datasets::info)
+    }),
+    get("/v1/datasets/{name}/fetch", Access::Open, |r| {
+        r.to(api::datasets::fetch)
+    }),
+    get("/v1/datasets/{name}/watch", Access::Open, |r| {
+        r.to(api::datasets::watch)
+    }),
+    get("/v1/datasets/{name}/digests", Access::Open, |r| {
+        r.to(api::datasets::digests)
+    }),
+    get("/v1/datasets/{name}/entries/{key}", Access::Open, |r| {
+        r.to(api::datasets::entry)
+    }),
+    get("/v1/replicas", Access::Read, |r| {
+        r.to(api::datasets::list_replicas)
+    }),
+    // These ask for the token of the replica themselves.
+    get("/v1/replicas/{name}", Access::Open, |r| {
+        r.to(api::datasets::show_replica)
+    }),
+    get("/v1/replicas/{name}/info", Access::Open, |r| {
+        r.to(api::datasets::replica_info)
+    }),
+    get("/v1/replicas/{name}/fetch", Access::Open, |r| {
+        r.to(api::datasets::replica_fetch)
+    }),
+    get("/v1/replicas/{name}/watch", Access::Open, |r| {
+        r.to(api::datasets::replica_watch)
+    }),
+    get("/v1/replicas/{name}/digests", Access::Open, |r| {
+        r.to(api::datasets::replica_digests)
+    }),
+    get("/v1/replicas/{name}/entries/{key}", Access::Open, |r| {
+        r.to(api::datasets::replica_entry)
+    }),
     get("/v1/ledgers", Access::Read, |r| {
         r.to(api::overview::list_ledgers)
     }),

@@ -1,6 +1,7 @@
 //! What handlers are handed by the composition root.
 
 use super::audit::Auditor;
+use super::datasets::Datasets;
 use super::guesses::Guesses;
 use super::health::Readiness;
 use super::job_figures::{self, JobFigures};
@@ -91,6 +92,8 @@ pub struct HttpState {
     pub know: Knower,
     /// Tells the Subscriber of an operator's order.
     pub look_again: Arc<dyn Fn(&SubscriptionName) + Send + Sync>,
+    /// Datasets and replicas.
+    pub datasets: Datasets,
     /// Renders the metrics in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// How the last reload went.

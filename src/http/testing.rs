@@ -2,6 +2,7 @@
 //! SQLite file.
 
 use super::state::{Http, HttpState, ReloadReport};
+use super::testing_contents::FakeContents;
 use crate::config::{
     BatchesSettings, DatabaseLocation, DatabaseSettings, GiveUpAfter, HttpSettings, LedgerRole,
     LedgerSettings, LogFormat, LogSettings, Range, ResourcesSettings, RetentionSettings,
@@ -58,6 +59,9 @@ pub(super) fn settings() -> Settings {
         events: crate::config::EventsSettings::default(),
         gateways: Vec::new(),
         subscriptions: Vec::new(),
+        replication: crate::config::ReplicationSettings::default(),
+        datasets: Vec::new(),
+        replicas: Vec::new(),
         database: DatabaseSettings {
             location: DatabaseLocation::Sqlite("unused.db".into()),
             schema: "highwater".into(),
@@ -252,6 +256,8 @@ pub(super) struct Fixture {
     pub(super) known: Arc<Mutex<Vec<Known>>>,
     /// Why that is refused.
     pub(super) sink_trouble: Arc<Mutex<Option<SinkError>>>,
+    /// What was published.
+    pub(super) contents: Arc<FakeContents>,
     /// What control asks of the application; carried out by nobody until a
     /// test takes it.
     pub(super) orders: Mutex<Option<Orders>>,
@@ -294,7 +300,9 @@ impl Fixture {
         let (hearing, knowing) = (Arc::clone(&heard), Arc::clone(&known));
         let (trouble, more_trouble) = (Arc::clone(&sink_trouble), Arc::clone(&sink_trouble));
         let (control, orders) = WatchdogQuery::new(tokio::runtime::Handle::current());
+        let contents = Arc::new(FakeContents::default());
         let state = HttpState {
+            datasets: contents.datasets(),
             control,
             store: store.clone(),
             settings: settings_reader,
@@ -356,6 +364,7 @@ impl Fixture {
             heard,
             known,
             sink_trouble,
+            contents,
             orders: Mutex::new(Some(orders)),
             state,
             _folder: folder,

@@ -6,7 +6,7 @@ use crate::support::Database;
 use crate::toolkit_support::Kennel;
 use actix::{Actor, Context, Handler};
 use futures_util::future::join_all;
-use highwater::actors::{Updater, UpdaterParts, UpdaterSettings};
+use highwater::actors::{NoReplicas, Updater, UpdaterParts, UpdaterSettings};
 use highwater::config::{self, EventsSettings, LoadOptions};
 use highwater::flows::events::{Decision, EventChange, Heard, Place, Recorded, SinkError};
 use highwater::flows::sites::Spreads;
@@ -86,6 +86,7 @@ fn start(database: &Database, store: &Store) -> Kennel {
             store: store.clone(),
             holder: "server-1".to_owned(),
         },
+        replicas: std::sync::Arc::new(NoReplicas),
         spreads: Spreads::default(),
         in_flight: InFlight::default(),
         writers: if database.is_sqlite() { 1 } else { 4 },
@@ -105,6 +106,8 @@ fn start(database: &Database, store: &Store) -> Kennel {
                     commit_interval: Duration::from_millis(20),
                     ..EventsSettings::default()
                 },
+                replication: settings.replication.clone(),
+                histories: std::collections::BTreeMap::new(),
             })
             .accepts::<Record>()
             .accepts::<Mark>()

@@ -1,7 +1,7 @@
 //! How calls of the event flow are written: all in one transaction, and where
 //! the database refuses something, in smaller and smaller parts.
 
-use super::events::Call;
+use super::lane::Call;
 use crate::flows::events::{Decision, EventChange, Recorded, SinkError, SubscriptionName};
 use crate::messages::{Mark, Record};
 use crate::store::{BatchWriter, MarkGroup, RecordGroup, Store, StoreError};

@@ -48,7 +48,7 @@ token_file = "missing.jwt"
     let told = errors(text, &[]);
     assert!(!told.contains("hunter2"));
     insta::assert_snapshot!(told, @r#"
-    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs, events, gateways, subscriptions
+    highwater.toml:2:2: databse: unknown section; did you mean database?; sections are database, http, server, log, batches, resources, retention, watchdog, ledgers, sites, apps, jobs, events, gateways, subscriptions, replication, datasets, replicas
     highwater.toml:6:10: http.listen: "localhost:80" is not an IP address and port; expected e.g. "127.0.0.1:8780", "[::1]:8780"
     highwater.toml:7:1: http.poll_interval: unknown key; did you mean batches.poll_interval?; known here are listen, control_token_file, intake_token_file, read_token_file, max_body_bytes
     highwater.toml:8:1: http.control_token: a secret does not stand in the configuration; put it in a file and name that with control_token_file
@@ -180,7 +180,7 @@ fn no_ledger_at_all_is_a_warning_beside_mistakes_too() {
         let warnings = loaded(text, &[]).warnings;
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         insta::allow_duplicates! {
-            insta::assert_snapshot!(warnings[0], @"highwater.toml: ledgers: no ledger is configured and no job, nor a subscription, so there is nothing to do; add one with [[ledgers]], [[jobs]] or [[subscriptions]]");
+            insta::assert_snapshot!(warnings[0], @"highwater.toml: ledgers: no ledger is configured and no job, nor a subscription, dataset or replica, so there is nothing to do; add one with [[ledgers]], [[jobs]], [[subscriptions]], [[datasets]] or [[replicas]]");
         }
     }
     assert!(loaded(LEDGER, &[]).warnings.is_empty());

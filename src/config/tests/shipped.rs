@@ -42,6 +42,7 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         "claims.secret",
         "process.secret",
         "process.token",
+        "prices.token",
     ] {
         std::fs::write(folder.path().join(token), "0123456789abcdef").unwrap();
     }
@@ -99,7 +100,11 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         .enumerate()
         .map(|(index, rest)| format!("[[subscriptions]]\nname='s{index}'\n{rest}\n"));
     let subscriptions: String = subscriptions.collect();
-    let text = format!("{LEDGER}{app}{}{gateway}{subscriptions}", jobs.concat());
+    let datasets = "[[datasets]]\nname='d'\n[[replicas]]\nname='r'\nupstream='http://h'\n";
+    let text = format!(
+        "{LEDGER}{app}{}{gateway}{subscriptions}{datasets}",
+        jobs.concat()
+    );
     let defaults = read(&text);
     let keys = |loaded: &Loaded| -> BTreeSet<String> { loaded.entries.iter().map(key).collect() };
     assert_eq!(keys(&full), keys(&defaults));

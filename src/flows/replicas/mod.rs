@@ -6,10 +6,12 @@
 //! the follower has to the head of the chunk.
 
 mod change;
+mod heads;
 mod model;
 mod traits;
 
 pub use change::{Applied, BootstrapReason, RangeStart, ReplicaChange};
+pub use heads::{Heads, WatchError};
 pub use model::{
     Chunk, Content, ContentKind, DatasetName, Diff, Digests, Entry, Epoch, Fetched, Fetching, Head,
     Info, KeyProblem, LONGEST_DATASET_KEY, Modification, Next, RangeDigest, Since, check_key,

@@ -226,9 +226,10 @@ pub fn compact(modifications: Vec<Modification>) -> Vec<Modification> {
 }
 
 /// How a content stands. On the wire of `…/info`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Info {
     /// Which history its heads are of.
+    #[schema(value_type = String)]
     pub epoch: Epoch,
     /// Its version.
     pub head: Head,
@@ -288,7 +289,7 @@ pub struct Fetching {
 
 /// Where the next chunk begins: a key for a chunk by key, an index for one by
 /// index.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum Next {
     /// `after` of the next one.
@@ -301,17 +302,20 @@ pub enum Next {
 ///
 /// Where the diff is too large for one answer, it ends at an earlier `head` than
 /// `latest`, and there are no entries: the follower asks again from that head.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Fetched {
     /// Which history the heads are of.
+    #[schema(value_type = String)]
     pub epoch: Epoch,
     /// The head that the entries are at, and to which the diff leads.
     pub head: Head,
     /// Newest head of the content.
     pub latest: Head,
     /// Entries, by key.
+    #[schema(value_type = Vec<Vec<serde_json::Value>>)]
     pub entries: Vec<Entry>,
     /// Oldest to newest, one modification a key.
+    #[schema(value_type = Vec<Object>)]
     pub diff: Vec<Modification>,
     /// Entries of the whole content.
     pub len: u64,
@@ -331,7 +335,7 @@ pub struct Diff {
 }
 
 /// The digest of a range of keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RangeDigest {
     /// Keys behind this one; empty: from the first on.
     pub after: String,
@@ -345,15 +349,17 @@ pub struct RangeDigest {
 }
 
 /// Digests of ranges, of one snapshot. On the wire of `…/digests`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Digests {
     /// Which history the heads are of.
+    #[schema(value_type = String)]
     pub epoch: Epoch,
     /// The head that the ranges are at.
     pub head: Head,
     /// The ranges, one behind the other.
     pub ranges: Vec<RangeDigest>,
     /// What brings the follower from its head to this one, within the ranges.
+    #[schema(value_type = Vec<Object>)]
     pub diff: Vec<Modification>,
     /// Where the next ranges begin; `None` at the end.
     pub next: Option<String>,

@@ -3,6 +3,7 @@
 pub(super) mod batches;
 mod check;
 pub(super) mod control;
+pub(super) mod datasets;
 pub(super) mod hooks;
 pub(super) mod intake;
 pub(super) mod jobs;

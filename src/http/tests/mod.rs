@@ -4,6 +4,7 @@ mod api;
 mod control;
 mod control_record;
 mod controlled;
+mod datasets;
 mod health;
 mod hooks;
 mod jobs;
@@ -14,6 +15,7 @@ mod pages_events;
 mod pages_links;
 mod pages_sites;
 mod resources;
+mod seed_wire;
 mod sites;
 mod states;
 

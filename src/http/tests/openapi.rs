@@ -43,7 +43,8 @@ async fn every_route_is_documented_and_every_document_routed() {
             .replace("{site_id}", "s1")
             .replace("{subscription}", "claims")
             .replace("{secret}", "0123456789abcdef")
-            .replace("{batch_id}", &id(1));
+            .replace("{batch_id}", &id(1))
+            .replace("{key}", "k");
         let request = actix_web::test::TestRequest::default()
             .method(method.parse().unwrap())
             .uri(&uri);
