@@ -3,7 +3,6 @@
 use super::model::{Entry, Modification};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 /// Computes the digest of a range, entry by entry in the order of keys.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +27,7 @@ impl RangeHasher {
         let digest = self.hasher.finalize();
         let mut text = String::with_capacity(64);
         for byte in digest {
-            // Writing to a String does not fail.
-            drop(write!(text, "{byte:02x}"));
+            text.push_str(&format!("{byte:02x}"));
         }
         (self.len, text)
     }

@@ -22,7 +22,7 @@ mod plan_survey;
 mod plan_tests;
 mod remote;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod traits;
 mod view;
 

@@ -224,9 +224,14 @@ impl ReplicaPlan {
         !self.writes.is_empty()
     }
 
+    /// Bytes of keys and values fetched since the plan began.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// How the replica stands, as far as is known.
-    pub const fn known(&self) -> Option<&Standing> {
-        self.standing.as_ref()
+    pub fn known(&self) -> Option<&Standing> {
+        self.standing.as_ref().filter(|_| !self.read_anew)
     }
 
     /// An upstream answered, or failed. What is not waited for any more is

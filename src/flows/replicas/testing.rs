@@ -11,9 +11,9 @@ use super::{Digests, RangeHasher};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, VecDeque};
 
-pub(super) type Table = BTreeMap<String, String>;
+pub(crate) type Table = BTreeMap<String, String>;
 
-pub(super) fn entry(key: &str, value: &str) -> Entry {
+pub(crate) fn entry(key: &str, value: &str) -> Entry {
     Entry {
         key: key.to_owned(),
         value: value.to_owned(),
@@ -21,7 +21,7 @@ pub(super) fn entry(key: &str, value: &str) -> Entry {
 }
 
 /// Applies modifications of keys behind `after`, up to `until`.
-pub(super) fn apply(table: &mut Table, diff: &[Modification], after: &str, until: Option<&str>) {
+pub(crate) fn apply(table: &mut Table, diff: &[Modification], after: &str, until: Option<&str>) {
     for modification in diff {
         let key = modification.key();
         if key <= after || until.is_some_and(|until| key > until) {
@@ -40,23 +40,23 @@ pub(super) fn apply(table: &mut Table, diff: &[Modification], after: &str, until
 
 /// A publisher, or a replica of one.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) epoch: Epoch,
-    pub(super) head: Head,
-    pub(super) data: Table,
+pub(crate) struct Node {
+    pub(crate) epoch: Epoch,
+    pub(crate) head: Head,
+    pub(crate) data: Table,
     /// From head, to head, what changed.
-    pub(super) changes: VecDeque<(Head, Head, Vec<Modification>)>,
-    pub(super) oldest: Head,
+    pub(crate) changes: VecDeque<(Head, Head, Vec<Modification>)>,
+    pub(crate) oldest: Head,
     /// Rows of history that are kept.
-    pub(super) keep: usize,
+    pub(crate) keep: usize,
     /// Modifications in a page of a diff.
-    pub(super) page: usize,
-    pub(super) fetches: usize,
-    pub(super) down: bool,
+    pub(crate) page: usize,
+    pub(crate) fetches: usize,
+    pub(crate) down: bool,
 }
 
 impl Node {
-    pub(super) fn new(keep: usize, page: usize) -> Self {
+    pub(crate) fn new(keep: usize, page: usize) -> Self {
         Self {
             epoch: Epoch::told("e0"),
             head: 0,
@@ -70,7 +70,7 @@ impl Node {
         }
     }
 
-    pub(super) fn publish(&mut self, modifications: Vec<Modification>) {
+    pub(crate) fn publish(&mut self, modifications: Vec<Modification>) {
         let to = self.head + 1;
         self.take(to, modifications);
     }
@@ -87,7 +87,7 @@ impl Node {
     }
 
     /// Another history begins, with what is there.
-    pub(super) fn renew(&mut self, epoch: String) {
+    pub(crate) fn renew(&mut self, epoch: String) {
         self.epoch = Epoch::told(&epoch);
         self.head = 0;
         self.changes.clear();
@@ -95,7 +95,7 @@ impl Node {
     }
 
     /// Follows another one by so many of its rows.
-    pub(super) fn catch_up(&mut self, with: &Self, rows: usize) {
+    pub(crate) fn catch_up(&mut self, with: &Self, rows: usize) {
         if self.epoch != with.epoch || self.head < with.oldest || self.head > with.head {
             let keep = self.keep;
             let fetches = self.fetches;
@@ -117,7 +117,7 @@ impl Node {
         }
     }
 
-    pub(super) fn info(&self, splits: Option<usize>) -> Info {
+    pub(crate) fn info(&self, splits: Option<usize>) -> Info {
         let splits = splits.map(|ranges| {
             let keys: Vec<&String> = self.data.keys().collect();
             let split = |n: usize| keys.get(n * keys.len() / ranges).map(|key| (*key).clone());
@@ -153,7 +153,7 @@ impl Node {
         Ok((to, compact(all)))
     }
 
-    pub(super) fn fetch(&mut self, fetching: &Fetching) -> Result<Fetched, UpstreamError> {
+    pub(crate) fn fetch(&mut self, fetching: &Fetching) -> Result<Fetched, UpstreamError> {
         self.fetches += 1;
         let (head, mut diff) = match &fetching.since {
             Some(since) => self.diff(since.epoch.as_ref(), since.head)?,
@@ -256,7 +256,7 @@ impl Node {
         })
     }
 
-    pub(super) fn answer(&mut self, ask: &Ask) -> Result<Answer, UpstreamError> {
+    pub(crate) fn answer(&mut self, ask: &Ask) -> Result<Answer, UpstreamError> {
         if self.down {
             return Err(failed());
         }
@@ -278,7 +278,7 @@ impl Node {
     }
 }
 
-pub(super) fn failed() -> UpstreamError {
+pub(crate) fn failed() -> UpstreamError {
     UpstreamError::Failed {
         why: "on purpose".to_owned(),
         retry_after: None,
@@ -287,16 +287,16 @@ pub(super) fn failed() -> UpstreamError {
 
 /// The rows of a replica.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rows {
-    pub(super) standing: Standing,
-    pub(super) live: Table,
-    pub(super) filling: Table,
+pub(crate) struct Rows {
+    pub(crate) standing: Standing,
+    pub(crate) live: Table,
+    pub(crate) filling: Table,
     generations: i64,
 }
 
 impl Rows {
     /// Applies a change, or refuses it.
-    pub(super) fn write(&mut self, change: &ReplicaChange, now: Timestamp) -> Option<Applied> {
+    pub(crate) fn write(&mut self, change: &ReplicaChange, now: Timestamp) -> Option<Applied> {
         let applied = self.try_write(change)?;
         self.standing.note(change, &applied, now);
         Some(applied)
@@ -401,7 +401,7 @@ impl Rows {
     }
 
     /// Entries of the copy, as it serves them.
-    pub(super) fn read(&self, fetching: &Fetching) -> Result<Fetched, String> {
+    pub(crate) fn read(&self, fetching: &Fetching) -> Result<Fetched, String> {
         let (_, epoch, head, _) = self.standing.live.clone().ok_or("no copy")?;
         let mut node = Node::new(0, 0);
         (node.epoch, node.head, node.data) = (epoch, head, self.live.clone());
