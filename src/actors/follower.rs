@@ -18,9 +18,7 @@ use crate::leases::{Holdings, replicas_lease};
 use crate::messages::{Apply, FollowerOrder, names};
 use crate::store::LeaseStake;
 use crate::time::Timestamp;
-use crate::watchdog::{
-    Envelope, Intercom, LookupError, Owner, ServiceContext, SettingsReader,
-};
+use crate::watchdog::{Envelope, Intercom, LookupError, Owner, ServiceContext, SettingsReader};
 use actix::fut::{ActorStreamExt as _, wrap_stream};
 use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
 use std::collections::BTreeMap;
@@ -239,7 +237,10 @@ impl Follower {
         }
         let name = &self.settings.replica.name;
         let holdings = self.parts.holdings.borrow().clone();
-        let holder = match (&self.run, holdings.others.get(&replicas_lease(name.as_str()))) {
+        let holder = match (
+            &self.run,
+            holdings.others.get(&replicas_lease(name.as_str())),
+        ) {
             (Some(_), _) => Holder::Here,
             (None, Some(other)) => Holder::Other(other.clone()),
             (None, None) => Holder::Nobody,

@@ -56,7 +56,8 @@ pub fn connect(settings: &ReplicaSettings) -> Result<Vec<Arc<dyn Upstream>>, Ups
             let client = client::Client::new(settings, url)?;
             Ok(match settings.protocol {
                 ReplicaProtocol::Highwater => {
-                    Arc::new(http::HttpUpstream::new(client, &settings.dataset)) as Arc<dyn Upstream>
+                    Arc::new(http::HttpUpstream::new(client, &settings.dataset))
+                        as Arc<dyn Upstream>
                 }
                 ReplicaProtocol::Seed => Arc::new(seed::SeedUpstream::new(client)),
             })

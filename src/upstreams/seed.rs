@@ -219,7 +219,9 @@ impl SeedUpstream {
             } else {
                 low.saturating_sub(WINDOW / 2)
             };
-            let read = self.read(begin, begin.saturating_add(WINDOW), since).await?;
+            let read = self
+                .read(begin, begin.saturating_add(WINDOW), since)
+                .await?;
             self.unknown(&read);
             match read.value_of(key) {
                 Ok(_) => return Ok(()),
@@ -251,9 +253,8 @@ impl SeedUpstream {
                 Some(key) => self.look_up(&key, since, &mut requests).await?,
             }
         }
-        let words = format!(
-            "the order of its modifications was not found out within {REQUESTS} requests"
-        );
+        let words =
+            format!("the order of its modifications was not found out within {REQUESTS} requests");
         Err(self.client.failed(&words, None))
     }
 

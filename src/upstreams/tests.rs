@@ -103,7 +103,10 @@ async fn an_address_that_names_the_content_is_used_as_it_is() {
     let upstream = upstream(&address, ReplicaProtocol::Highwater);
     upstream.info(Some(8)).await.unwrap();
     let asked = asked.lock().unwrap()[0].clone();
-    assert!(asked.starts_with("GET /base/v1/replicas/other/info?splits=8 "), "{asked}");
+    assert!(
+        asked.starts_with("GET /base/v1/replicas/other/info?splits=8 "),
+        "{asked}"
+    );
 }
 
 #[tokio::test]
@@ -172,13 +175,7 @@ async fn a_seed_whose_diff_repeats_a_key_is_asked_what_became_of_it() {
         r#"{{"head":2,"entries":[{{"Update":["a","1"]}},{{"Update":["b","new"]}}],"diff":{diff}}}"#
     );
     let ok = |body: &str| answer("200 OK", "", body);
-    let (address, asked) = server(vec![
-        ok(&chunk),
-        ok("[2,0]"),
-        ok(&window),
-        ok(&chunk),
-    ])
-    .await;
+    let (address, asked) = server(vec![ok(&chunk), ok("[2,0]"), ok(&window), ok(&chunk)]).await;
     let upstream = upstream(&address, ReplicaProtocol::Seed);
     let fetched = upstream.fetch(by_index(5, 10)).await.unwrap();
     let values: Vec<_> = fetched
@@ -197,7 +194,11 @@ async fn a_seed_whose_diff_repeats_a_key_is_asked_what_became_of_it() {
 #[tokio::test]
 async fn a_seed_that_went_back_is_stale() {
     let ok = |body: &str| answer("200 OK", "", body);
-    let (address, _) = server(vec![ok(r#"{"head":0,"entries":[],"diff":[],"db_len":0}"#), ok("[0,0]")]).await;
+    let (address, _) = server(vec![
+        ok(r#"{"head":0,"entries":[],"diff":[],"db_len":0}"#),
+        ok("[0,0]"),
+    ])
+    .await;
     let upstream = upstream(&address, ReplicaProtocol::Seed);
     let stale = upstream.fetch(by_index(0, 10)).await.unwrap_err();
     assert!(matches!(stale, UpstreamError::Stale(Some(info)) if info.head == 0));

@@ -47,19 +47,21 @@ impl Follower {
         let round = self.round;
         let task = self.context.runtime().spawn(timeout(limit, work));
         let handle = task.abort_handle();
-        ctx.spawn(wrap_future::<_, Self>(task).map(move |result, follower, ctx| {
-            let result = match result {
-                Ok(Ok(done)) => Ok(done),
-                Ok(Err(_)) => Err(format!("no answer within {limit:?}")),
-                Err(error) if error.is_cancelled() => return,
-                Err(error) => Err(format!("a defect: {error}")),
-            };
-            if round != follower.round {
-                return;
-            }
-            tell(follower, result, Timestamp::now());
-            follower.turn(ctx);
-        }));
+        ctx.spawn(
+            wrap_future::<_, Self>(task).map(move |result, follower, ctx| {
+                let result = match result {
+                    Ok(Ok(done)) => Ok(done),
+                    Ok(Err(_)) => Err(format!("no answer within {limit:?}")),
+                    Err(error) if error.is_cancelled() => return,
+                    Err(error) => Err(format!("a defect: {error}")),
+                };
+                if round != follower.round {
+                    return;
+                }
+                tell(follower, result, Timestamp::now());
+                follower.turn(ctx);
+            }),
+        );
         handle
     }
 
@@ -68,22 +70,21 @@ impl Follower {
     }
 
     fn read(&mut self, ctx: &mut Context<Self>) {
-        let (rows, name) = (
-            self.parts.rows.clone(),
-            self.settings.replica.name.clone(),
-        );
+        let (rows, name) = (self.parts.rows.clone(), self.settings.replica.name.clone());
         let work = async move { rows.standing(&name).await };
         // It ends by itself, and what it reads for a former run is passed over.
-        drop(self.run_task(ctx, READ_LIMIT, work, |follower, result, now| {
-            let result = result.and_then(|read| read.map_err(|error| error.to_string()));
-            follower.take_trouble(result.as_ref().err());
-            if let Some(plan) = follower.plan() {
-                match result {
-                    Ok(standing) => plan.standing(standing),
-                    Err(_) => plan.not_read(now),
+        drop(
+            self.run_task(ctx, READ_LIMIT, work, |follower, result, now| {
+                let result = result.and_then(|read| read.map_err(|error| error.to_string()));
+                follower.take_trouble(result.as_ref().err());
+                if let Some(plan) = follower.plan() {
+                    match result {
+                        Ok(standing) => plan.standing(standing),
+                        Err(_) => plan.not_read(now),
+                    }
                 }
-            }
-        }));
+            }),
+        );
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>, id: u64, place: usize, ask: Ask) {
@@ -118,13 +119,15 @@ impl Follower {
             name: self.settings.replica.name.clone(),
         };
         let work = async move { contents.fetch(&content, &fetching).await };
-        drop(self.run_task(ctx, READ_LIMIT, work, move |follower, result, now| {
-            let read = result.and_then(|read| read.map_err(|error| error.to_string()));
-            follower.take_trouble(read.as_ref().err());
-            if let Some(plan) = follower.plan() {
-                plan.local_read(id, read, now);
-            }
-        }));
+        drop(
+            self.run_task(ctx, READ_LIMIT, work, move |follower, result, now| {
+                let read = result.and_then(|read| read.map_err(|error| error.to_string()));
+                follower.take_trouble(read.as_ref().err());
+                if let Some(plan) = follower.plan() {
+                    plan.local_read(id, read, now);
+                }
+            }),
+        );
     }
 
     fn write(&mut self, ctx: &mut Context<Self>, id: u64, change: ReplicaChange) {
@@ -132,7 +135,13 @@ impl Follower {
             return;
         };
         let name = self.settings.replica.name.clone();
-        if let ReplicaChange::Begin { reason, why, outrun, .. } = &change {
+        if let ReplicaChange::Begin {
+            reason,
+            why,
+            outrun,
+            ..
+        } = &change
+        {
             if *outrun {
                 tracing::warn!(replica.name = %name, bootstrap.reason = %reason, error = %why, "a bootstrap came to nothing; another begins");
             } else {
@@ -144,7 +153,11 @@ impl Follower {
             stake: run.stake.clone(),
             change,
         };
-        let held = self.parts.held_until.borrow().is_none_or(|end| Instant::now() < end);
+        let held = self
+            .parts
+            .held_until
+            .borrow()
+            .is_none_or(|end| Instant::now() < end);
         let (writer, round) = (self.writer.clone(), self.round);
         let send = async move {
             if held {
@@ -154,21 +167,23 @@ impl Follower {
                 Ok(Err(ApplyError::Fenced))
             }
         };
-        ctx.spawn(wrap_future::<_, Self>(send).map(move |answer, follower, ctx| {
-            if round != follower.round {
-                return;
-            }
-            let written = written(answer);
-            let error = match &written {
-                Written::Done(_) => None,
-                Written::Not(why) => Some(why),
-            };
-            follower.take_trouble(error);
-            if let Some(plan) = follower.plan() {
-                plan.written(id, written, Timestamp::now());
-            }
-            follower.turn(ctx);
-        }));
+        ctx.spawn(
+            wrap_future::<_, Self>(send).map(move |answer, follower, ctx| {
+                if round != follower.round {
+                    return;
+                }
+                let written = written(answer);
+                let error = match &written {
+                    Written::Done(_) => None,
+                    Written::Not(why) => Some(why),
+                };
+                follower.take_trouble(error);
+                if let Some(plan) = follower.plan() {
+                    plan.written(id, written, Timestamp::now());
+                }
+                follower.turn(ctx);
+            }),
+        );
     }
 
     /// Says why rows cannot be read or written, once for each reason.

@@ -336,11 +336,12 @@ async fn while_nothing_changes_one_wait_is_under_way_and_nothing_else_is_asked()
     bench.shared.publish("a", "1");
     bench.hold(Some(1));
     bench.is_at(1).await;
-    bench.shows(|view| {
-        let plan = view.plan.as_ref();
-        plan.is_some_and(|plan| plan.level_at.is_some())
-    })
-    .await;
+    bench
+        .shows(|view| {
+            let plan = view.plan.as_ref();
+            plan.is_some_and(|plan| plan.level_at.is_some())
+        })
+        .await;
     let asked = || {
         let fetches = bench.shared.node.lock().unwrap().fetches;
         (fetches, *bench.shared.watches.lock().unwrap())
@@ -394,9 +395,17 @@ async fn a_range_that_differs_is_put_right_by_an_order() {
         rows.live.remove("d");
         rows.live.insert("e".to_owned(), "odd".to_owned());
     }
-    bench.orders.send(FollowerOrder::Verify, PATIENCE).await.unwrap();
     bench
-        .shows(|view| view.plan.as_ref().is_some_and(|plan| plan.audited.is_some()))
+        .orders
+        .send(FollowerOrder::Verify, PATIENCE)
+        .await
+        .unwrap();
+    bench
+        .shows(|view| {
+            view.plan
+                .as_ref()
+                .is_some_and(|plan| plan.audited.is_some())
+        })
         .await;
     bench.is_at(5).await;
     bench.stop();
@@ -408,7 +417,11 @@ async fn a_new_bootstrap_takes_the_place_of_the_copy_by_an_order() {
     bench.shared.publish("a", "1");
     bench.hold(Some(1));
     bench.is_at(1).await;
-    bench.orders.send(FollowerOrder::Bootstrap, PATIENCE).await.unwrap();
+    bench
+        .orders
+        .send(FollowerOrder::Bootstrap, PATIENCE)
+        .await
+        .unwrap();
     bench
         .shows(|view| {
             let plan = view.plan.as_ref();

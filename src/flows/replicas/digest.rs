@@ -43,8 +43,7 @@ pub struct Overlay {
 impl Overlay {
     /// Takes over what concerns keys behind `after`, up to `until`.
     pub fn new(diff: &[Modification], after: &str, until: Option<&str>) -> Self {
-        let of_range =
-            |key: &str| key > after && until.is_none_or(|until| key <= until);
+        let of_range = |key: &str| key > after && until.is_none_or(|until| key <= until);
         let mut over = BTreeMap::new();
         for modification in diff.iter().filter(|m| of_range(m.key())) {
             let value = match modification {

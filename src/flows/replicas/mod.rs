@@ -31,8 +31,8 @@ pub use change::{Applied, BootstrapReason, RangeStart, ReplicaChange};
 pub use digest::{Overlay, RangeHasher};
 pub use model::{
     Chunk, Content, ContentKind, DatasetName, Diff, Digests, Entry, Epoch, Fetched, Fetching, Head,
-    Info, KeyProblem, LEN_UNKNOWN, LONGEST_DATASET_KEY, Modification, Next, RangeDigest, Since, check_key,
-    compact,
+    Info, KeyProblem, LEN_UNKNOWN, LONGEST_DATASET_KEY, Modification, Next, RangeDigest, Since,
+    check_key, compact,
 };
 pub use plan::{PlanSettings, ReplicaPlan};
 pub use plan_step::{Answer, Ask, Step, Written};
@@ -40,4 +40,7 @@ pub use traits::{
     Bootstrap, Contents, FetchError, PublishError, PublishRequest, Published, RangeState,
     ReplicaRows, Standing, Upstream, UpstreamError,
 };
-pub use view::{BootstrapView, FollowerView, Holder, PlanView, RangeView, ReplicaState, ReplicasView, UpstreamView};
+pub use view::{
+    BootstrapView, FollowerView, Holder, PlanView, RangeView, ReplicaState, ReplicasView,
+    UpstreamView,
+};

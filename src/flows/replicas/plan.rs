@@ -352,6 +352,7 @@ impl ReplicaPlan {
         for change in std::mem::take(&mut self.ready) {
             self.write(&mut steps, change);
         }
+        self.settle_survey(now);
         self.look_around(now, &mut steps);
         if self.wanted.is_some() {
             self.begin_steps(now, &mut steps);

@@ -214,12 +214,7 @@ impl ReplicaPlan {
     }
 
     /// A request for the diff from `head` on, without entries.
-    pub(super) fn diff_alone(
-        &self,
-        epoch: &super::Epoch,
-        head: Head,
-        index: u64,
-    ) -> Fetching {
+    pub(super) fn diff_alone(&self, epoch: &super::Epoch, head: Head, index: u64) -> Fetching {
         let by_index = self.settings.by_index;
         let chunk = if by_index {
             Chunk::Index {
@@ -300,7 +295,9 @@ impl ReplicaPlan {
         };
         if fetched.head == from {
             if fetched.head < fetched.latest {
-                return Err(format!("answered a diff from head {from} that leads nowhere"));
+                return Err(format!(
+                    "answered a diff from head {from} that leads nowhere"
+                ));
             }
             // It does not have what the other ranges have: not yet.
             self.forward_after = now.plus(FORWARD_AGAIN);
@@ -343,7 +340,11 @@ impl ReplicaPlan {
         let diff = Diff {
             from: range.head,
             to: fetched.head,
-            modifications: part(std::mem::take(&mut fetched.diff), &range.after, &range.cursor),
+            modifications: part(
+                std::mem::take(&mut fetched.diff),
+                &range.after,
+                &range.cursor,
+            ),
         };
         if !diff.modifications.is_empty() {
             let change = ReplicaChange::Chunk {
@@ -467,7 +468,9 @@ pub(super) fn check_entries(
         && !fetched.entries.is_empty()
         && next.as_str() != last
     {
-        return Err(format!("says that the next chunk begins behind {next:?}, its last key is {last:?}"));
+        return Err(format!(
+            "says that the next chunk begins behind {next:?}, its last key is {last:?}"
+        ));
     }
     Ok(())
 }

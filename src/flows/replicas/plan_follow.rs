@@ -35,9 +35,7 @@ impl ReplicaPlan {
             self.ask(steps, upstream, For::Follow, Some(need), ask, now);
             return;
         }
-        let heard_is_due = self
-            .heard_at
-            .is_none_or(|at| at.plus(HEARD_EVERY) <= now);
+        let heard_is_due = self.heard_at.is_none_or(|at| at.plus(HEARD_EVERY) <= now);
         if heard_is_due && (self.polled || !self.settings.by_index) {
             let heard = ReplicaChange::Heard {
                 upstream_head,
@@ -66,7 +64,8 @@ impl ReplicaPlan {
     /// A wait ended, or a poll was answered.
     pub(super) fn watched(&mut self, of: &Pending, info: &Info, now: Timestamp) {
         let ours = self.standing.as_ref().and_then(|s| s.live.as_ref());
-        let moved = ours.is_some_and(|(_, epoch, head, _)| (epoch, *head) != (&info.epoch, info.head));
+        let moved =
+            ours.is_some_and(|(_, epoch, head, _)| (epoch, *head) != (&info.epoch, info.head));
         let remote = of.upstream.and_then(|place| self.remotes.get(place));
         let polled = remote.is_some_and(|remote| remote.unwatchable);
         // Who answers at once though nothing moved is not asked at once again.
@@ -88,11 +87,13 @@ impl ReplicaPlan {
         };
         let whole = fetched.head >= fetched.latest;
         if fetched.head == head && !whole {
-            return Err(format!("answered a diff from head {head} that leads nowhere"));
+            return Err(format!(
+                "answered a diff from head {head} that leads nowhere"
+            ));
         }
         self.look_at = now.plus(self.settings.poll_interval);
-        self.expected = (whole && self.settings.by_index && fetched.len != LEN_UNKNOWN)
-            .then_some(fetched.len);
+        self.expected =
+            (whole && self.settings.by_index && fetched.len != LEN_UNKNOWN).then_some(fetched.len);
         if fetched.head > head {
             self.polled = false;
             self.still = None;

@@ -397,7 +397,10 @@ fn the_seeds_own_way_loses_an_entry() {
         prop_assert!(published.keys().all(|key| copy.contains_key(key)));
         Ok(())
     });
-    assert!(lost.is_err(), "no entry was lost: the generator is too tame");
+    assert!(
+        lost.is_err(),
+        "no entry was lost: the generator is too tame"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Whom the plan asks: who has what is needed, and what is done where nobody has.
 
 use super::backoff::Backoff;
-use super::change::BootstrapReason;
+use super::change::{BootstrapReason, ReplicaChange};
 use super::model::Head;
 use super::plan::{For, Pending, ReplicaPlan, Wanted};
 use super::plan_step::{Ask, Step};
@@ -55,14 +55,26 @@ impl ReplicaPlan {
         newest.or_else(|| self.choose(need, 0, now, steps))
     }
 
+    /// All that were asked how they stand answered or failed: judges that at once,
+    /// while it is fresh.
+    pub(super) fn settle_survey(&mut self, now: Timestamp) {
+        let complete = self.survey.as_ref().filter(|(_, left)| left.is_empty());
+        let bootstrapping = self.of_standing(|standing| standing.bootstrap.is_some());
+        let Some(asked) = complete.map(|(asked, _)| *asked) else {
+            return;
+        };
+        if !bootstrapping && !self.writes.is_empty() {
+            return;
+        }
+        self.survey = None;
+        if self.wanted.is_none() {
+            let verdict = judge(&self.remotes, &self.needs(), asked, now);
+            self.take_verdict(verdict, now);
+        }
+    }
+
     fn survey(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
-        if let Some((asked, waited_for)) = &self.survey {
-            if waited_for.is_empty() {
-                let asked = *asked;
-                self.survey = None;
-                let verdict = judge(&self.remotes, &self.needs(), asked, now);
-                self.take_verdict(verdict, now);
-            }
+        if self.survey.is_some() {
             return;
         }
         if self.survey_at > now {
@@ -97,7 +109,16 @@ impl ReplicaPlan {
         };
         match (&standing.bootstrap, &standing.live) {
             (Some(bootstrap), _) => {
-                let heads: BTreeSet<Head> = bootstrap.ranges.iter().map(|r| r.head).collect();
+                // What is being written may be ahead already.
+                let is_written = |place: usize| {
+                    let of = |change: &ReplicaChange| matches!(change, ReplicaChange::Chunk { range, .. } if *range == place);
+                    self.writes.values().any(of)
+                };
+                let ranges = bootstrap.ranges.iter().enumerate();
+                let heads: BTreeSet<Head> = ranges
+                    .filter(|(place, _)| !is_written(*place))
+                    .map(|(_, range)| range.head)
+                    .collect();
                 let needs = heads.into_iter().map(|h| (bootstrap.epoch.clone(), h));
                 needs.collect()
             }

@@ -78,7 +78,11 @@ impl Bench {
     }
 
     fn live_head(&self) -> Option<i64> {
-        self.rows.standing.live.as_ref().map(|(_, _, head, _)| *head)
+        self.rows
+            .standing
+            .live
+            .as_ref()
+            .map(|(_, _, head, _)| *head)
     }
 }
 
@@ -118,7 +122,10 @@ fn bootstraps_that_history_is_too_short_for_are_counted_and_made_ever_less_often
         }
     }
     assert!(begun.len() > 4, "{begun:?}");
-    let pauses: Vec<u64> = begun.windows(2).map(|two| two[1].since(two[0]).as_secs()).collect();
+    let pauses: Vec<u64> = begun
+        .windows(2)
+        .map(|two| two[1].since(two[0]).as_secs())
+        .collect();
     assert!(pauses.windows(2).all(|two| two[0] <= two[1]), "{pauses:?}");
     assert!(pauses.last() > pauses.first(), "{pauses:?}");
     // Once it rests, it is copied, and the count begins again.
@@ -134,7 +141,10 @@ fn while_nothing_changes_the_only_requests_are_waits() {
     bench.turns(20);
     bench.asked.clear();
     bench.turns(30);
-    let waits = bench.asked.iter().filter(|ask| matches!(ask, Ask::Watch { .. }));
+    let waits = bench
+        .asked
+        .iter()
+        .filter(|ask| matches!(ask, Ask::Watch { .. }));
     assert_eq!(waits.count(), bench.asked.len());
 }
 

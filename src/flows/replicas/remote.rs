@@ -90,7 +90,8 @@ impl Remote {
                 }
             }
             UpstreamError::Stale(None) => {
-                let why = "its history does not reach what was asked, and it does not say how it stands";
+                let why =
+                    "its history does not reach what was asked, and it does not say how it stands";
                 self.fails(why.to_owned(), None, now);
             }
             UpstreamError::Failed { why, retry_after } => self.fails(why, retry_after, now),

@@ -335,9 +335,18 @@ impl Rows {
                     return None;
                 }
                 let all: Table = self.filling.clone();
-                apply(&mut self.filling, &diff.modifications, &state.after, Some(cursor));
+                apply(
+                    &mut self.filling,
+                    &diff.modifications,
+                    &state.after,
+                    Some(cursor),
+                );
                 let outside = |key: &String| *key <= state.after || key > cursor;
-                assert!(all.iter().filter(|(k, _)| outside(k)).all(|(k, v)| self.filling.get(k) == Some(v)));
+                assert!(
+                    all.iter()
+                        .filter(|(k, _)| outside(k))
+                        .all(|(k, v)| self.filling.get(k) == Some(v))
+                );
                 for entry in entries {
                     assert!(entry.key > *cursor && entry.key <= *new_cursor);
                     self.filling.insert(entry.key.clone(), entry.value.clone());
