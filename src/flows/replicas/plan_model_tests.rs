@@ -54,7 +54,9 @@ struct World {
 
 impl World {
     fn new(upstreams: usize, by_index: bool, settings: &Shape) -> Self {
-        let nodes = vec![Node::new(settings.keep, settings.page); upstreams];
+        // The seed's wire has no pages of diffs.
+        let page = if by_index { usize::MAX } else { settings.page };
+        let nodes = vec![Node::new(settings.keep, page); upstreams];
         let settings = PlanSettings {
             upstreams,
             by_index,
