@@ -32,6 +32,7 @@ pub mod sim;
 pub mod store;
 pub mod telemetry;
 pub mod time;
+pub mod upstreams;
 pub mod watchdog;
 
 pub use cli::{Highwater, HighwaterBuilder};

@@ -4,6 +4,7 @@
 //! and wires them.
 
 mod fetcher_pool;
+mod follower;
 mod housekeeper;
 mod lease_keeper;
 mod logging;
@@ -14,6 +15,7 @@ mod supervisor;
 mod updater;
 
 pub use fetcher_pool::{FetcherPool, PoolParts, PoolSettings};
+pub use follower::{ConnectUpstreams, Follower, FollowerParts, FollowerSettings};
 pub use housekeeper::{Housekeeper, HousekeeperParts};
 pub use lease_keeper::{Beating, LeaseKeeper, LeaseKeeperParts, LeaseSettings};
 pub use logging::{ApplyLog, Logging, LoggingParts};

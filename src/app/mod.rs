@@ -10,6 +10,8 @@ mod live;
 mod lock;
 mod notify;
 mod reload;
+#[expect(dead_code, reason = "registered once settings hold replicas")]
+mod replicas;
 mod resources;
 mod services;
 mod states;

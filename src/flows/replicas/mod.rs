@@ -5,19 +5,44 @@
 //! [`Contents`]: chunks by key or by index, each with the diff that brings what
 //! the follower has to the head of the chunk.
 
+mod audit;
+mod backoff;
 mod change;
 mod heads;
+mod digest;
 mod model;
+mod note;
+mod plan;
+mod plan_bootstrap;
+mod plan_follow;
+#[cfg(test)]
+mod plan_model_tests;
+mod plan_step;
+mod plan_survey;
+#[cfg(test)]
+mod plan_tests;
+mod remote;
+#[cfg(test)]
+pub(crate) mod testing;
 mod traits;
+mod view;
 
+pub use backoff::Backoff;
 pub use change::{Applied, BootstrapReason, RangeStart, ReplicaChange};
 pub use heads::{Heads, WatchError};
+pub use digest::{Overlay, RangeHasher};
 pub use model::{
     Chunk, Content, ContentKind, DatasetName, Diff, Digests, Entry, Epoch, Fetched, Fetching, Head,
-    Info, KeyProblem, LONGEST_DATASET_KEY, Modification, Next, RangeDigest, Since, check_key,
-    compact,
+    Info, KeyProblem, LEN_UNKNOWN, LONGEST_DATASET_KEY, Modification, Next, RangeDigest, Since,
+    check_key, compact,
 };
+pub use plan::{PlanSettings, ReplicaPlan};
+pub use plan_step::{Answer, Ask, Step, Written};
 pub use traits::{
     Bootstrap, Contents, FetchError, PublishError, PublishRequest, Published, RangeState,
     ReplicaRows, Standing, Upstream, UpstreamError,
+};
+pub use view::{
+    BootstrapView, FollowerView, Holder, PlanView, RangeView, ReplicaState, ReplicasView,
+    UpstreamView,
 };

@@ -298,6 +298,10 @@ pub enum Next {
     Index(u64),
 }
 
+/// What [`Fetched::len`] is where the upstream does not say (the seed's older
+/// servers).
+pub const LEN_UNKNOWN: u64 = u64::MAX;
+
 /// A chunk and a diff, of one snapshot. On the wire of `…/fetch`.
 ///
 /// Where the diff is too large for one answer, it ends at an earlier `head` than

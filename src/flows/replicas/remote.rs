@@ -1,0 +1,184 @@
+//! What a Follower knows of its upstreams: who answers, who has the epoch, whose
+//! history reaches. Pure, the clock passed in.
+
+use super::backoff::Backoff;
+use super::model::{Epoch, Fetched, Head, Info, LEN_UNKNOWN};
+use super::traits::UpstreamError;
+use crate::time::Timestamp;
+use std::time::Duration;
+
+/// How long an upstream that does not answer any more is reckoned with, before
+/// a copy is given up that the others cannot bring up to date.
+const GONE_AFTER: Duration = Duration::from_secs(300);
+/// Longest wish to be left alone that is heeded.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// An upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Remote {
+    /// How it stood last.
+    pub(super) info: Option<Info>,
+    /// When it said so.
+    pub(super) heard_at: Option<Timestamp>,
+    /// When it was asked last.
+    pub(super) asked_at: Option<Timestamp>,
+    /// It cannot be waited for.
+    pub(super) unwatchable: bool,
+    /// Failures in a row.
+    pub(super) failures: u32,
+    /// Since when it fails.
+    pub(super) failing_since: Option<Timestamp>,
+    /// It is left alone until then.
+    pub(super) not_before: Option<Timestamp>,
+    /// Its last failure.
+    pub(super) last_error: Option<(Timestamp, String)>,
+}
+
+/// An epoch and a head from which a diff is wanted.
+pub(super) type Need = (Epoch, Head);
+
+impl Remote {
+    /// It may be asked.
+    pub(super) fn available(&self, now: Timestamp) -> bool {
+        self.not_before.is_none_or(|until| until <= now)
+    }
+
+    /// It can bring this up to date, as far as is known.
+    pub(super) fn fits(&self, (epoch, head): &Need) -> bool {
+        self.info.as_ref().is_some_and(|info| {
+            info.epoch == *epoch && info.oldest_head <= *head && *head <= info.head
+        })
+    }
+
+    /// It answered how it stands.
+    pub(super) fn says(&mut self, info: Info, now: Timestamp) {
+        self.info = Some(info);
+        self.heard_at = Some(now);
+        (self.failures, self.failing_since, self.not_before) = (0, None, None);
+    }
+
+    /// It answered a chunk or a diff.
+    pub(super) fn showed(&mut self, fetched: &Fetched, now: Timestamp) {
+        let known = self.info.take();
+        let known = known.filter(|info| info.epoch == fetched.epoch);
+        let len = match fetched.len {
+            LEN_UNKNOWN => known.as_ref().map_or(0, |info| info.len),
+            len => len,
+        };
+        let info = Info {
+            epoch: fetched.epoch.clone(),
+            head: fetched.latest,
+            len,
+            oldest_head: known.as_ref().map_or(0, |info| info.oldest_head),
+            splits: None,
+            state: known.and_then(|info| info.state),
+        };
+        self.says(info, now);
+    }
+
+    /// It failed, or does not have what was asked from `need` on.
+    pub(super) fn failed(&mut self, error: UpstreamError, need: Option<&Need>, now: Timestamp) {
+        match error {
+            UpstreamError::Stale(Some(info)) => {
+                let contradicts = need.is_some_and(|need| {
+                    self.says(info, now);
+                    self.fits(need)
+                });
+                if contradicts {
+                    let why = "refuses a head that its history reaches, by its own words";
+                    self.fails(why.to_owned(), None, now);
+                }
+            }
+            UpstreamError::Stale(None) => {
+                let why =
+                    "its history does not reach what was asked, and it does not say how it stands";
+                self.fails(why.to_owned(), None, now);
+            }
+            UpstreamError::Failed { why, retry_after } => self.fails(why, retry_after, now),
+        }
+    }
+
+    /// It failed: it is left alone for a while.
+    pub(super) fn fails(&mut self, why: String, pause: Option<Duration>, now: Timestamp) {
+        self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(now);
+        let wait = Backoff::UPSTREAM.after(self.failures);
+        let pause = pause.unwrap_or_default().min(LONGEST_PAUSE);
+        self.not_before = Some(now.plus(wait.max(pause)));
+        self.last_error = Some((now, why));
+    }
+}
+
+/// What is to be done about needs that no upstream seemed to fill, after all
+/// that can be asked were asked how they stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// They are filled after all.
+    Fits,
+    /// Nobody who could say so answers: ask again later.
+    Wait(String),
+    /// History no longer reaches, by these words.
+    Stale(String),
+    /// There is another epoch.
+    Epoch(String),
+    /// The upstream went back in time.
+    WentBack(String),
+}
+
+/// Judges what upstreams answered since `asked`.
+pub(super) fn judge(
+    remotes: &[Remote],
+    needs: &[Need],
+    asked: Timestamp,
+    now: Timestamp,
+) -> Verdict {
+    let is_fresh = |remote: &&Remote| remote.heard_at.is_some_and(|at| at >= asked);
+    let fresh: Vec<&Remote> = remotes
+        .iter()
+        .filter(is_fresh)
+        .filter(|r| r.failures == 0)
+        .collect();
+    if fresh.is_empty() {
+        let errors = remotes.iter().filter_map(|r| r.last_error.as_ref());
+        let last = errors.max_by_key(|(at, _)| *at);
+        let why = last.map_or("no upstream answers", |(_, why)| why.as_str());
+        return Verdict::Wait(why.to_owned());
+    }
+    let unfilled = |need: &&Need| !fresh.iter().any(|remote| remote.fits(need));
+    let Some((epoch, head)) = needs.iter().find(unfilled) else {
+        return Verdict::Fits;
+    };
+    let may_have = |remote: &&Remote| {
+        let could = remote.info.as_ref().is_none_or(|info| info.epoch == *epoch);
+        let recently = |since: Timestamp| now.since(since) < GONE_AFTER;
+        remote.failing_since.is_some_and(recently) && could
+    };
+    if remotes.len() > 1 && remotes.iter().any(|remote| may_have(&remote)) {
+        return Verdict::Wait(format!(
+            "head {head} of epoch {epoch} is had by no upstream that answers"
+        ));
+    }
+    let infos: Vec<&Info> = fresh
+        .iter()
+        .filter_map(|remote| remote.info.as_ref())
+        .collect();
+    let same: Vec<&&Info> = infos.iter().filter(|info| info.epoch == *epoch).collect();
+    if let Some(info) = same.iter().find(|info| info.oldest_head > *head) {
+        return Verdict::Stale(format!(
+            "head {head} is older than the upstream's history, which reaches back to head {} (its head is {})",
+            info.oldest_head, info.head
+        ));
+    }
+    if let Some(info) = same.first() {
+        return Verdict::WentBack(format!(
+            "the upstream's head is {}, lower than ours, {head}: it went back in time",
+            info.head
+        ));
+    }
+    let other = infos
+        .first()
+        .map_or_else(String::new, |info| info.epoch.to_string());
+    Verdict::Epoch(format!(
+        "the upstream's epoch is {other}, ours is {epoch}: it was created anew or restored"
+    ))
+}
