@@ -1,25 +1,21 @@
 //! The replica flow's composition: what is published goes to the Updater, what
-//! it writes goes to the store and wakes those who wait; and the servers of the
-//! seed's wire, one for each dataset that has an address for it.
+//! it writes goes to the store and wakes those who wait.
 
-use super::AppError;
-use crate::actors::{NoReplicas, ReplicaWriter};
-use crate::config::{HistorySettings, Settings};
+use crate::actors::{ReplicaEdit, ReplicaWriter};
+use crate::config::{HistorySettings, RetentionSettings, Settings};
 use crate::flows::replicas::{
-    Content, ContentKind, Contents, DatasetName, Digests, Epoch, FetchError, Fetched, Fetching,
-    Head, Heads, Info, PublishError, PublishRequest,
+    Applied, Content, ContentKind, Contents, DatasetName, Digests, Epoch, FetchError, Fetched,
+    Fetching, Head, Heads, Info, PublishError, PublishRequest, Published, ReplicaState,
+    ReplicasView,
 };
-use crate::http::{Datasets, Publisher, SeedWire, seed_server};
-use crate::messages::{Publish, names};
-use crate::store::Store;
+use crate::http::{Datasets, Publisher};
+use crate::messages::{ApplyError, Publish, names};
+use crate::store::{NotApplied, ReplicaGroup, Store, StoredContents};
 use crate::watchdog::{Intercom, LookupError, Watchdog};
-use actix_web::dev::ServerHandle;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// How long a request waits until its modifications are durable. Whoever sends
@@ -27,19 +23,23 @@ use tokio::sync::watch;
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(25);
 
 /// What is served of datasets and replicas.
-pub(super) fn contents(_store: Store) -> Arc<dyn Contents> {
-    Arc::new(NoContents)
+pub(super) fn contents(
+    store: Store,
+    settings: watch::Receiver<Arc<Settings>>,
+) -> Arc<dyn Contents> {
+    Arc::new(LiveContents { store, settings })
 }
 
-/// What writes them; whoever waits for a head is woken through `_heads`.
-pub(super) fn replica_writer(_store: Store, _heads: Heads) -> Arc<dyn ReplicaWriter> {
-    Arc::new(NoReplicas)
+/// What writes them; whoever waits for a head is woken through `heads`.
+pub(super) fn replica_writer(store: Store, heads: Heads) -> Arc<dyn ReplicaWriter> {
+    Arc::new(StoreWriter { store, heads })
 }
 
-/// What HTTP is handed.
+/// What HTTP is handed; `view` says how replicas stand.
 pub(super) fn served(
     contents: Arc<dyn Contents>,
     heads: Heads,
+    view: watch::Receiver<Arc<ReplicasView>>,
     watchdog: &Watchdog,
 ) -> Result<Datasets, LookupError> {
     let updater = watchdog.intercom::<Publish>("http", names::UPDATER)?;
@@ -47,7 +47,12 @@ pub(super) fn served(
         contents,
         heads,
         publish: publisher(updater),
-        replica_state: Arc::new(|_| None),
+        replica_state: Arc::new(move |name| {
+            let view = view.borrow();
+            let plan = view.replicas.get(name)?.plan.as_ref();
+            let state = plan.map_or(ReplicaState::Waiting, |plan| plan.state);
+            Some(state.as_str().to_owned())
+        }),
     })
 }
 
@@ -75,172 +80,142 @@ pub(super) fn histories(settings: &Settings) -> BTreeMap<Content, HistorySetting
     datasets.chain(replicas).collect()
 }
 
-/// Where there is nothing to serve.
-struct NoContents;
-
-fn missing<T>() -> BoxFuture<'static, Result<T, FetchError>>
-where
-    T: Send + 'static,
-{
-    Box::pin(std::future::ready(Err(FetchError::Missing)))
+/// What is kept, with the age of the history of datasets and replicas.
+pub(super) fn retention(settings: &Settings) -> RetentionSettings {
+    let ages = histories(settings).into_iter();
+    RetentionSettings {
+        histories: ages.map(|(content, kept)| (content, kept.age)).collect(),
+        ..settings.retention.clone()
+    }
 }
 
-impl Contents for NoContents {
+/// The store's contents, within the bounds of the settings in force.
+struct LiveContents {
+    store: Store,
+    settings: watch::Receiver<Arc<Settings>>,
+}
+
+impl LiveContents {
+    fn now(&self) -> StoredContents {
+        StoredContents::new(self.store.clone(), &self.settings.borrow().replication)
+    }
+}
+
+impl Contents for LiveContents {
     fn info<'a>(
         &'a self,
-        _: &'a Content,
-        _: Option<usize>,
+        content: &'a Content,
+        splits: Option<usize>,
     ) -> BoxFuture<'a, Result<Info, FetchError>> {
-        missing()
+        let contents = self.now();
+        Box::pin(async move { contents.info(content, splits).await })
     }
 
     fn fetch<'a>(
         &'a self,
-        _: &'a Content,
-        _: &'a Fetching,
+        content: &'a Content,
+        fetching: &'a Fetching,
     ) -> BoxFuture<'a, Result<Fetched, FetchError>> {
-        missing()
+        let contents = self.now();
+        Box::pin(async move { contents.fetch(content, fetching).await })
     }
 
     fn digests<'a>(
         &'a self,
-        _: &'a Content,
-        _: &'a str,
-        _: Option<&'a str>,
-        _: u64,
-        _: usize,
-        _: Option<(&'a Epoch, Head)>,
+        content: &'a Content,
+        after: &'a str,
+        until: Option<&'a str>,
+        limit: u64,
+        splits: usize,
+        since: Option<(&'a Epoch, Head)>,
     ) -> BoxFuture<'a, Result<Digests, FetchError>> {
-        missing()
+        let contents = self.now();
+        Box::pin(async move {
+            let digests = contents.digests(content, after, until, limit, splits, since);
+            digests.await
+        })
     }
 
     fn entry<'a>(
         &'a self,
-        _: &'a Content,
-        _: &'a str,
+        content: &'a Content,
+        key: &'a str,
     ) -> BoxFuture<'a, Result<Option<String>, FetchError>> {
-        missing()
+        let contents = self.now();
+        Box::pin(async move { contents.entry(content, key).await })
     }
 }
 
-/// The servers of the seed's wire.
-#[derive(Clone)]
-pub(super) struct SeedServers {
-    datasets: Datasets,
-    settings: watch::Receiver<Arc<Settings>>,
-    draining: watch::Receiver<bool>,
-    runtime: Handle,
-    running: Arc<Mutex<BTreeMap<(DatasetName, SocketAddr), ServerHandle>>>,
+/// The store, as the Updater writes to it.
+#[derive(Debug)]
+struct StoreWriter {
+    store: Store,
+    heads: Heads,
 }
 
-impl SeedServers {
-    /// None yet.
-    pub(super) fn new(
-        datasets: Datasets,
-        settings: watch::Receiver<Arc<Settings>>,
-        draining: watch::Receiver<bool>,
-        runtime: Handle,
-    ) -> Self {
-        Self {
-            datasets,
-            settings,
-            draining,
-            runtime,
-            running: Arc::default(),
-        }
+impl ReplicaWriter for StoreWriter {
+    fn publish(
+        &self,
+        requests: Vec<(PublishRequest, HistorySettings)>,
+    ) -> BoxFuture<'_, Vec<Result<Published, PublishError>>> {
+        Box::pin(async move {
+            let count = requests.len();
+            let kept = |(request, history): &(PublishRequest, HistorySettings)| {
+                (request.dataset.clone(), history.clone())
+            };
+            let history = requests.iter().map(kept).collect();
+            let requests: Vec<PublishRequest> =
+                requests.into_iter().map(|(request, _)| request).collect();
+            let published = self.store.publish(requests, history).await;
+            published.unwrap_or_else(|error| {
+                let why = error.to_string();
+                let told = if error.is_transient() {
+                    PublishError::Away(why)
+                } else {
+                    // The Updater tries each alone.
+                    PublishError::Refused(why)
+                };
+                vec![Err(told); count]
+            })
+        })
     }
 
-    /// Why the addresses that these settings add cannot be listened on.
-    pub(super) fn check(&self, settings: &Settings) -> Result<(), String> {
-        let running = self.running();
-        let taken = |address: &SocketAddr| running.keys().any(|(_, taken)| taken == address);
-        for (name, address) in wanted(settings) {
-            if taken(&address) {
-                continue;
-            }
-            if let Err(error) = TcpListener::bind(address) {
-                return Err(format!(
-                    "datasets.{name}.seed_listen: {address} cannot be listened on ({error}); choose another address"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts all of them at the server's start, where an address that cannot be
-    /// listened on is a reason not to start at all.
-    pub(super) fn begin(&self, settings: &Settings) -> Result<(), AppError> {
-        let begun = self.follow(settings);
-        begun.map_err(|(listen, source)| AppError::Listen { listen, source })
-    }
-
-    /// Starts what the settings add, and stops what they lack. To be called on
-    /// the main actix system.
-    ///
-    /// # Errors
-    /// An address cannot be listened on; the others are.
-    pub(super) fn follow(&self, settings: &Settings) -> Result<(), (SocketAddr, std::io::Error)> {
-        let wanted = wanted(settings);
-        let mut running = self.running();
-        let gone: Vec<_> = running
-            .keys()
-            .filter(|key| !wanted.contains(key))
-            .cloned()
-            .collect();
-        for key in gone {
-            if let Some(server) = running.remove(&key) {
-                tracing::info!(dataset.name = %key.0, http.listen = %key.1, "the seed's wire is no longer served");
-                // The address is free at once; answers under way end by themselves.
-                actix_rt::spawn(server.stop(true));
-            }
-        }
-        let mut failed = Ok(());
-        for (name, address) in wanted {
-            if running.contains_key(&(name.clone(), address)) {
-                continue;
-            }
-            match self.start(&name, address) {
-                Ok(server) => {
-                    running.insert((name, address), server);
+    fn apply<'a>(
+        &'a self,
+        holder: &'a str,
+        edits: Vec<ReplicaEdit>,
+    ) -> BoxFuture<'a, Vec<Result<Applied, ApplyError>>> {
+        Box::pin(async move {
+            let count = edits.len();
+            let group = |edit: ReplicaEdit| ReplicaGroup {
+                replica: edit.replica,
+                stake: edit.stake,
+                change: edit.change,
+                history: edit.history,
+            };
+            let groups: Vec<ReplicaGroup> = edits.into_iter().map(group).collect();
+            let told = |outcome: Result<Applied, NotApplied>| {
+                outcome.map_err(|not| match not {
+                    NotApplied::Fenced => ApplyError::Fenced,
+                    NotApplied::Refused(why) => ApplyError::Refused(why),
+                })
+            };
+            match self.store.apply_replicas(holder, groups).await {
+                Ok(outcomes) => outcomes.into_iter().map(told).collect(),
+                Err(error) => {
+                    let why = error.to_string();
+                    let told = if error.is_transient() {
+                        ApplyError::Away(why)
+                    } else {
+                        ApplyError::Refused(why)
+                    };
+                    vec![Err(told); count]
                 }
-                Err(error) => failed = Err((address, error)),
             }
-        }
-        failed
+        })
     }
 
-    fn start(&self, name: &DatasetName, address: SocketAddr) -> std::io::Result<ServerHandle> {
-        let listener = TcpListener::bind(address)?;
-        let listens = listener.local_addr()?;
-        let wire = SeedWire {
-            name: name.clone(),
-            datasets: self.datasets.clone(),
-            settings: self.settings.clone(),
-            draining: self.draining.clone(),
-            runtime: self.runtime.clone(),
-        };
-        let server = seed_server(wire, listener)?;
-        let handle = server.handle();
-        actix_rt::spawn(server);
-        tracing::info!(dataset.name = %name, http.listen = %listens, "the seed's wire is served");
-        Ok(handle)
+    fn moved(&self, content: &Content) {
+        self.heads.moved(content);
     }
-
-    /// Stops all of them.
-    pub(super) async fn stop(&self) {
-        let running = std::mem::take(&mut *self.running());
-        let stops = running.into_values().map(|server| server.stop(true));
-        futures_util::future::join_all(stops).await;
-    }
-
-    fn running(&self) -> MutexGuard<'_, BTreeMap<(DatasetName, SocketAddr), ServerHandle>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn wanted(settings: &Settings) -> Vec<(DatasetName, SocketAddr)> {
-    let datasets = settings.datasets.iter();
-    datasets
-        .filter_map(|dataset| Some((dataset.name.clone(), dataset.seed_listen?)))
-        .collect()
 }

@@ -2,9 +2,10 @@
 //! values set by control. Each is carried out whole or not at all.
 
 use super::Reloader;
-use super::datasets::SeedServers;
 use super::reload::{Applied, SettingsFan};
+use super::replicas::Replicas;
 use super::resources::Resources;
+use super::seed_servers::SeedServers;
 use super::subscriptions::Subscriptions;
 use crate::config::{self, ConfigError, ConfigErrors, Entry, Loaded, Origin, Settings};
 use crate::handlers::Listeners;
@@ -53,8 +54,8 @@ impl Live {
     }
 
     /// From now on these follow the settings too.
-    pub(super) fn keep(&mut self, subscriptions: Subscriptions) {
-        self.fan.keep(subscriptions);
+    pub(super) fn keep(&mut self, subscriptions: Subscriptions, replicas: Replicas) {
+        self.fan.keep(subscriptions, replicas);
     }
 
     /// From now on these follow the settings too.

@@ -10,10 +10,12 @@ mod live;
 mod lock;
 mod notify;
 mod reload;
-#[expect(dead_code, reason = "registered once settings hold replicas")]
 mod replicas;
 mod resources;
+mod seed_servers;
 mod services;
+mod signals;
+mod sources;
 mod states;
 mod streams;
 mod subscriptions;
@@ -22,7 +24,8 @@ mod wiring;
 pub use error::AppError;
 pub use holder::holder_name;
 pub use resources::Resources;
-pub use wiring::{Ready, StopHandle};
+pub use signals::StopHandle;
+pub use wiring::Ready;
 
 use crate::config::{ConfigErrors, Loaded};
 use crate::handlers::{Listeners, MOST_LOOKUPS};

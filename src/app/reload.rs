@@ -1,7 +1,9 @@
 //! Settings, handed to each service: only what changed for it.
 
-use super::datasets::{SeedServers, histories};
+use super::datasets::{histories, retention};
+use super::replicas::{self, Replicas};
 use super::resources::Resources;
+use super::seed_servers::SeedServers;
 use super::subscriptions::Subscriptions;
 use crate::actors::{LeaseSettings, PoolSettings, SchedulerSettings, UpdaterSettings};
 use crate::config::{self, HttpSettings, Settings};
@@ -31,6 +33,8 @@ pub(super) struct SettingsFan {
     listeners: Listeners,
     /// The Subscribers; `None` until they are wired.
     subscriptions: Option<Subscriptions>,
+    /// The Followers; `None` until they are wired.
+    replicas: Option<Replicas>,
     /// The servers of the seed's wire; `None` until they are wired.
     seeds: Option<SeedServers>,
 }
@@ -56,13 +60,15 @@ impl SettingsFan {
             runtime,
             listeners,
             subscriptions: None,
+            replicas: None,
             seeds: None,
         }
     }
 
     /// From now on these follow the settings too.
-    pub(super) fn keep(&mut self, subscriptions: Subscriptions) {
+    pub(super) fn keep(&mut self, subscriptions: Subscriptions, replicas: Replicas) {
         self.subscriptions = Some(subscriptions);
+        self.replicas = Some(replicas);
     }
 
     /// From now on these follow the settings too.
@@ -100,7 +106,7 @@ impl SettingsFan {
         self.resources.configure(settings);
         // Clients first, so that new work finds them.
         let query = &self.query;
-        let subscriptions = self.subscriptions.as_ref();
+        let (subscriptions, replicas) = (self.subscriptions.as_ref(), self.replicas.as_ref());
         let told = [
             query
                 .update_settings(names::FETCHER_POOL, pool(settings))
@@ -112,11 +118,12 @@ impl SettingsFan {
                 .update_settings(names::SCHEDULER, scheduler(settings))
                 .map(drop),
             subscriptions.map_or(Ok(()), |subscriptions| subscriptions.follow(settings)),
+            replicas.map_or(Ok(()), |replicas| replicas.follow(&settings.replicas)),
             query
                 .update_settings(names::LEASE_KEEPER, leases(settings))
                 .map(drop),
             query
-                .update_settings(names::HOUSEKEEPER, settings.retention.clone())
+                .update_settings(names::HOUSEKEEPER, retention(settings))
                 .map(drop),
             query
                 .update_settings(names::LOGGING, settings.log.clone())
@@ -280,6 +287,7 @@ pub(super) fn leases(settings: &Settings) -> LeaseSettings {
             .map(|ledger| batches_lease(&ledger.name))
             .chain(shards)
             .chain(subscriptions.map(|subscription| events_lease(subscription.name.as_str())))
+            .chain(replicas::leases(&settings.replicas))
             .collect(),
         // A little less, so that a takeover is done within the lease's time.
         ttl: settings
@@ -330,7 +338,7 @@ mod tests {
         idle(Registration::new(names::FETCHER_POOL).settings(pool(&base)));
         idle(Registration::new(names::UPDATER).settings(updater(&base)));
         idle(Registration::new(names::LEASE_KEEPER).settings(leases(&base)));
-        idle(Registration::new(names::HOUSEKEEPER).settings(base.retention.clone()));
+        idle(Registration::new(names::HOUSEKEEPER).settings(retention(&base)));
         idle(Registration::new(names::LOGGING).settings(base.log.clone()));
         let current = watch::Sender::new(Arc::new(base));
         let resources = Resources::new(&settings(BASE), true);

@@ -1,5 +1,6 @@
 //! The services of a server, as the watchdog is to run them.
 
+use super::datasets::retention;
 use super::reload::{leases, limits, pool, scheduler, updater};
 use crate::actors::{
     FetcherPool, Housekeeper, HousekeeperParts, LeaseKeeper, LeaseKeeperParts, Logging,
@@ -89,7 +90,7 @@ pub(super) fn register(
     query.register(lease_keeper, keeper)?;
     let housekeeper = Registration::<Housekeeper>::new(names::HOUSEKEEPER)
         .on_thread(ENGINE)
-        .settings(settings.retention.clone())
+        .settings(retention(settings))
         .built_by(move |context| Housekeeper::new(context, parts.house.clone()));
     query.register(housekeeper, keeper)?;
     let logging = Registration::<Logging>::new(names::LOGGING)

@@ -1,7 +1,7 @@
 //! Builds the parts and wires them: the register of services, who talks to
 //! whom, settings, states, leases and HTTP.
 
-use super::datasets::{SeedServers, contents, replica_writer, served};
+use super::datasets::{contents, replica_writer, served};
 use super::drain::{AFTER_FETCHES, drain};
 use super::holder::holder_name;
 use super::hooks::{knower, looker, recorder};
@@ -9,19 +9,25 @@ use super::live::Live;
 use super::lock::DatabaseLock;
 use super::notify::Notifier;
 use super::reload::limits;
+use super::replicas::{self, Replicas};
 use super::resources::Resources;
+use super::seed_servers::SeedServers;
 use super::services::{Parts, register};
+use super::signals::{
+    Signals, StopHandle, SystemdReload, obey, told_to_stop, told_to_stop_again,
+};
+use super::sources::{Sources, prepare};
 use super::streams::{Streams, batch_news};
 use super::subscriptions::{Subscriptions, connect};
 use super::{AppError, Launch, states};
 use crate::actors::{
-    AtWork, Beating, HousekeeperParts, LeaseKeeperParts, LoggingParts, PoolParts, SchedulerParts,
+    AtWork, Beating, FollowerParts, HousekeeperParts, LeaseKeeperParts, LoggingParts, PoolParts, SchedulerParts,
     StateSaverParts, SubscriberParts, UpdaterParts,
 };
 use crate::config::{DatabaseLocation, Settings, owners};
 use crate::flows::batches::BatchesView;
 use crate::flows::events::EventsView;
-use crate::flows::replicas::Heads;
+use crate::flows::replicas::{Heads, ReplicasView};
 use crate::flows::sites::{SitesView, Spreads};
 use crate::http::{self, HttpState};
 use crate::leases::Holdings;
@@ -31,14 +37,12 @@ use crate::store::{BatchWriter, Store};
 use crate::telemetry;
 use crate::time::Timestamp;
 use crate::watchdog::{
-    Intercom, Order, OrderError, Orders, Reloaded, Reply, Sentinel, ServiceState, ServiceStatus,
-    StateSource, WatchdogQuery,
+    Intercom, Sentinel, ServiceState, ServiceStatus, StateSource, WatchdogQuery,
 };
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// Transactions that the Updater has under way at once on PostgreSQL: while one
 /// waits for its commit the next is prepared. Their rows are never the same.
@@ -59,19 +63,6 @@ pub struct Ready {
     pub resources: Resources,
 }
 
-/// Stops a server from inside the process, as SIGTERM would.
-#[derive(Clone, Debug, Default)]
-pub struct StopHandle {
-    bell: Arc<Notify>,
-}
-
-impl StopHandle {
-    /// Begins the drain; a second call cuts it short.
-    pub fn stop(&self) {
-        self.bell.notify_one();
-    }
-}
-
 /// What a running server is made of, as the drain needs it.
 pub(super) struct Engine {
     pub(super) query: WatchdogQuery,
@@ -88,39 +79,6 @@ pub(super) struct Engine {
     pub(super) seeds: SeedServers,
     pub(super) at_work: AtWork,
     pub(super) shutdown_timeout: Duration,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    stop: StopHandle,
-}
-
-pub(super) enum Told {
-    Stop(&'static str),
-    Reload,
-}
-
-impl Signals {
-    fn watch(stop: StopHandle) -> Result<Self, AppError> {
-        let watch = |kind| signal(kind).map_err(AppError::Runtime);
-        Ok(Self {
-            terminate: watch(SignalKind::terminate())?,
-            interrupt: watch(SignalKind::interrupt())?,
-            hangup: watch(SignalKind::hangup())?,
-            stop,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
-            () = self.stop.bell.notified() => Told::Stop("stop"),
-            _ = self.hangup.recv() => Told::Reload,
-        }
-    }
 }
 
 /// Runs a server on the current actix system; network and database work runs
@@ -166,6 +124,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let (view_sender, view) = watch::channel(Arc::new(BatchesView::default()));
     let (sites_view_sender, sites_view) = watch::channel(Arc::new(SitesView::default()));
     let (events_view_sender, events_view) = watch::channel(Arc::new(EventsView::default()));
+    let (replicas_view_sender, replicas_view) = watch::channel(Arc::new(ReplicasView::default()));
     let spreads = Spreads::default();
     let (holdings_sender, holdings) = watch::channel(Arc::new(Holdings::default()));
     let (held_until_sender, held_until) = watch::channel(None);
@@ -191,7 +150,22 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             at_work: at_work.clone(),
         },
     );
-    let contents = contents(share_of(owners::HTTP));
+    let settings_reader = live.settings();
+    let contents = contents(share_of(owners::HTTP), settings_reader.clone());
+    let replicas = Replicas::new(
+        query.clone(),
+        runtime.clone(),
+        FollowerParts {
+            rows: Arc::new(share_of(owners::SCHEDULER)),
+            contents: contents.clone(),
+            connect: Arc::new(replicas::connect),
+            fetch_slots: resources.fetch.owner("replicas"),
+            holdings: holdings.clone(),
+            held_until: held_until.clone(),
+            draining: draining_reader.clone(),
+            view: Arc::new(replicas_view_sender),
+        },
+    );
     let heads = Heads::new(contents.clone(), runtime.clone());
     register(
         &query,
@@ -258,7 +232,8 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         },
     )?;
     subscriptions.register(&settings)?;
-    live.keep(subscriptions.clone());
+    replicas.register(&settings.replicas)?;
+    live.keep(subscriptions.clone(), replicas);
     states::set_unusable_aside(&query, saved, &store, &runtime).await;
     let wake = watchdog.intercom::<Wake>("http", names::SCHEDULER)?;
     let drain_line = watchdog.intercom::<Drain>("drain", names::SCHEDULER)?;
@@ -269,7 +244,12 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let failed = |source| AppError::Listen { listen, source };
     let listener = TcpListener::bind(listen).map_err(failed)?;
     let http_addr = listener.local_addr().map_err(failed)?;
-    let settings_reader = live.settings();
+    let sources = Sources {
+        store: share_of(owners::UPDATER),
+        heads: heads.clone(),
+        settings: settings_reader.clone(),
+        draining: draining_reader.clone(),
+    };
     let streams = Streams {
         store: share_of(owners::SCHEDULER),
         news,
@@ -278,7 +258,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         view: view.clone(),
         draining: draining_reader.clone(),
     };
-    let datasets = served(contents, heads, &watchdog)?;
+    let datasets = served(contents, heads, replicas_view, &watchdog)?;
     let seeds = SeedServers::new(
         datasets.clone(),
         settings_reader.clone(),
@@ -344,6 +324,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     query.start_all();
     // Ends when the server drains.
     runtime.spawn(streams.run());
+    runtime.spawn(sources.run());
     let sentinel = Sentinel::start(&query);
     let server = http::server(state, listener, HTTP_WORKERS).map_err(failed)?;
     let http = server.handle();
@@ -419,78 +400,19 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     result
 }
 
-/// Waits until told to stop, passing over reloads.
-async fn told_to_stop(signals: &mut Signals) {
-    while !matches!(signals.next().await, Told::Stop(_)) {}
-}
-
-/// Does what signals and control say, until told to stop: by which, and who
-/// is to hear that the drain begins.
-async fn obey(
-    signals: &mut Signals,
-    orders: &mut Orders,
-    live: &mut Live,
-    systemd: &SystemdReload<'_>,
-) -> (&'static str, Option<Reply<()>>) {
-    loop {
-        tokio::select! {
-            told = signals.next() => match told {
-                Told::Stop(word) => return (word, None),
-                // The log and the report say what became of it.
-                Told::Reload => drop(systemd.reload(live, false).await),
-            },
-            Some(order) = orders.next() => match order {
-                Order::Reload { reset, reply } => drop(reply.send(systemd.reload(live, reset).await)),
-                order => if let Some(asked) = live.carry_out(order).await {
-                    return ("control", Some(asked));
-                }
-            }
-        }
-    }
-}
-
-/// Tells systemd of a reload while it is carried out.
-struct SystemdReload<'a> {
-    notifier: &'a Notifier,
-    serving: &'a str,
-}
-
-impl SystemdReload<'_> {
-    async fn reload(&self, live: &mut Live, reset: bool) -> Result<Reloaded, OrderError> {
-        self.notifier.reloading();
-        let result = live.reload(reset).await;
-        match &result {
-            Ok(_) => self.notifier.ready(self.serving),
-            Err(problem) => self.notifier.ready(&format!(
-                "{}; the last reload changed nothing: {problem}",
-                self.serving
-            )),
-        }
-        result
-    }
-}
-
-/// Waits until told to stop once more; whatever else is asked is refused.
-async fn told_to_stop_again(signals: &mut Signals, orders: &mut Orders) {
-    loop {
-        tokio::select! {
-            told = signals.next() => if matches!(told, Told::Stop(_)) {
-                return;
-            },
-            Some(order) = orders.next() => order.refuse(OrderError::ShuttingDown),
-        }
-    }
-}
-
 async fn open_store(
     settings: &Settings,
     runtime: &tokio::runtime::Handle,
 ) -> Result<(Store, Vec<crate::store::SavedState>), AppError> {
-    let database = settings.database.clone();
+    let (database, datasets) = (settings.database.clone(), settings.datasets.clone());
     let location = database.location.to_string();
     let open = runtime.spawn(async move {
         let store = Store::open(&database).await?;
         let saved = store.saved_states().await?;
+        // Before anybody asks for one; what fails now is tried again.
+        if let Err(error) = prepare(&store, &datasets).await {
+            tracing::warn!(error = %error, "datasets are not as configured yet");
+        }
         Ok((store, saved))
     });
     let opened = open

@@ -28,6 +28,15 @@ pub struct Heads {
     waiting: Arc<Mutex<Waiting>>,
 }
 
+impl std::fmt::Debug for Heads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let followers = self.followers();
+        f.debug_struct("Heads")
+            .field("followers", &followers)
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
     by_content: BTreeMap<Content, Watched>,
