@@ -12,6 +12,7 @@ use crate::flows::batches::{
     BatchesView, BreakerPosition, LedgerTotals, LedgerView, ServiceTrouble,
 };
 use crate::flows::events::{Decision, Heard, Known, OpenEvent, Place, Recorded, SinkError};
+use crate::flows::replicas::ReplicasView;
 use crate::flows::sites::SitesView;
 use crate::ledgers::LedgerKind;
 use crate::store::Store;
@@ -244,6 +245,7 @@ pub(super) struct Fixture {
     pub(super) settings: watch::Sender<Arc<Settings>>,
     pub(super) view: watch::Sender<Arc<BatchesView>>,
     pub(super) sites: watch::Sender<Arc<SitesView>>,
+    pub(super) replicas: watch::Sender<Arc<ReplicasView>>,
     pub(super) reload: watch::Sender<ReloadReport>,
     pub(super) draining: watch::Sender<bool>,
     pub(super) services: Arc<Mutex<Vec<ServiceStatus>>>,
@@ -284,6 +286,7 @@ impl Fixture {
             ],
         }));
         let (sites, sites_reader) = watch::channel(Arc::new(SitesView::default()));
+        let (replicas, replicas_reader) = watch::channel(Arc::new(ReplicasView::default()));
         let (reload, reload_reader) = watch::channel(ReloadReport::default());
         let (draining, draining_reader) = watch::channel(false);
         let services = Arc::new(Mutex::new(vec![service(
@@ -351,7 +354,11 @@ impl Fixture {
             holder: "host-1".into(),
         };
         Self {
-            http: web::Data::new(Http::new(state.clone(), tokio::runtime::Handle::current())),
+            http: web::Data::new(
+                Http::new(state.clone(), tokio::runtime::Handle::current())
+                    .showing(replicas_reader),
+            ),
+            replicas,
             settings,
             view,
             sites,
