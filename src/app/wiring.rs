@@ -13,16 +13,14 @@ use super::replicas::{self, Replicas};
 use super::resources::Resources;
 use super::seed_servers::SeedServers;
 use super::services::{Parts, register};
-use super::signals::{
-    Signals, StopHandle, SystemdReload, obey, told_to_stop, told_to_stop_again,
-};
+use super::signals::{Signals, StopHandle, SystemdReload, obey, told_to_stop, told_to_stop_again};
 use super::sources::{Sources, prepare};
 use super::streams::{Streams, batch_news};
 use super::subscriptions::{Subscriptions, connect};
 use super::{AppError, Launch, states};
 use crate::actors::{
-    AtWork, Beating, FollowerParts, HousekeeperParts, LeaseKeeperParts, LoggingParts, PoolParts, SchedulerParts,
-    StateSaverParts, SubscriberParts, UpdaterParts,
+    AtWork, Beating, FollowerParts, HousekeeperParts, LeaseKeeperParts, LoggingParts, PoolParts,
+    SchedulerParts, StateSaverParts, SubscriberParts, UpdaterParts,
 };
 use crate::config::{DatabaseLocation, Settings, owners};
 use crate::flows::batches::BatchesView;

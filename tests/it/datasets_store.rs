@@ -444,14 +444,9 @@ async fn equal_contents_have_equal_digests(database: &Database) {
     assert_ne!(changed.ranges[1], one.ranges[1]);
     // What a follower at head 1 has to take into account, within the range.
     let epoch = changed.epoch.clone();
-    let range = contents.digests(
-        &dataset("prices"),
-        "k0600",
-        Some("k0800"),
-        9999,
-        1,
-        Some((&epoch, 1)),
-    );
+    let prices = dataset("prices");
+    let since = Some((&epoch, 1));
+    let range = contents.digests(&prices, "k0600", Some("k0800"), 9999, 1, since);
     let range = range.await.unwrap();
     assert_eq!(range.diff, [update("k0700", "2")]);
     assert_eq!((range.ranges.len(), range.ranges[0].len), (1, 200));
@@ -634,10 +629,12 @@ impl Follower {
 }
 
 fn modifications() -> impl Strategy<Value = Vec<Modification>> {
-    let one = ("[a-f]{1,2}", proptest::option::of(0..1000)).prop_map(|(key, value)| match value {
-        Some(value) => update(&key, &value.to_string()),
-        None => delete(&key),
-    });
+    let one = ("[a-f]{1,2}", proptest::option::of(0..1000)).prop_map(
+        |(key, value): (String, Option<i32>)| match value {
+            Some(value) => update(&key, &value.to_string()),
+            None => delete(&key),
+        },
+    );
     proptest::collection::vec(one, 1..6)
 }
 

@@ -121,6 +121,16 @@ fn the_dump_shows_every_key_with_its_origin_and_no_secret() {
     max_response_bytes = "8MiB" # default
     stream = false # default
     # token_file is not set
+
+    [replication]
+    commit_interval = "2ms" # default
+    sweep_interval = "1s" # default
+    max_modifications = 10000 # default
+    max_value_bytes = "256KiB" # default
+    max_chunk = 10000 # default
+    max_chunk_bytes = "4MiB" # default
+    max_watch = "60s" # default
+    max_watchers = 1000 # default
     "#);
     let second = loaded(&dumped, &[]);
     let difference = diff(&first.settings, &second.settings);
@@ -210,6 +220,16 @@ fn the_dump_shows_jobs_as_they_can_be_read_again() {
     server = true # default
     tries_more = 0 # default
     handler.code.timeout = "60s" # default
+
+    [replication]
+    commit_interval = "2ms" # default
+    sweep_interval = "1s" # default
+    max_modifications = 10000 # default
+    max_value_bytes = "256KiB" # default
+    max_chunk = 10000 # default
+    max_chunk_bytes = "4MiB" # default
+    max_watch = "60s" # default
+    max_watchers = 1000 # default
     "#);
     let second = loaded(&dumped, &[]);
     assert_eq!(first.settings.jobs, second.settings.jobs);

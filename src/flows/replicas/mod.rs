@@ -8,8 +8,8 @@
 mod audit;
 mod backoff;
 mod change;
-mod heads;
 mod digest;
+mod heads;
 mod model;
 mod note;
 mod plan;
@@ -29,8 +29,8 @@ mod view;
 
 pub use backoff::Backoff;
 pub use change::{Applied, BootstrapReason, RangeStart, ReplicaChange};
-pub use heads::{Heads, WatchError};
 pub use digest::{Overlay, RangeHasher};
+pub use heads::{Heads, WatchError};
 pub use model::{
     Chunk, Content, ContentKind, DatasetName, Diff, Digests, Entry, Epoch, Fetched, Fetching, Head,
     Info, KeyProblem, LEN_UNKNOWN, LONGEST_DATASET_KEY, Modification, Next, RangeDigest, Since,
