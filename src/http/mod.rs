@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod dataset_reports;
 mod datasets;
+mod followers;
 mod guesses;
 mod health;
 mod host;
@@ -45,6 +46,7 @@ mod testing_contents;
 mod tests;
 
 pub use datasets::{Datasets, Publisher};
+pub use followers::{Followers, ReplicaOrder, ReplicaOrders};
 pub use seed_wire::{SeedWire, seed_server};
-pub use server::{server, server_showing};
+pub use server::{server, server_with};
 pub use state::{HttpState, Knower, Recorder, ReloadReport};

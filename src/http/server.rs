@@ -1,16 +1,14 @@
 //! The listening server, bounded in every direction.
 
+use super::followers::Followers;
 use super::state::{Http, HttpState};
 use super::{host, routes};
-use crate::flows::replicas::ReplicasView;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
 use actix_web::{App, Error, HttpServer, web};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 /// Most connections of one worker.
 const CONNECTIONS_PER_WORKER: usize = 1024;
@@ -38,25 +36,24 @@ pub fn server(
     listener: std::net::TcpListener,
     workers: usize,
 ) -> std::io::Result<Server> {
-    let (_, nothing) = watch::channel(Arc::default());
-    server_showing(state, nothing, listener, workers)
+    server_with(state, Followers::none(), listener, workers)
 }
 
-/// As [`server`], with what the Followers of this server show of their replicas.
-/// Without that, pages, API and metrics tell of a replica what its rows say, and
-/// nothing of its upstreams and its pace.
+/// As [`server`], with the Followers of this server. Without them, pages, API and
+/// metrics tell of a replica what its rows say, and nothing of its upstreams and
+/// its pace; and orders to replicas are refused.
 ///
 /// # Errors
 /// As [`server`].
-pub fn server_showing(
+pub fn server_with(
     state: HttpState,
-    replicas: watch::Receiver<Arc<ReplicasView>>,
+    followers: Followers,
     listener: std::net::TcpListener,
     workers: usize,
 ) -> std::io::Result<Server> {
     let runtime = Handle::try_current().map_err(std::io::Error::other)?;
     let shutdown = state.settings.borrow().server.shutdown_timeout;
-    let http = web::Data::new(Http::new(state, runtime).showing(replicas));
+    let http = web::Data::new(Http::new(state, runtime).with_followers(followers));
     let server = HttpServer::new(move || app(http.clone()))
         .workers(workers.max(1))
         .max_connections(CONNECTIONS_PER_WORKER)

@@ -2,6 +2,7 @@
 
 use super::audit::Auditor;
 use super::datasets::Datasets;
+use super::followers::Followers;
 use super::guesses::Guesses;
 use super::health::Readiness;
 use super::job_figures::{self, JobFigures};
@@ -117,8 +118,7 @@ pub(super) struct Http {
     pub(super) jobs: Arc<SingleFlight<JobFigures>>,
     pub(super) subscriptions: Arc<SingleFlight<SubscriptionFigures>>,
     pub(super) replica_figures: Arc<SingleFlight<ReplicaFigures>>,
-    /// The replica flow, as its Followers last saw it.
-    pub(super) replicas: watch::Receiver<Arc<ReplicasView>>,
+    pub(super) followers: Followers,
     pub(super) readiness: Arc<SingleFlight<Readiness>>,
     pub(super) migrations: Arc<SingleFlight<Option<String>>>,
     pub(super) guesses: Guesses,
@@ -139,7 +139,7 @@ impl Http {
             jobs: job_figures::cache(),
             subscriptions: subscription_figures::cache(),
             replica_figures: replica_figures::cache(),
-            replicas: watch::channel(Arc::default()).1,
+            followers: Followers::none(),
             readiness: super::health::cache(),
             migrations: super::health::migrations_cache(),
             aside: super::states::cache(),
@@ -147,9 +147,9 @@ impl Http {
         }
     }
 
-    /// The same, with what the Followers of this server show of their replicas.
-    pub(super) fn showing(mut self, replicas: watch::Receiver<Arc<ReplicasView>>) -> Self {
-        self.replicas = replicas;
+    /// The same, with the Followers of this server.
+    pub(super) fn with_followers(mut self, followers: Followers) -> Self {
+        self.followers = followers;
         self
     }
 
@@ -175,7 +175,7 @@ impl Http {
 
     /// The replica flow as last seen.
     pub(super) fn replicas_view(&self) -> Arc<ReplicasView> {
-        Arc::clone(&self.replicas.borrow())
+        Arc::clone(&self.followers.view.borrow())
     }
 
     /// Works on the database; the work is done to its end even when the

@@ -1,6 +1,7 @@
 //! What the tests of this module share: settings, views, a state on a fresh
 //! SQLite file.
 
+use super::followers::{Followers, ReplicaOrder};
 use super::state::{Http, HttpState, ReloadReport};
 use super::testing_contents::FakeContents;
 use crate::config::{
@@ -246,6 +247,8 @@ pub(super) struct Fixture {
     pub(super) view: watch::Sender<Arc<BatchesView>>,
     pub(super) sites: watch::Sender<Arc<SitesView>>,
     pub(super) replicas: watch::Sender<Arc<ReplicasView>>,
+    /// What Followers were told.
+    pub(super) ordered: Arc<Mutex<Vec<(String, ReplicaOrder)>>>,
     pub(super) reload: watch::Sender<ReloadReport>,
     pub(super) draining: watch::Sender<bool>,
     pub(super) services: Arc<Mutex<Vec<ServiceStatus>>>,
@@ -286,6 +289,8 @@ impl Fixture {
             ],
         }));
         let (sites, sites_reader) = watch::channel(Arc::new(SitesView::default()));
+        let ordered = Arc::new(Mutex::new(Vec::new()));
+        let ordering = Arc::clone(&ordered);
         let (replicas, replicas_reader) = watch::channel(Arc::new(ReplicasView::default()));
         let (reload, reload_reader) = watch::channel(ReloadReport::default());
         let (draining, draining_reader) = watch::channel(false);
@@ -356,9 +361,16 @@ impl Fixture {
         Self {
             http: web::Data::new(
                 Http::new(state.clone(), tokio::runtime::Handle::current())
-                    .showing(replicas_reader),
+                    .with_followers(Followers {
+                        view: replicas_reader,
+                        order: Arc::new(move |name, order| {
+                            ordering.lock().unwrap().push((name.to_string(), order));
+                            true
+                        }),
+                    }),
             ),
             replicas,
+            ordered,
             settings,
             view,
             sites,

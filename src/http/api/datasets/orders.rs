@@ -2,14 +2,13 @@
 //! Follower, which is on the server that holds the replica's lease.
 
 use crate::flows::events::read_reason;
-use crate::flows::replicas::{ContentKind, DatasetName};
+use crate::flows::replicas::{ContentKind, DatasetName, Holder};
 use crate::http::api::refusals::{OperatorRefusals, StoreRefusals};
 use crate::http::audit::{Act, Done};
 use crate::http::body::read_json;
+use crate::http::followers::ReplicaOrder;
 use crate::http::problem::{Answer, FieldError, Problem};
 use crate::http::state::Http;
-use crate::leases::replicas_lease;
-use crate::messages::{FollowerOrder, names};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -53,7 +52,7 @@ pub(in crate::http) async fn verify_replica(
     name: web::Path<String>,
     payload: web::Payload,
 ) -> Answer<HttpResponse> {
-    order(&http, &request, &name, payload, FollowerOrder::Verify).await
+    order(&http, &request, &name, payload, ReplicaOrder::Verify).await
 }
 
 /// Begins a new bootstrap of a replica; its copy stays readable until the new one
@@ -76,7 +75,7 @@ pub(in crate::http) async fn bootstrap_replica(
     name: web::Path<String>,
     payload: web::Payload,
 ) -> Answer<HttpResponse> {
-    order(&http, &request, &name, payload, FollowerOrder::Bootstrap).await
+    order(&http, &request, &name, payload, ReplicaOrder::Bootstrap).await
 }
 
 /// Reads what is ordered, tells the Follower and records it.
@@ -85,15 +84,11 @@ async fn order(
     request: &HttpRequest,
     name: &str,
     payload: web::Payload,
-    order: FollowerOrder,
+    order: ReplicaOrder,
 ) -> Answer<HttpResponse> {
-    let (word, action) = match order {
-        FollowerOrder::Verify => ("verify", "replicas.verify"),
-        FollowerOrder::Bootstrap => ("bootstrap", "replicas.bootstrap"),
-    };
     let limit = http.settings().http.max_body_bytes;
     let shown: String = name.chars().take(64).collect();
-    let act = Act::of(request, action).on(shown);
+    let act = Act::of(request, order.action()).on(shown);
     let read = match known(http, name) {
         Ok(known) => match read_json::<ReplicaOrderBody>(request, payload, limit).await {
             Ok(body) => reason(&body).map(|reason| (known, reason)),
@@ -106,27 +101,19 @@ async fn order(
         Err(refusal) => return Err(http.refuse(act, refusal).await),
     };
     let act = act.with(json!({ "reason": reason }));
-    let state = http.state.clone();
+    let followers = http.followers.clone();
     let acted = http
         .act(act, async move {
-            let leases = state.store.leases().await.map_err(Box::<Problem>::from)?;
-            let lease = replicas_lease(name.as_str());
-            let mut held = leases.iter().filter(|row| row.is_held());
-            match held.find(|row| row.name == lease) {
-                Some(row) if *row.holder == *state.holder => {}
-                Some(row) => return Err(not_here(&name, Some(&row.holder))),
-                None => return Err(not_here(&name, None)),
-            }
-            let service = names::follower(name.as_str());
-            let watchdog = state.control.watchdog();
-            let line = watchdog.intercom::<FollowerOrder>("http", &service);
-            let told = line.ok().is_some_and(|line| line.post(order).is_ok());
-            if !told {
-                return Err(not_here(&name, None));
+            let view = followers.view.borrow().clone();
+            let follower = view.replicas.get(&name);
+            match follower.map_or(&Holder::Nobody, |of| &of.holder) {
+                Holder::Here if (followers.order)(&name, order) => {}
+                Holder::Other(holder) => return Err(not_here(&name, Some(holder))),
+                Holder::Here | Holder::Nobody => return Err(not_here(&name, None)),
             }
             Ok(Done::from(ReplicaOrderDone {
                 replica: name.to_string(),
-                ordered: word,
+                ordered: order.as_str(),
             }))
         })
         .await?;
