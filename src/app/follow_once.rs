@@ -3,9 +3,9 @@
 
 use crate::config::{ReplicaProtocol, ReplicaSettings, ReplicationSettings};
 use crate::flows::replicas::{
-    Answer, Ask, BootstrapReason, Content, ContentKind, Contents as _, DatasetName, Fetched, Fetching,
-    PlanSettings, PlanView, ReplicaPlan, ReplicaRows as _, ReplicaState, Standing,
-    Step, Upstream, UpstreamError, UpstreamView, Written,
+    Answer, Ask, BootstrapReason, Content, ContentKind, Contents as _, DatasetName, Fetched,
+    Fetching, PlanSettings, PlanView, ReplicaPlan, ReplicaRows as _, ReplicaState, Standing, Step,
+    Upstream, UpstreamError, UpstreamView, Written,
 };
 use crate::leases::replicas_lease;
 use crate::store::{LeaseStake, ReplicaGroup, Store, StoreError, StoredContents};
@@ -91,7 +91,9 @@ impl FollowOnce<'_> {
         show: impl FnMut(&PlanView),
     ) -> Result<Standing, NotFollowed> {
         let names = [replicas_lease(self.replica.name.as_str())];
-        let held = self.store.hold_leases(self.holder, &names, self.lease, false);
+        let held = self
+            .store
+            .hold_leases(self.holder, &names, self.lease, false);
         let Some(stake) = held.await?.pop() else {
             return Err(NotFollowed::Lost);
         };
@@ -178,7 +180,9 @@ impl FollowOnce<'_> {
         match step {
             Step::Read => Box::pin(async move {
                 let read = timeout(DATABASE_LIMIT, store.standing(&name)).await;
-                let read = read.map_err(|_| slow()).and_then(|read| read.map_err(|e| e.to_string()));
+                let read = read
+                    .map_err(|_| slow())
+                    .and_then(|read| read.map_err(|e| e.to_string()));
                 Event::Read(read)
             }),
             Step::Ask { id, upstream, ask } => {

@@ -101,7 +101,9 @@ impl Fill {
 
 /// How full a history is, by each of its bounds.
 pub(super) fn fills(kept: &HistoryBody, size: &SizeBody, now: Timestamp) -> [Fill; 3] {
-    let age = size.history_since.map_or(Duration::ZERO, |at| now.since(at));
+    let age = size
+        .history_since
+        .map_or(Duration::ZERO, |at| now.since(at));
     [
         Fill {
             what: "changes",
@@ -123,14 +125,16 @@ pub(super) fn fills(kept: &HistoryBody, size: &SizeBody, now: Timestamp) -> [Fil
 
 /// All datasets by these figures: configured ones in the configuration's order,
 /// then those that are only in the database.
-pub(super) fn gather_datasets(
-    settings: &Settings,
-    figures: &ReplicaFigures,
-) -> Vec<DatasetReport> {
+pub(super) fn gather_datasets(settings: &Settings, figures: &ReplicaFigures) -> Vec<DatasetReport> {
     let found = |name: &str| figures.datasets.iter().find(|of| of.name == name);
     let configured = settings.datasets.iter();
-    let configured =
-        configured.map(|dataset| report(dataset.name.as_str(), Some(dataset), found(dataset.name.as_str())));
+    let configured = configured.map(|dataset| {
+        report(
+            dataset.name.as_str(),
+            Some(dataset),
+            found(dataset.name.as_str()),
+        )
+    });
     let known = |name: &str| settings.datasets.iter().any(|of| of.name.as_str() == name);
     let others = figures.datasets.iter().filter(|of| !known(&of.name));
     let others = others.map(|summary| report(&summary.name, None, Some(summary)));
@@ -146,9 +150,13 @@ fn report(
     DatasetReport {
         name: name.to_owned(),
         configured: settings.is_some(),
-        source: settings.and_then(|of| of.source).map(|source| source.as_str()),
+        source: settings
+            .and_then(|of| of.source)
+            .map(|source| source.as_str()),
         protected: settings.is_some_and(|of| of.token.is_some()),
-        seed_listen: settings.and_then(|of| of.seed_listen).map(|at| at.to_string()),
+        seed_listen: settings
+            .and_then(|of| of.seed_listen)
+            .map(|at| at.to_string()),
         history: history.into(),
         standing: summary.map(StandingBody::from).unwrap_or_default(),
         size: summary.map(SizeBody::from).unwrap_or_default(),

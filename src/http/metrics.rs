@@ -10,9 +10,9 @@ mod resources;
 mod subscriptions;
 
 use super::api::jobs::gather;
+use super::dataset_reports::gather_datasets;
 use super::health;
 use super::overview::{LedgerReport, Overview};
-use super::dataset_reports::gather_datasets;
 use super::replica_figures::replica_figures;
 use super::replicas::gather_replicas;
 use super::state::Http;
@@ -47,7 +47,10 @@ pub(super) async fn metrics(http: web::Data<Http>) -> HttpResponse {
     let subscriptions = gather_subscriptions(&http, &figures);
     out.subscriptions(&subscriptions, Timestamp::now());
     let figures = replica_figures(&http).await;
-    out.datasets(&gather_datasets(&http.settings(), &figures), Timestamp::now());
+    out.datasets(
+        &gather_datasets(&http.settings(), &figures),
+        Timestamp::now(),
+    );
     out.replicas(&gather_replicas(&http, &figures));
     out.watchdog(&(http.state.services)());
     out.resources(&(http.state.resources)());

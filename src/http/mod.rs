@@ -21,6 +21,7 @@ mod pages;
 mod problem;
 mod replica_figures;
 mod replica_orders;
+mod replica_report;
 mod replicas;
 mod revive;
 mod routes;

@@ -22,7 +22,13 @@ mod tests {
 
     #[test]
     fn a_name_that_looks_like_an_option_is_none() {
-        assert_eq!(verify("prices"), "highwater replicas verify --reason 'WHY' prices");
-        assert_eq!(bootstrap("-x"), "highwater replicas bootstrap --reason 'WHY' -- -x");
+        assert_eq!(
+            verify("prices"),
+            "highwater replicas verify --reason 'WHY' prices"
+        );
+        assert_eq!(
+            bootstrap("-x"),
+            "highwater replicas bootstrap --reason 'WHY' -- -x"
+        );
     }
 }

@@ -360,14 +360,15 @@ impl Fixture {
         };
         Self {
             http: web::Data::new(
-                Http::new(state.clone(), tokio::runtime::Handle::current())
-                    .with_followers(Followers {
+                Http::new(state.clone(), tokio::runtime::Handle::current()).with_followers(
+                    Followers {
                         view: replicas_reader,
                         order: Arc::new(move |name, order| {
                             ordering.lock().unwrap().push((name.to_string(), order));
                             true
                         }),
-                    }),
+                    },
+                ),
             ),
             replicas,
             ordered,

@@ -35,26 +35,56 @@ async fn values_are_published_and_shown_and_recorded(database: &Database) {
     assert_eq!(listed["items"][1]["source"], "batches");
 
     let big = "12345678901234567890.10";
-    let put = ["datasets", "put", "prices", "eur/usd", big, "a", "{\"b\":[1]}"];
+    let put = [
+        "datasets",
+        "put",
+        "prices",
+        "eur/usd",
+        big,
+        "a",
+        "{\"b\":[1]}",
+    ];
     let first = done(&place, &put);
     assert_eq!(first["head"], 1);
     let shown = run(&place, &["datasets", "show", "prices", "--key", "eur/usd"]);
     assert_eq!(shown.out.trim(), big, "numbers keep their digits");
-    let text = ["datasets", "put", "prices", "name", "He said \"no\"", "--text"];
+    let text = [
+        "datasets",
+        "put",
+        "prices",
+        "name",
+        "He said \"no\"",
+        "--text",
+    ];
     assert_eq!(run(&place, &text).code, 0);
     let shown = run(&place, &["datasets", "show", "prices", "--key", "name"]);
     assert_eq!(shown.out.trim(), r#""He said \"no\"""#);
-    let gone = ["datasets", "delete", "prices", "a", "never", "--if-head", "2"];
+    let gone = [
+        "datasets",
+        "delete",
+        "prices",
+        "a",
+        "never",
+        "--if-head",
+        "2",
+    ];
     assert_eq!(done(&place, &gone)["head"], 3);
     let late = run(&place, &gone);
     assert_eq!(late.code, 1);
-    assert!(late.err.contains("the head of \"prices\" is 3"), "{}", late.err);
+    assert!(
+        late.err.contains("the head of \"prices\" is 3"),
+        "{}",
+        late.err
+    );
     let report = done(&place, &["datasets", "show", "prices"]);
     assert_eq!((&report["head"], &report["len"]), (&json!(3), &json!(2)));
     assert_eq!(report["history_changes"], 5);
 
     let why = ["--reason", "a backup was restored"];
-    let epoch = done(&place, &[&["datasets", "new-epoch", "prices"][..], &why].concat());
+    let epoch = done(
+        &place,
+        &[&["datasets", "new-epoch", "prices"][..], &why].concat(),
+    );
     assert_ne!(epoch["epoch"], report["epoch"]);
     let after = done(&place, &["datasets", "show", "prices"]);
     assert_eq!(after["epoch"], epoch["epoch"]);
@@ -85,16 +115,44 @@ async fn values_are_published_and_shown_and_recorded(database: &Database) {
 async fn what_makes_no_sense_is_refused_with_words(database: &Database) {
     let place = Installation::new(database, "datasets", SECTIONS);
     for (args, code, words) in [
-        (&["datasets", "put", "prices", "a", "text"][..], 2, "give --text"),
-        (&["datasets", "put", "prices", "a", "1", "b"], 2, "\"b\" has no value"),
+        (
+            &["datasets", "put", "prices", "a", "text"][..],
+            2,
+            "give --text",
+        ),
+        (
+            &["datasets", "put", "prices", "a", "1", "b"],
+            2,
+            "\"b\" has no value",
+        ),
         (&["datasets", "put", "prices", "", "1"], 2, "a key is empty"),
-        (&["datasets", "put", "other", "a", "1"], 2, "known: prices, table"),
-        (&["datasets", "put", "table", "a", "1"], 1, "what the table batches holds"),
+        (
+            &["datasets", "put", "other", "a", "1"],
+            2,
+            "known: prices, table",
+        ),
+        (
+            &["datasets", "put", "table", "a", "1"],
+            1,
+            "what the table batches holds",
+        ),
         (&["datasets", "put", "a b", "a", "1"], 2, "is no name"),
         (&["datasets", "show", "other"], 2, "known: prices"),
-        (&["datasets", "show", "prices", "--key", "a"], 1, "has no key \"a\""),
-        (&["datasets", "new-epoch", "prices"], 1, "nothing was published"),
-        (&["datasets", "new-epoch", "prices", "--reason", " "], 2, "say why"),
+        (
+            &["datasets", "show", "prices", "--key", "a"],
+            1,
+            "has no key \"a\"",
+        ),
+        (
+            &["datasets", "new-epoch", "prices"],
+            1,
+            "nothing was published",
+        ),
+        (
+            &["datasets", "new-epoch", "prices", "--reason", " "],
+            2,
+            "say why",
+        ),
         (&["replicas", "show", "other"], 2, "known: copy"),
         (&["replicas", "verify", "copy"], 1, "has no copy yet"),
         (&["replicas", "verify", "other"], 2, "known: copy"),
@@ -127,7 +185,10 @@ async fn a_replica_is_copied_and_put_right_without_a_server(database: &Database)
     let place = Installation::new(&kept, "follower", &sections);
     let copied = done(&place, &["replicas", "bootstrap", "copy"]);
     assert_eq!((&copied["len"], &copied["head"]), (&json!(2500), &json!(1)));
-    assert_eq!((&copied["done"], &copied["server"]), (&json!(true), &Value::Null));
+    assert_eq!(
+        (&copied["done"], &copied["server"]),
+        (&json!(true), &Value::Null)
+    );
     let whole = run(&place, &["replicas", "show", "copy", "--watch"]);
     assert_eq!(whole.code, 0, "{whole:?}");
     assert!(whole.out.contains("1 ordered"), "{}", whole.out);
@@ -143,13 +204,19 @@ async fn a_replica_is_copied_and_put_right_without_a_server(database: &Database)
     }
     // And the publisher went on.
     publish(&server, "prices", numbered(10..20, "second")).await;
-    let repaired = done(&place, &["replicas", "verify", "copy", "--reason", "a test"]);
+    let repaired = done(
+        &place,
+        &["replicas", "verify", "copy", "--reason", "a test"],
+    );
     assert!(repaired["differences"].as_u64().unwrap() >= 1, "{repaired}");
     assert_eq!(repaired["len"], 2500, "{repaired}");
     let again = done(&place, &["replicas", "verify", "copy"]);
     assert_eq!(again["differences"], 0);
     let report = done(&place, &["replicas", "show", "copy"]);
-    assert_eq!((&report["head"], &report["state"]), (&json!(2), &json!("waiting")));
+    assert_eq!(
+        (&report["head"], &report["state"]),
+        (&json!(2), &json!("waiting"))
+    );
     assert!(report["repairs"].as_u64().unwrap() >= 1, "{report}");
     let audit = done(&place, &["audit", "--action", "replicas.verify"]);
     assert_eq!(audit["items"][1]["details"]["reason"], "a test");

@@ -33,6 +33,7 @@ pub(in crate::cli) struct PutArgs {
     to: ToArgs,
     /// Keys, each with its value behind it: JSON, or with --text any text.
     #[arg(value_name = "KEY VALUE", required = true, num_args = 2..)]
+    #[arg(allow_negative_numbers = true)]
     pairs: Vec<String>,
     /// Values are texts, and not JSON.
     #[arg(long)]

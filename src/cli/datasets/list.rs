@@ -76,8 +76,9 @@ pub(super) async fn run(args: &ListArgs, loaded: &Loaded) -> Result<(), Failure>
 /// are only in the database.
 pub(super) async fn gather(store: &Store, loaded: &Loaded) -> Result<Vec<Report>, Failure> {
     let kept = store.dataset_summaries().await?.into_iter();
-    let mut kept: BTreeMap<String, ContentSummary> =
-        kept.map(|summary| (summary.name.clone(), summary)).collect();
+    let mut kept: BTreeMap<String, ContentSummary> = kept
+        .map(|summary| (summary.name.clone(), summary))
+        .collect();
     let configured = loaded.settings.datasets.iter();
     let mut reports: Vec<Report> = configured
         .map(|dataset| {
@@ -101,9 +102,13 @@ fn report(
     Report {
         name,
         configured: settings.is_some(),
-        source: settings.and_then(|of| of.source).map(|source| source.as_str()),
+        source: settings
+            .and_then(|of| of.source)
+            .map(|source| source.as_str()),
         protected: settings.is_some_and(|of| of.token.is_some()),
-        seed_listen: settings.and_then(|of| of.seed_listen).map(|at| at.to_string()),
+        seed_listen: settings
+            .and_then(|of| of.seed_listen)
+            .map(|at| at.to_string()),
         history: History {
             changes: history.changes,
             bytes: history.bytes,
@@ -124,7 +129,14 @@ fn report(
 
 fn table(reports: &[Report], now: Timestamp) -> String {
     let mut table = output::table(&[
-        "dataset", "source", "head", "entries", "bytes", "oldest head", "changes", "changed",
+        "dataset",
+        "source",
+        "head",
+        "entries",
+        "bytes",
+        "oldest head",
+        "changes",
+        "changed",
     ]);
     for of in reports {
         table.add_row([

@@ -85,10 +85,7 @@ fn text(of: &Report, now: Timestamp) -> String {
     );
     line("history bytes", of_most(of.history_bytes, of.history.bytes));
     let age = of.history_since.map(|since| now.since(since).as_secs());
-    line(
-        "history seconds",
-        of_most(age, of.history.age_seconds),
-    );
+    line("history seconds", of_most(age, of.history.age_seconds));
     line("created", time(of.created_at, now));
     line("changed", time(of.changed_at, now));
     output::lines(&mut table)

@@ -110,8 +110,9 @@ pub(super) async fn run(args: &ListArgs, loaded: &Loaded) -> Result<(), Failure>
 /// are only in the database.
 pub(super) async fn gather(store: &Store, loaded: &Loaded) -> Result<Vec<Report>, Failure> {
     let kept = store.replica_summaries().await?.into_iter();
-    let mut kept: BTreeMap<String, ReplicaSummary> =
-        kept.map(|summary| (summary.name.clone(), summary)).collect();
+    let mut kept: BTreeMap<String, ReplicaSummary> = kept
+        .map(|summary| (summary.name.clone(), summary))
+        .collect();
     let leases = store.leases().await?;
     let now = Timestamp::now();
     let configured = loaded.settings.replicas.iter();
@@ -131,7 +132,8 @@ pub(super) async fn gather(store: &Store, loaded: &Loaded) -> Result<Vec<Report>
 pub(super) fn holder(name: &str, leases: &[LeaseRow]) -> Option<String> {
     let lease = replicas_lease(name);
     let mut held = leases.iter().filter(|row| row.is_held());
-    held.find(|row| row.name == lease).map(|row| row.holder.clone())
+    held.find(|row| row.name == lease)
+        .map(|row| row.holder.clone())
 }
 
 fn report(
@@ -142,9 +144,9 @@ fn report(
     now: Timestamp,
 ) -> Report {
     let holder = holder(&name, leases);
-    let (upstream_head, heard_at, repairs) = summary
-        .as_ref()
-        .map_or((None, None, 0), |of| (of.upstream_head, of.heard_at, of.repairs));
+    let (upstream_head, heard_at, repairs) = summary.as_ref().map_or((None, None, 0), |of| {
+        (of.upstream_head, of.heard_at, of.repairs)
+    });
     let (copy, rows) = summary.map_or((None, Standing::default()), |of| (of.copy, of.standing));
     let copy = copy.as_ref();
     let state = match (&holder, copy) {
@@ -184,7 +186,9 @@ fn report(
         lag_heads,
         lag_seconds: lag.as_secs_f64(),
         level_at: rows.level_at,
-        bootstraps: reasons.map(|reason| (reason.as_str(), count(reason))).collect(),
+        bootstraps: reasons
+            .map(|reason| (reason.as_str(), count(reason)))
+            .collect(),
         outrun: rows.outrun,
         audited: rows
             .audited
@@ -228,9 +232,10 @@ impl Report {
         if !self.configured {
             return "not configured".to_owned();
         }
-        let bootstrap = self.bootstrap.as_ref().map(|of| {
-            format!("bootstrap: {} of {} entries", of.fetched, of.len)
-        });
+        let bootstrap = self
+            .bootstrap
+            .as_ref()
+            .map(|of| format!("bootstrap: {} of {} entries", of.fetched, of.len));
         let stale = self.stale.as_ref().map(|of| of.why.clone());
         let told: Vec<String> = bootstrap.into_iter().chain(stale).collect();
         told.join("; ")

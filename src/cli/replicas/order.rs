@@ -167,10 +167,15 @@ fn check(settings: &ReplicaSettings, before: &Report, once: Once) -> Result<(), 
 /// Has the server that follows it do it.
 async fn tell(to: &ToArgs, client: &Client, holder: &str, once: Once) -> Result<(), Failure> {
     let (name, word) = (to.replica.as_str(), word(once));
-    let asked = format!("have server \"{}\" {word} replica \"{name}\"", audit::one_line(holder));
+    let asked = format!(
+        "have server \"{}\" {word} replica \"{name}\"",
+        audit::one_line(holder)
+    );
     let reason = to.reason.as_deref().unwrap_or(NO_REASON);
     let body = json!({ "reason": reason });
-    let _: (Value, Value) = client.order(&asked, &["replicas", name, word], body).await?;
+    let _: (Value, Value) = client
+        .order(&asked, &["replicas", name, word], body)
+        .await?;
     Ok(())
 }
 
@@ -296,19 +301,28 @@ fn told(
     let name = &after.name;
     if !done {
         let holder = audit::one_line(server.as_deref().unwrap_or_default());
-        note(&format_args!("`highwater replicas show {name} --watch` waits for it"));
-        return output::print(format_args!("server {holder} was told to {} {name}", word(once)));
+        note(&format_args!(
+            "`highwater replicas show {name} --watch` waits for it"
+        ));
+        return output::print(format_args!(
+            "server {holder} was told to {} {name}",
+            word(once)
+        ));
     }
     match differences {
         Some(0) => output::print(format_args!("{name} equals its upstream")),
         Some(many) => {
             let many = usize::try_from(many).unwrap_or(usize::MAX);
             let ranges = output::count(many, "range", "ranges");
-            output::print(format_args!("{ranges} of {name} differed and were put right"))
+            output::print(format_args!(
+                "{ranges} of {name} differed and were put right"
+            ))
         }
         None => {
             let (len, head) = (after.len.unwrap_or(0), after.head.unwrap_or(0));
-            output::print(format_args!("{name} was copied anew: {len} entries at head {head}"))
+            output::print(format_args!(
+                "{name} was copied anew: {len} entries at head {head}"
+            ))
         }
     }
 }

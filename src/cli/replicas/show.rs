@@ -104,7 +104,10 @@ fn text(of: &Report, now: Timestamp) -> String {
     };
     line("replica", of.name.clone());
     if !of.configured {
-        line("remark", "not configured: it is kept and not followed".to_owned());
+        line(
+            "remark",
+            "not configured: it is kept and not followed".to_owned(),
+        );
     }
     line("state", of.state.to_owned());
     line("dataset", of.dataset.clone().unwrap_or_default());
@@ -155,7 +158,10 @@ fn text(of: &Report, now: Timestamp) -> String {
     }
     if let Some(audited) = &of.audited {
         let at = output::relative(audited.at, now);
-        line("compared", format!("{at}: {} ranges differed", audited.differences));
+        line(
+            "compared",
+            format!("{at}: {} ranges differed", audited.differences),
+        );
     }
     line("put right", of.repairs.to_string());
     output::lines(&mut table)

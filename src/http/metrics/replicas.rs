@@ -3,10 +3,14 @@
 use super::Exposition;
 use crate::flows::replicas::{BootstrapReason, ReplicaState};
 use crate::http::dataset_reports::{DatasetReport, fills};
-use crate::http::replicas::{BootstrapReport, ReplicaReport};
+use crate::http::replica_report::{BootstrapReport, ReplicaReport};
 use crate::time::Timestamp;
 
-type OfDataset = (&'static str, &'static str, fn(&DatasetReport) -> Option<f64>);
+type OfDataset = (
+    &'static str,
+    &'static str,
+    fn(&DatasetReport) -> Option<f64>,
+);
 
 const OF_DATASETS: [OfDataset; 6] = [
     (
@@ -186,7 +190,11 @@ impl Exposition {
             }
         }
         let bootstraps = "highwater_replica_bootstraps_total";
-        self.family(bootstraps, "counter", "Bootstraps that were begun, by reason.");
+        self.family(
+            bootstraps,
+            "counter",
+            "Bootstraps that were begun, by reason.",
+        );
         for replica in configured() {
             for reason in BootstrapReason::ALL.map(BootstrapReason::as_str) {
                 let count = replica.bootstraps.get(reason).copied().unwrap_or(0);

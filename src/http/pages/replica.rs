@@ -10,7 +10,7 @@ use crate::flows::replicas::ContentKind;
 use crate::http::api::datasets::find_replica;
 use crate::http::problem::Answer;
 use crate::http::replica_figures::{ReplicaFigures, replica_figures};
-use crate::http::replicas::{ReplicaReport, UpstreamReport};
+use crate::http::replica_report::{ReplicaReport, UpstreamReport};
 use crate::http::state::Http;
 use crate::time::Timestamp;
 use actix_web::{HttpRequest, HttpResponse, web};

@@ -6,7 +6,7 @@ use crate::http::dataset_reports::{
     DatasetReport, Fill, HistoryBody, SizeBody, StandingBody, fills,
 };
 use crate::http::replica_orders as orders;
-use crate::http::replicas::{BootstrapReport, ReplicaReport};
+use crate::http::replica_report::{BootstrapReport, ReplicaReport};
 use crate::time::Timestamp;
 use maud::{Markup, html};
 use std::time::Duration;
@@ -206,11 +206,7 @@ pub(super) fn replica_figures(report: &ReplicaReport, now: Timestamp) -> Markup 
 }
 
 /// The numbers of a dataset.
-pub(super) fn dataset_figures(
-    standing: &StandingBody,
-    size: &SizeBody,
-    now: Timestamp,
-) -> Markup {
+pub(super) fn dataset_figures(standing: &StandingBody, size: &SizeBody, now: Timestamp) -> Markup {
     html! {
         dl.figures {
             div { dt { "Head" } dd { (number(standing.head)) } }

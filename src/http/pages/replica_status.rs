@@ -5,7 +5,7 @@ use super::format::{Tone, cut, span, thousands};
 use super::job_status::Verdict;
 use super::replica_card;
 use crate::http::dataset_reports::DatasetReport;
-use crate::http::replicas::ReplicaReport;
+use crate::http::replica_report::ReplicaReport;
 use crate::time::Timestamp;
 use maud::{Markup, html};
 use std::time::Duration;

@@ -13,10 +13,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use maud::html;
 
 /// The page.
-pub(in crate::http) async fn replicas(
-    http: web::Data<Http>,
-    request: HttpRequest,
-) -> HttpResponse {
+pub(in crate::http) async fn replicas(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
     let figures = replica_figures(&http).await;
     let datasets = gather_datasets(&http.settings(), &figures);
     let replicas = gather_replicas(&http, &figures);

@@ -4,9 +4,7 @@
 use super::super::followers::ReplicaOrder;
 use super::super::testing::Fixture;
 use super::jobs::has;
-use crate::config::{
-    DatasetSettings, HistorySettings, ReplicaProtocol, ReplicaSettings, SecretOf,
-};
+use crate::config::{DatasetSettings, HistorySettings, ReplicaProtocol, ReplicaSettings, SecretOf};
 use crate::flows::replicas::{
     BootstrapReason, BootstrapView, Content, ContentKind, DatasetName, Entry, Epoch, FollowerView,
     Holder, Modification, PlanView, PublishRequest, RangeView, ReplicaState, ReplicasView,
@@ -130,7 +128,10 @@ fn plan(state: ReplicaState) -> PlanView {
         stale: None,
         bootstrap: None,
         bootstrap_wanted: None,
-        bootstraps: BTreeMap::from([(BootstrapReason::Initial, 1), (BootstrapReason::StaleHead, 2)]),
+        bootstraps: BTreeMap::from([
+            (BootstrapReason::Initial, 1),
+            (BootstrapReason::StaleHead, 2),
+        ]),
         outrun: 0,
         audited: Some((now.minus(Duration::from_secs(60)), 1)),
         auditing: None,
@@ -174,7 +175,10 @@ fn followed(fixture: &Fixture) {
         upstreams,
         trouble: None,
     };
-    let copy = view(stale, vec![upstream("http://up:1", 0), upstream("http://other:2", 1)]);
+    let copy = view(
+        stale,
+        vec![upstream("http://up:1", 0), upstream("http://other:2", 1)],
+    );
     let shadow = view(
         plan(ReplicaState::Failing),
         vec![upstream("http://up:1", 4), upstream("http://other:2", 4)],
@@ -258,7 +262,10 @@ async fn entries_are_looked_through_by_the_beginning_of_their_keys() {
     assert!(!page.contains("k&amp;000"), "{page}");
     assert!(!page.contains("rel=\"next\""), "{page}");
     // The beginning may be a key itself.
-    let page = fixture.get("/datasets/prices?prefix=eur%2Fusd").await.text();
+    let page = fixture
+        .get("/datasets/prices?prefix=eur%2Fusd")
+        .await
+        .text();
     has(&page, &["eur/usd"]);
     assert!(!page.contains("eur/gbp"), "{page}");
     let none = fixture.get("/datasets/prices?prefix=zzz").await.text();
@@ -284,8 +291,14 @@ async fn what_takes_a_token_of_its_own_is_not_shown() {
         kind: ContentKind::Dataset,
         name: name("closed"),
     };
-    fixture.contents.write(&closed, &[update("secret-key", "1")]);
-    for path in ["/datasets/closed", "/datasets/closed?prefix=secret", "/datasets/gone"] {
+    fixture
+        .contents
+        .write(&closed, &[update("secret-key", "1")]);
+    for path in [
+        "/datasets/closed",
+        "/datasets/closed?prefix=secret",
+        "/datasets/gone",
+    ] {
         let page = fixture.get(path).await;
         assert_eq!(page.status, 200, "{path}");
         let text = page.text();
@@ -311,7 +324,10 @@ async fn what_is_not_there_is_told_as_a_page() {
     }
     let empty = Fixture::new().await;
     let page = empty.get("/replicas").await.text();
-    has(&page, &["No replica is configured", "No dataset is configured"]);
+    has(
+        &page,
+        &["No replica is configured", "No dataset is configured"],
+    );
     let status = empty.get("/").await.text();
     assert!(!status.contains("<h2>Replicas</h2>"), "{status}");
     let metrics = empty.get("/metrics").await.text();
@@ -340,7 +356,10 @@ async fn metrics_and_probes_tell_of_datasets_and_replicas() {
         "highwater_replica_fetched_bytes_total{replica=\"copy\"} 4096",
         "highwater_replica_failing_upstreams{replica=\"shadow\"} 2",
     ] {
-        assert!(metrics.lines().any(|told| told == line), "{line}\n{metrics}");
+        assert!(
+            metrics.lines().any(|told| told == line),
+            "{line}\n{metrics}"
+        );
     }
     assert!(!metrics.contains("dataset=\"gone\""), "{metrics}");
     let ready = fixture.get("/readyz").await;
@@ -392,7 +411,9 @@ async fn an_order_is_told_to_the_follower_and_recorded() {
     };
     let why = json!({ "reason": "a disk was full" });
     let verify = "/v1/replicas/copy/verify";
-    order(verify, CONTROL, &why).await.problem(409, "not-followed-here");
+    order(verify, CONTROL, &why)
+        .await
+        .problem(409, "not-followed-here");
     followed(&fixture);
     let done = order(verify, CONTROL, &why).await;
     assert_eq!(done.status, 202, "{}", done.text());
@@ -400,7 +421,10 @@ async fn an_order_is_told_to_the_follower_and_recorded() {
     let done = order("/v1/replicas/shadow/bootstrap", CONTROL, &why).await;
     assert_eq!(done.status, 202);
     let told = fixture.ordered.lock().unwrap().clone();
-    let expected = [("copy", ReplicaOrder::Verify), ("shadow", ReplicaOrder::Bootstrap)];
+    let expected = [
+        ("copy", ReplicaOrder::Verify),
+        ("shadow", ReplicaOrder::Bootstrap),
+    ];
     assert_eq!(told, expected.map(|(name, order)| (name.to_owned(), order)));
     order(verify, "another-token-0123456789", &why)
         .await
@@ -423,7 +447,12 @@ async fn an_order_is_told_to_the_follower_and_recorded() {
         action: Some("replicas.verify".to_owned()),
         ..Default::default()
     };
-    let rows = fixture.store.list_audit(&filter, 50, None).await.unwrap().rows;
+    let rows = fixture
+        .store
+        .list_audit(&filter, 50, None)
+        .await
+        .unwrap()
+        .rows;
     let done = rows.iter().find(|row| row.outcome == "done").unwrap();
     assert_eq!(done.target, "copy");
     assert!(rows.iter().filter(|row| row.outcome == "refused").count() >= 3);

@@ -5,7 +5,8 @@ use crate::flows::replicas::{Content, ContentKind, DatasetName, FetchError};
 use crate::http::dataset_reports::{DatasetReport, StandingBody, gather_datasets};
 use crate::http::problem::{Answer, Problem};
 use crate::http::replica_figures::{ReplicaFigures, replica_figures};
-use crate::http::replicas::{ReplicaReport, gather_replicas};
+use crate::http::replica_report::ReplicaReport;
+use crate::http::replicas::gather_replicas;
 use crate::http::state::Http;
 use crate::time::Timestamp;
 use actix_web::{HttpRequest, web};
@@ -162,21 +163,24 @@ async fn renew(
         .iter()
         .map(|name| DatasetName::parse(name).map(|name| Content { kind, name }))
         .collect();
-    let read = http.state.datasets.read(&http.runtime, |contents| async move {
-        let mut standings = Vec::with_capacity(wanted.len());
-        for content in &wanted {
-            let Some(content) = content else {
-                standings.push(None);
-                continue;
-            };
-            standings.push(match contents.info(content, None).await {
-                Ok(info) => Some(info),
-                Err(FetchError::Missing | FetchError::Stale(_)) => None,
-                Err(error) => return Err(error),
-            });
-        }
-        Ok(standings)
-    });
+    let read = http
+        .state
+        .datasets
+        .read(&http.runtime, |contents| async move {
+            let mut standings = Vec::with_capacity(wanted.len());
+            for content in &wanted {
+                let Some(content) = content else {
+                    standings.push(None);
+                    continue;
+                };
+                standings.push(match contents.info(content, None).await {
+                    Ok(info) => Some(info),
+                    Err(FetchError::Missing | FetchError::Stale(_)) => None,
+                    Err(error) => return Err(error),
+                });
+            }
+            Ok(standings)
+        });
     for (place, info) in places.into_iter().zip(read.await?) {
         *place = info.map(StandingBody::from).unwrap_or_default();
     }

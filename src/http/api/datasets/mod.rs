@@ -84,9 +84,7 @@ fn open(http: &Http, request: &HttpRequest, kind: ContentKind) -> Answer<Content
 /// configured nobody knows whether they did.
 pub(in crate::http) fn is_shown(settings: &Settings, kind: ContentKind, name: &str) -> bool {
     match kind {
-        ContentKind::Dataset => {
-            dataset(settings, name).is_some_and(|found| found.token.is_none())
-        }
+        ContentKind::Dataset => dataset(settings, name).is_some_and(|found| found.token.is_none()),
         ContentKind::Replica => replica(settings, name)
             .is_some_and(|found| found.token.is_none() || settings.http.read_token.is_some()),
     }

@@ -141,9 +141,9 @@ fn reason(body: &ReplicaOrderBody) -> Answer<String> {
 
 fn not_here(name: &DatasetName, holder: Option<&str>) -> Box<Problem> {
     let detail = match holder {
-        Some(holder) => format!(
-            "replica \"{name}\" is followed by server \"{holder}\": send the order there"
-        ),
+        Some(holder) => {
+            format!("replica \"{name}\" is followed by server \"{holder}\": send the order there")
+        }
         None => format!(
             "replica \"{name}\" is followed by no server at this moment: send the order again soon"
         ),
