@@ -194,8 +194,10 @@ async fn a_reload_adds_and_removes_datasets_and_replicas(database: &Database) {
     following.hangup();
     eventually(PATIENCE, "the replica is gone", async || {
         let (status, _) = get(&following, "/v1/replicas/prices").await;
-        let services = following.get("/v1/services").await.to_string();
-        status == StatusCode::NOT_FOUND && !services.contains("follower:prices")
+        let services = following.get("/v1/services").await;
+        let mut services = services["items"].as_array().unwrap().iter();
+        let runs = services.any(|service| service["name"] == "follower:prices");
+        status == StatusCode::NOT_FOUND && !runs
     })
     .await;
     publish(&publishing, "prices", numbered(200..500, "second")).await;

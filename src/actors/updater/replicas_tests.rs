@@ -1,10 +1,11 @@
 //! What is published together: one bad request spoils no other, and heads that
 //! moved are told of.
 
-use super::super::lane::CallLane;
 use super::*;
 use crate::flows::replicas::{Epoch, Modification};
 use std::sync::Mutex;
+
+type CallLane<M, T, E> = super::super::lane::CallLane<M, T, E>;
 
 /// Publishes all, but refuses a group whole in which a key is called `poison`.
 #[derive(Debug, Default)]

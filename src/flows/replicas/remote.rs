@@ -98,13 +98,18 @@ impl Remote {
         }
     }
 
-    /// It failed: it is left alone for a while.
+    /// It failed: it is left alone for a while. Asks that were under way side by
+    /// side fail together, which is one failure.
     pub(super) fn fails(&mut self, why: String, pause: Option<Duration>, now: Timestamp) {
-        self.failures = self.failures.saturating_add(1);
+        let pause = now.plus(pause.unwrap_or_default().min(LONGEST_PAUSE));
+        if let Some(until) = self.not_before.filter(|until| *until > now) {
+            self.not_before = Some(until.max(pause));
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            let wait = now.plus(Backoff::UPSTREAM.after(self.failures));
+            self.not_before = Some(wait.max(pause));
+        }
         self.failing_since.get_or_insert(now);
-        let wait = Backoff::UPSTREAM.after(self.failures);
-        let pause = pause.unwrap_or_default().min(LONGEST_PAUSE);
-        self.not_before = Some(now.plus(wait.max(pause)));
         self.last_error = Some((now, why));
     }
 }
