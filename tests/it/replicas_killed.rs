@@ -223,7 +223,11 @@ async fn kills_of_either_side_lose_nothing_and_fetch_no_chunk_again(database: &D
         })
         .await;
         tokio::time::sleep(soon).await;
-        println!("kill {kill} at {:.1?} requests {}", begun.elapsed(), proxy.count());
+        println!(
+            "kill {kill} at {:.1?} requests {}",
+            begun.elapsed(),
+            proxy.count()
+        );
         if kill % 2 == 0 {
             following.kill9();
             of_follower.sessions_are_gone("follower").await;

@@ -233,11 +233,18 @@ pub(super) fn history(kept: &HistoryBody, size: &SizeBody, now: Timestamp) -> Ma
                 "History: "
                 @for (index, fill) in fills.iter().enumerate() {
                     @if index > 0 { ", " }
-                    (amount(fill, fill.used)) " of " (amount(fill, fill.most))
+                    (used(fill)) " of " (amount(fill, fill.most))
                 }
                 "."
             }
         }
+    }
+}
+
+fn used(fill: &Fill) -> String {
+    match fill.what {
+        "changes" => thousands(fill.used),
+        _ => amount(fill, fill.used),
     }
 }
 

@@ -212,7 +212,7 @@ async fn replicas_are_told_with_what_holds_them_up() {
             "href=\"/datasets/prices\"",
             "read with a token of its own",
             "nothing published yet",
-            "2 changes of 8 changes",
+            "2 of 8 changes",
             "href=\"/datasets/gone\"",
             "not configured",
         ],
