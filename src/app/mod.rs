@@ -4,6 +4,8 @@
 mod datasets;
 mod drain;
 mod error;
+mod follow_once;
+mod followers;
 mod holder;
 mod hooks;
 mod live;
@@ -22,6 +24,8 @@ mod subscriptions;
 mod wiring;
 
 pub use error::AppError;
+pub use follow_once::{FollowOnce, NotFollowed, Once};
+pub use followers::followers;
 pub use holder::holder_name;
 pub use resources::Resources;
 pub use signals::StopHandle;

@@ -11,6 +11,7 @@ mod completions;
 mod config;
 mod context;
 mod ctl;
+mod datasets;
 mod demo;
 mod events;
 mod failure;
@@ -20,6 +21,7 @@ mod poll;
 mod poll_lease;
 mod program;
 mod progress;
+mod replicas;
 mod serve;
 mod sim;
 mod sites;
@@ -55,6 +57,7 @@ Examples:
   highwater poll org.example.app           visit the sites of an app that are due
   highwater sites import sites.csv         sites to be visited
   highwater events status                  how far subscriptions are
+  highwater replicas list                  copies of other nodes' datasets
   highwater ctl services                   what a running server does
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
@@ -99,6 +102,14 @@ enum Command {
     /// orders, directly in the database.
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Lists and shows what is published here, publishes, and begins a new epoch,
+    /// directly in the database.
+    #[command(subcommand)]
+    Datasets(datasets::DatasetsCommand),
+    /// Lists and shows the copies that are kept here, compares them with their
+    /// upstreams and copies them anew.
+    #[command(subcommand)]
+    Replicas(replicas::ReplicasCommand),
     Poll(poll::PollArgs),
     Audit(audit::AuditArgs),
     Ctl(ctl::CtlArgs),
@@ -139,6 +150,8 @@ fn dispatch(cli: Cli, listeners: Listeners) -> Result<(), Failure> {
         Command::Batches(command) => batches::run(command, config),
         Command::Sites(command) => sites::run(command, config),
         Command::Events(command) => events::run(command, config),
+        Command::Datasets(command) => datasets::run(command, config),
+        Command::Replicas(command) => replicas::run(command, config),
         Command::Poll(args) => poll::run(&args, config, &listeners),
         Command::Audit(args) => audit::run(&args, config),
         Command::Ctl(args) => ctl::run(&args, config),

@@ -41,6 +41,15 @@ impl Progress {
         }
     }
 
+    /// So much of so much is done.
+    pub(super) fn at(&self, done: u64, total: u64) {
+        self.bar.set_length(total.max(done));
+        self.bar.set_position(done);
+        if self.began.elapsed() >= PATIENCE {
+            self.show();
+        }
+    }
+
     /// Runs `print`, which writes to the terminal, without mixing with the bar.
     pub(super) fn pause(&self, print: impl FnOnce()) {
         self.bar.suspend(print);

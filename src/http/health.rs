@@ -4,6 +4,9 @@ use super::api::jobs::gather_from;
 use super::auth::{Access, Refused, authorize};
 use super::job_figures::job_figures_within;
 use super::overview::Overview;
+use super::replica_figures::replica_figures_within;
+use super::replica_report::ReplicaReport;
+use super::replicas::gather_replicas;
 use super::service_notices::service_notices;
 use super::single_flight::{Given, SingleFlight, Spacing};
 use super::state::{Http, ReloadReport};
@@ -156,23 +159,25 @@ pub(super) async fn ready(http: &Http) -> Verdict {
         full,
     }));
     // A probe waits for nothing else when the database does not answer.
-    let (figures, jobs, subscriptions) = if database_answers {
-        let (migrations, figures, jobs, subscriptions) = tokio::join!(
+    let (figures, jobs, subscriptions, replicas) = if database_answers {
+        let (migrations, figures, jobs, subscriptions, replicas) = tokio::join!(
             migration_problem(http),
             summary_within(http, PATIENCE),
             job_figures_within(http, PATIENCE),
             subscription_figures_within(http, PATIENCE),
+            replica_figures_within(http, PATIENCE),
         );
         reasons.extend(migrations.map(|full| Reason {
             brief: "the database's tables are not of this version",
             full,
         }));
-        (figures, jobs, subscriptions)
+        (figures, jobs, subscriptions, replicas)
     } else {
         (
             http.summary.newest().unwrap_or_default(),
             http.jobs.newest().unwrap_or_default(),
             http.subscriptions.newest().unwrap_or_default(),
+            http.replica_figures.newest().unwrap_or_default(),
         )
     };
     if database_answers && let Some(trouble) = http.state.lease_trouble.borrow().clone() {
@@ -214,6 +219,9 @@ pub(super) async fn ready(http: &Http) -> Verdict {
     warnings.extend(gather_from(http, &jobs).warnings(Timestamp::now()));
     let subscriptions = gather_subscriptions(http, &subscriptions);
     warnings.extend(subscriptions.iter().flat_map(SubscriptionReport::warnings));
+    let replicas = gather_replicas(http, &replicas);
+    let replicas = replicas.iter().filter(|replica| replica.configured);
+    warnings.extend(replicas.flat_map(ReplicaReport::warnings));
     Verdict { reasons, warnings }
 }
 

@@ -2,15 +2,19 @@
 //!
 //! Labels are of bounded sets only: configured ledgers (rows of all others are
 //! summed as `other`), configured jobs (as ledgers), configured
-//! subscriptions, statuses, the watchdog's services, owners of resources.
+//! subscriptions, datasets and replicas, statuses, the watchdog's services, owners of resources.
 
 mod jobs;
+mod replicas;
 mod resources;
 mod subscriptions;
 
 use super::api::jobs::gather;
+use super::dataset_reports::gather_datasets;
 use super::health;
 use super::overview::{LedgerReport, Overview};
+use super::replica_figures::replica_figures;
+use super::replicas::gather_replicas;
 use super::state::Http;
 use super::subscription_figures::subscription_figures;
 use super::subscriptions::gather_from as gather_subscriptions;
@@ -42,6 +46,12 @@ pub(super) async fn metrics(http: web::Data<Http>) -> HttpResponse {
     let figures = subscription_figures(&http).await;
     let subscriptions = gather_subscriptions(&http, &figures);
     out.subscriptions(&subscriptions, Timestamp::now());
+    let figures = replica_figures(&http).await;
+    out.datasets(
+        &gather_datasets(&http.settings(), &figures),
+        Timestamp::now(),
+    );
+    out.replicas(&gather_replicas(&http, &figures));
     out.watchdog(&(http.state.services)());
     out.resources(&(http.state.resources)());
     out.family("highwater_ready", "gauge", "Whether the server is ready.");

@@ -42,6 +42,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         api::datasets::entry,
         api::datasets::list_replicas,
         api::datasets::show_replica,
+        api::datasets::verify_replica,
+        api::datasets::bootstrap_replica,
         api::datasets::replica_info,
         api::datasets::replica_fetch,
         api::datasets::replica_watch,

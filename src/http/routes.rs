@@ -180,6 +180,12 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
     get("/v1/replicas/{name}/entries/{key}", Access::Open, |r| {
         r.to(api::datasets::replica_entry)
     }),
+    post("/v1/replicas/{name}/verify", Access::Control, |r| {
+        r.to(api::datasets::verify_replica)
+    }),
+    post("/v1/replicas/{name}/bootstrap", Access::Control, |r| {
+        r.to(api::datasets::bootstrap_replica)
+    }),
     get("/v1/ledgers", Access::Read, |r| {
         r.to(api::overview::list_ledgers)
     }),
@@ -254,6 +260,9 @@ pub(super) static ENDPOINTS: &[Endpoint] = &[
         Access::Page,
         |r| r.to(pages::event),
     ),
+    get("/replicas", Access::Page, |r| r.to(pages::replicas)),
+    get("/replicas/{name}", Access::Page, |r| r.to(pages::replica)),
+    get("/datasets/{name}", Access::Page, |r| r.to(pages::dataset)),
     get("/services", Access::Page, |r| r.to(pages::services)),
     get("/login", Access::Open, |r| r.to(pages::login_form)),
     post("/login", Access::Open, |r| r.to(pages::login)),

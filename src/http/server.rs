@@ -1,5 +1,6 @@
 //! The listening server, bounded in every direction.
 
+use super::followers::Followers;
 use super::state::{Http, HttpState};
 use super::{host, routes};
 use actix_web::body::MessageBody;
@@ -35,9 +36,24 @@ pub fn server(
     listener: std::net::TcpListener,
     workers: usize,
 ) -> std::io::Result<Server> {
+    server_with(state, Followers::none(), listener, workers)
+}
+
+/// As [`server`], with the Followers of this server. Without them, pages, API and
+/// metrics tell of a replica what its rows say, and nothing of its upstreams and
+/// its pace; and orders to replicas are refused.
+///
+/// # Errors
+/// As [`server`].
+pub fn server_with(
+    state: HttpState,
+    followers: Followers,
+    listener: std::net::TcpListener,
+    workers: usize,
+) -> std::io::Result<Server> {
     let runtime = Handle::try_current().map_err(std::io::Error::other)?;
     let shutdown = state.settings.borrow().server.shutdown_timeout;
-    let http = web::Data::new(Http::new(state, runtime));
+    let http = web::Data::new(Http::new(state, runtime).with_followers(followers));
     let server = HttpServer::new(move || app(http.clone()))
         .workers(workers.max(1))
         .max_connections(CONNECTIONS_PER_WORKER)

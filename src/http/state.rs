@@ -2,15 +2,18 @@
 
 use super::audit::Auditor;
 use super::datasets::Datasets;
+use super::followers::Followers;
 use super::guesses::Guesses;
 use super::health::Readiness;
 use super::job_figures::{self, JobFigures};
+use super::replica_figures::{self, ReplicaFigures};
 use super::single_flight::SingleFlight;
 use super::subscription_figures::{self, SubscriptionFigures};
 use super::summary::{self, Summary};
 use crate::config::Settings;
 use crate::flows::batches::BatchesView;
 use crate::flows::events::{EventsView, Heard, Known, Recorded, SinkError, SubscriptionName};
+use crate::flows::replicas::ReplicasView;
 use crate::flows::sites::SitesView;
 use crate::store::{AsideState, Store, StoreError};
 use crate::time::Timestamp;
@@ -114,6 +117,8 @@ pub(super) struct Http {
     pub(super) summary: Arc<SingleFlight<Summary>>,
     pub(super) jobs: Arc<SingleFlight<JobFigures>>,
     pub(super) subscriptions: Arc<SingleFlight<SubscriptionFigures>>,
+    pub(super) replica_figures: Arc<SingleFlight<ReplicaFigures>>,
+    pub(super) followers: Followers,
     pub(super) readiness: Arc<SingleFlight<Readiness>>,
     pub(super) migrations: Arc<SingleFlight<Option<String>>>,
     pub(super) guesses: Guesses,
@@ -133,11 +138,19 @@ impl Http {
             summary: summary::cache(),
             jobs: job_figures::cache(),
             subscriptions: subscription_figures::cache(),
+            replica_figures: replica_figures::cache(),
+            followers: Followers::none(),
             readiness: super::health::cache(),
             migrations: super::health::migrations_cache(),
             aside: super::states::cache(),
             runtime,
         }
+    }
+
+    /// The same, with the Followers of this server.
+    pub(super) fn with_followers(mut self, followers: Followers) -> Self {
+        self.followers = followers;
+        self
     }
 
     /// Settings in force now.
@@ -158,6 +171,11 @@ impl Http {
     /// The event flow as last seen.
     pub(super) fn events_view(&self) -> Arc<EventsView> {
         Arc::clone(&self.state.events.borrow())
+    }
+
+    /// The replica flow as last seen.
+    pub(super) fn replicas_view(&self) -> Arc<ReplicasView> {
+        Arc::clone(&self.followers.view.borrow())
     }
 
     /// Works on the database; the work is done to its end even when the

@@ -1,6 +1,7 @@
 //! What the tests of this module share: settings, views, a state on a fresh
 //! SQLite file.
 
+use super::followers::{Followers, ReplicaOrder};
 use super::state::{Http, HttpState, ReloadReport};
 use super::testing_contents::FakeContents;
 use crate::config::{
@@ -12,6 +13,7 @@ use crate::flows::batches::{
     BatchesView, BreakerPosition, LedgerTotals, LedgerView, ServiceTrouble,
 };
 use crate::flows::events::{Decision, Heard, Known, OpenEvent, Place, Recorded, SinkError};
+use crate::flows::replicas::ReplicasView;
 use crate::flows::sites::SitesView;
 use crate::ledgers::LedgerKind;
 use crate::store::Store;
@@ -244,6 +246,9 @@ pub(super) struct Fixture {
     pub(super) settings: watch::Sender<Arc<Settings>>,
     pub(super) view: watch::Sender<Arc<BatchesView>>,
     pub(super) sites: watch::Sender<Arc<SitesView>>,
+    pub(super) replicas: watch::Sender<Arc<ReplicasView>>,
+    /// What Followers were told.
+    pub(super) ordered: Arc<Mutex<Vec<(String, ReplicaOrder)>>>,
     pub(super) reload: watch::Sender<ReloadReport>,
     pub(super) draining: watch::Sender<bool>,
     pub(super) services: Arc<Mutex<Vec<ServiceStatus>>>,
@@ -284,6 +289,9 @@ impl Fixture {
             ],
         }));
         let (sites, sites_reader) = watch::channel(Arc::new(SitesView::default()));
+        let ordered = Arc::new(Mutex::new(Vec::new()));
+        let ordering = Arc::clone(&ordered);
+        let (replicas, replicas_reader) = watch::channel(Arc::new(ReplicasView::default()));
         let (reload, reload_reader) = watch::channel(ReloadReport::default());
         let (draining, draining_reader) = watch::channel(false);
         let services = Arc::new(Mutex::new(vec![service(
@@ -351,7 +359,19 @@ impl Fixture {
             holder: "host-1".into(),
         };
         Self {
-            http: web::Data::new(Http::new(state.clone(), tokio::runtime::Handle::current())),
+            http: web::Data::new(
+                Http::new(state.clone(), tokio::runtime::Handle::current()).with_followers(
+                    Followers {
+                        view: replicas_reader,
+                        order: Arc::new(move |name, order| {
+                            ordering.lock().unwrap().push((name.to_string(), order));
+                            true
+                        }),
+                    },
+                ),
+            ),
+            replicas,
+            ordered,
             settings,
             view,
             sites,

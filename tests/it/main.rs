@@ -10,6 +10,7 @@ mod batches_by_hand;
 mod command_line;
 mod control;
 mod control_settings;
+mod datasets_by_hand;
 mod datasets_store;
 mod events_abandoned;
 mod events_by_hand;

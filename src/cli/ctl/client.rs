@@ -23,7 +23,7 @@ const CALL: Duration = Duration::from_secs(15);
 /// Largest answer.
 const MOST_BYTES: usize = 16 << 20;
 /// Calls a server.
-pub(super) struct Client {
+pub(in crate::cli) struct Client {
     http: reqwest::Client,
     base: Url,
 }
@@ -49,7 +49,7 @@ impl Client {
     ///
     /// # Errors
     /// The server or the token is nowhere, or makes no sense.
-    pub(super) fn new(args: &ServerArgs, named: Option<&Path>) -> Result<Self, Failure> {
+    pub(in crate::cli) fn new(args: &ServerArgs, named: Option<&Path>) -> Result<Self, Failure> {
         let Place { base, token } = Place::find(args, named)?;
         if base.scheme() == "http" && !place::is_this_machine(&base) {
             note(&format_args!(
@@ -97,6 +97,21 @@ impl Client {
         self.call(asked, method, self.url(path), body).await
     }
 
+    /// Has something done that is not below `/v1/control`; the path begins behind
+    /// `/v1`.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    pub(in crate::cli) async fn order<T: DeserializeOwned>(
+        &self,
+        asked: &str,
+        path: &[&str],
+        body: Value,
+    ) -> Result<(T, Value), Failure> {
+        let url = self.below(&["v1"], path);
+        self.call(asked, Method::POST, url, Some(body)).await
+    }
+
     /// Whether the server answers at all.
     pub(super) async fn answers(&self) -> bool {
         let mut url = self.base.clone();
@@ -107,12 +122,13 @@ impl Client {
     }
 
     fn url(&self, path: &[&str]) -> Url {
+        self.below(&["v1", "control"], path)
+    }
+
+    fn below(&self, root: &[&str], path: &[&str]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments
-                .pop_if_empty()
-                .extend(["v1", "control"])
-                .extend(path);
+            segments.pop_if_empty().extend(root).extend(path);
         }
         url
     }

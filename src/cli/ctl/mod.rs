@@ -20,8 +20,8 @@ use super::context;
 use super::failure::Failure;
 use super::output::OutputArgs;
 use clap::{Args, Subcommand};
-use client::Client;
-use place::ServerArgs;
+pub(super) use client::Client;
+pub(super) use place::ServerArgs;
 use std::path::Path;
 
 /// Controls a running server.

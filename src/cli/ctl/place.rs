@@ -15,7 +15,7 @@ const TOKEN_VARIABLE: &str = "HIGHWATER_CTL_TOKEN";
 
 /// Which server.
 #[derive(Debug, Args)]
-pub(super) struct ServerArgs {
+pub(in crate::cli) struct ServerArgs {
     /// The server [default: `http.listen` of the configuration].
     #[arg(long, global = true, value_name = "URL", env = "HIGHWATER_CTL_SERVER")]
     server: Option<String>,

@@ -106,6 +106,7 @@ pub(super) fn document(
         ("/jobs", "Jobs"),
         ("/sites", "Sites"),
         ("/subscriptions", "Events"),
+        ("/replicas", "Replicas"),
         ("/services", "Services"),
     ];
     html! {

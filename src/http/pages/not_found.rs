@@ -21,7 +21,7 @@ pub(in crate::http) fn not_found(request: &HttpRequest) -> Option<HttpResponse> 
         section.headline {
             h1 { (problem.title) }
             p.words { code { (path) } " does not exist." }
-            p { a href="/" { "Status" } " · " a href="/batches" { "Batches" } " · " a href="/sites" { "Sites" } " · " a href="/subscriptions" { "Events" } }
+            p { a href="/" { "Status" } " · " a href="/batches" { "Batches" } " · " a href="/sites" { "Sites" } " · " a href="/subscriptions" { "Events" } " · " a href="/replicas" { "Replicas" } }
         }
     };
     let footer = html! { "Highwater" };

@@ -5,11 +5,15 @@ use super::format::{
 };
 use super::job_card::bar;
 use super::layout::Page;
-use super::{job_status, services, subscription_status};
+use super::{job_status, replica_status, services, subscription_status};
 use crate::flows::batches::{BreakerPosition, LedgerView, Status};
 use crate::http::api::jobs::gather;
+use crate::http::dataset_reports::gather_datasets;
 use crate::http::jobs::Jobs;
 use crate::http::overview::{LedgerReport, LedgerState, Overview};
+use crate::http::replica_figures::replica_figures;
+use crate::http::replica_report::ReplicaReport;
+use crate::http::replicas::gather_replicas;
 use crate::http::service_notices::service_notices;
 use crate::http::state::Http;
 use crate::http::subscription_figures::subscription_figures;
@@ -27,22 +31,31 @@ const MOST_REASONS: usize = 3;
 
 /// The page.
 pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest) -> HttpResponse {
-    let (figures, jobs, of_events) =
-        tokio::join!(summary(&http), gather(&http), subscription_figures(&http));
+    let (figures, jobs, of_events, of_replicas) = tokio::join!(
+        summary(&http),
+        gather(&http),
+        subscription_figures(&http),
+        replica_figures(&http)
+    );
     let events = gather_from(&http, &of_events);
+    let replicas = gather_replicas(&http, &of_replicas);
+    let datasets = gather_datasets(&http.settings(), &of_replicas);
     let overview = Overview::gather(&http.settings(), &http.view(), &figures);
     let watchdog = (http.state.services)();
     let services = &watchdog.services;
     let now = Timestamp::now();
     let draining = *http.state.draining.borrow();
     // What ledgers lack is told where there is nothing else.
-    let ledgers = jobs.jobs.is_empty() && events.is_empty() || !overview.ledgers.is_empty();
+    let others = jobs.jobs.is_empty() && events.is_empty();
+    let others = others && replicas.is_empty() && datasets.is_empty();
+    let ledgers = others || !overview.ledgers.is_empty();
     let live = html! {
-        (headline(&overview, &jobs, &events, services, draining, now))
+        (headline(&overview, &jobs, (&events, &replicas), services, draining, now))
         (notices(&http, &overview, services, now))
         @if !draining { (lookers(&service_notices(&watchdog))) }
         (job_status::section(&jobs, overview.problem.is_some(), now))
         (subscription_status::section(&events, now))
+        (replica_status::section(&replicas, &datasets, now))
         @if ledgers { h2 { "Ledgers" } }
         @if ledgers && overview.ledgers.is_empty() {
             p.empty { "No ledger is configured: add [[ledgers]] to the configuration and reload." }
@@ -61,7 +74,7 @@ pub(in crate::http) async fn status(http: web::Data<Http>, request: HttpRequest)
 fn headline(
     overview: &Overview,
     jobs: &Jobs,
-    events: &[SubscriptionReport],
+    (events, replicas): (&[SubscriptionReport], &[ReplicaReport]),
     services: &[ServiceStatus],
     draining: bool,
     now: Timestamp,
@@ -72,6 +85,8 @@ fn headline(
     let judged = job_status::worse(judged, jobs, polled().count());
     let alone = jobs.jobs.is_empty() && polled().next().is_none();
     let judged = subscription_status::worse(judged, events, alone && !draining);
+    let alone = alone && events.is_empty();
+    let judged = replica_status::worse(judged, replicas, alone && !draining);
     let (tone, shape, words) = judged;
     let outstanding: i64 = polled().map(|ledger| ledger.outstanding).sum();
     let due: i64 = polled().map(|ledger| ledger.due).sum();
@@ -83,9 +98,11 @@ fn headline(
             (reasons(overview, now))
             (job_status::reasons(jobs, now))
             (subscription_status::reasons(events))
+            (replica_status::reasons(replicas))
             (job_status::totals(jobs, now))
             (subscription_status::totals(events, now))
-            @if jobs.jobs.is_empty() && events.is_empty() || polled().next().is_some() { dl.totals {
+            (replica_status::totals(replicas))
+            @if jobs.jobs.is_empty() && events.is_empty() && replicas.is_empty() || polled().next().is_some() { dl.totals {
                 div { dt { "Batches outstanding" } dd { (thousands(outstanding)) } }
                 div { dt { "Batches due" } dd { (thousands(due)) } }
                 div { dt { "Oldest batch due" } dd {

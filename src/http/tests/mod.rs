@@ -13,6 +13,7 @@ mod openapi;
 mod pages;
 mod pages_events;
 mod pages_links;
+mod pages_replicas;
 mod pages_sites;
 mod resources;
 mod seed_wire;

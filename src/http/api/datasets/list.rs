@@ -1,93 +1,45 @@
 //! `GET /v1/datasets`, `GET /v1/replicas`, and one of each.
 
-use super::read::state_of;
-use super::{content, dataset, open, replica};
-use crate::config::{DatasetSettings, HistorySettings, ReplicaProtocol, ReplicaSettings};
-use crate::flows::replicas::{Content, ContentKind, Epoch, FetchError, Head, Info};
+use super::open;
+use crate::flows::replicas::{Content, ContentKind, DatasetName, FetchError};
+use crate::http::dataset_reports::{DatasetReport, StandingBody, gather_datasets};
 use crate::http::problem::{Answer, Problem};
+use crate::http::replica_figures::{ReplicaFigures, replica_figures};
+use crate::http::replica_report::ReplicaReport;
+use crate::http::replicas::gather_replicas;
 use crate::http::state::Http;
+use crate::time::Timestamp;
 use actix_web::{HttpRequest, web};
 use serde::Serialize;
-
-/// How much history is kept.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct HistoryBody {
-    /// Modifications at most.
-    pub changes: u64,
-    /// Bytes of their keys and values at most.
-    pub bytes: u64,
-    /// Age at most, in seconds.
-    pub age_seconds: u64,
-}
-
-/// How a content stands; all is null before there is one.
-#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
-pub(crate) struct StandingBody {
-    /// Which history its heads are of.
-    #[schema(value_type = Option<String>)]
-    pub epoch: Option<Epoch>,
-    /// Its version.
-    pub head: Option<Head>,
-    /// Entries.
-    pub len: Option<u64>,
-    /// Lowest head from which a diff can be had.
-    pub oldest_head: Option<Head>,
-}
-
-/// A dataset.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct DatasetReport {
-    /// Its name.
-    pub name: String,
-    /// The table that is published; null where modifications are sent in.
-    pub source: Option<&'static str>,
-    /// Whether reading its entries takes a token of its own.
-    pub protected: bool,
-    /// Where it is served with the seed's own wire.
-    pub seed_listen: Option<String>,
-    /// History that is kept.
-    pub history: HistoryBody,
-    /// How it stands.
-    #[serde(flatten)]
-    pub standing: StandingBody,
-}
-
-/// A replica.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct ReplicaReport {
-    /// Its name.
-    pub name: String,
-    /// Where it comes from, the one to prefer first.
-    pub upstreams: Vec<String>,
-    /// Name of the dataset there.
-    pub dataset: String,
-    /// What the upstreams speak: `highwater` or `seed`.
-    pub protocol: &'static str,
-    /// How it stands, in a word; null while nobody knows.
-    pub state: Option<String>,
-    /// History that is kept.
-    pub history: HistoryBody,
-    /// How the copy stands.
-    #[serde(flatten)]
-    pub standing: StandingBody,
-}
 
 /// Answer of `GET /v1/datasets`.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct DatasetList {
-    /// Datasets, as configured.
+    /// Configured datasets in the configuration's order, then those that are only
+    /// in the database.
     pub items: Vec<DatasetReport>,
     /// Always null: all of them are here.
     pub next: Option<String>,
+    /// When sizes were read.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub read_at: Option<Timestamp>,
+    /// Why newer sizes could not be read; null when they are new.
+    pub problem: Option<String>,
 }
 
 /// Answer of `GET /v1/replicas`.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct ReplicaList {
-    /// Replicas, as configured.
+    /// Configured replicas in the configuration's order, then those that are only
+    /// in the database.
     pub items: Vec<ReplicaReport>,
     /// Always null: all of them are here.
     pub next: Option<String>,
+    /// When what the database says was read.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub read_at: Option<Timestamp>,
+    /// Why newer figures could not be read; null when they are new.
+    pub problem: Option<String>,
 }
 
 /// Lists the datasets that are published here.
@@ -98,13 +50,16 @@ pub(crate) struct ReplicaList {
 pub(in crate::http) async fn list_datasets(
     http: web::Data<Http>,
 ) -> Answer<web::Json<DatasetList>> {
-    let settings = http.settings();
-    let of = |dataset: &DatasetSettings| content(ContentKind::Dataset, &dataset.name);
-    let standings = standings(&http, settings.datasets.iter().map(of).collect()).await?;
-    let items = settings.datasets.iter().zip(standings);
+    let figures = replica_figures(&http).await;
+    let mut items = gather_datasets(&http.settings(), &figures);
+    let configured = items.iter_mut().filter(|of| of.configured);
+    let places = configured.map(|of| (of.name.clone(), &mut of.standing));
+    renew(&http, ContentKind::Dataset, places.collect()).await?;
     Ok(web::Json(DatasetList {
-        items: items.map(|(of, info)| dataset_report(of, info)).collect(),
+        items,
         next: None,
+        read_at: figures.read_at,
+        problem: figures.problem.clone(),
     }))
 }
 
@@ -121,11 +76,11 @@ pub(in crate::http) async fn show_dataset(
     request: HttpRequest,
 ) -> Answer<web::Json<DatasetReport>> {
     let content = open(&http, &request, ContentKind::Dataset)?;
-    let settings = http.settings();
-    let missing = || Problem::content_not_found(content.kind, content.name.as_str());
-    let dataset = dataset(&settings, content.name.as_str()).ok_or_else(missing)?;
-    let standing = standings(&http, vec![content.clone()]).await?.pop();
-    Ok(web::Json(dataset_report(dataset, standing.flatten())))
+    let figures = replica_figures(&http).await;
+    let mut dataset = find_dataset(&http, &figures, content.name.as_str())?;
+    let place = (dataset.name.clone(), &mut dataset.standing);
+    renew(&http, content.kind, vec![place]).await?;
+    Ok(web::Json(dataset))
 }
 
 /// Lists the replicas that are kept here.
@@ -136,15 +91,16 @@ pub(in crate::http) async fn show_dataset(
 pub(in crate::http) async fn list_replicas(
     http: web::Data<Http>,
 ) -> Answer<web::Json<ReplicaList>> {
-    let settings = http.settings();
-    let of = |replica: &ReplicaSettings| content(ContentKind::Replica, &replica.name);
-    let standings = standings(&http, settings.replicas.iter().map(of).collect()).await?;
-    let items = settings.replicas.iter().zip(standings);
+    let figures = replica_figures(&http).await;
+    let mut items = gather_replicas(&http, &figures);
+    let configured = items.iter_mut().filter(|of| of.configured);
+    let places = configured.map(|of| (of.name.clone(), &mut of.standing));
+    renew(&http, ContentKind::Replica, places.collect()).await?;
     Ok(web::Json(ReplicaList {
-        items: items
-            .map(|(replica, info)| replica_report(&http, replica, info))
-            .collect(),
+        items,
         next: None,
+        read_at: figures.read_at,
+        problem: figures.problem.clone(),
     }))
 }
 
@@ -161,79 +117,72 @@ pub(in crate::http) async fn show_replica(
     request: HttpRequest,
 ) -> Answer<web::Json<ReplicaReport>> {
     let content = open(&http, &request, ContentKind::Replica)?;
-    let settings = http.settings();
-    let missing = || Problem::content_not_found(content.kind, content.name.as_str());
-    let replica = replica(&settings, content.name.as_str()).ok_or_else(missing)?;
-    let standing = standings(&http, vec![content.clone()]).await?.pop();
-    Ok(web::Json(replica_report(
-        &http,
-        replica,
-        standing.flatten(),
-    )))
+    let figures = replica_figures(&http).await;
+    let mut replica = find_replica(&http, &figures, content.name.as_str())?;
+    let place = (replica.name.clone(), &mut replica.standing);
+    renew(&http, content.kind, vec![place]).await?;
+    Ok(web::Json(replica))
 }
 
-/// How each stands; `None` where there is none yet.
-async fn standings(http: &Http, wanted: Vec<Content>) -> Answer<Vec<Option<Info>>> {
-    let datasets = &http.state.datasets;
-    let read = datasets.read(&http.runtime, |contents| async move {
-        let mut standings = Vec::with_capacity(wanted.len());
-        for content in &wanted {
-            standings.push(match contents.info(content, None).await {
-                Ok(info) => Some(info),
-                Err(FetchError::Missing | FetchError::Stale(_)) => None,
-                Err(error) => return Err(error),
-            });
-        }
-        Ok(standings)
-    });
-    Ok(read.await?)
+/// One that is configured or kept.
+///
+/// # Errors
+/// There is no such dataset.
+pub(in crate::http) fn find_dataset(
+    http: &Http,
+    figures: &ReplicaFigures,
+    name: &str,
+) -> Answer<DatasetReport> {
+    let all = gather_datasets(&http.settings(), figures);
+    let found = all.into_iter().find(|of| of.name == name);
+    found.ok_or_else(|| Problem::content_not_found(ContentKind::Dataset, name).into())
 }
 
-fn dataset_report(settings: &DatasetSettings, info: Option<Info>) -> DatasetReport {
-    DatasetReport {
-        name: settings.name.to_string(),
-        source: settings.source.map(|source| source.as_str()),
-        protected: settings.token.is_some(),
-        seed_listen: settings.seed_listen.map(|address| address.to_string()),
-        history: settings.history.clone().into(),
-        standing: info.map(StandingBody::from).unwrap_or_default(),
+/// One that is configured or kept.
+///
+/// # Errors
+/// There is no such replica.
+pub(in crate::http) fn find_replica(
+    http: &Http,
+    figures: &ReplicaFigures,
+    name: &str,
+) -> Answer<ReplicaReport> {
+    let all = gather_replicas(http, figures);
+    let found = all.into_iter().find(|of| of.name == name);
+    found.ok_or_else(|| Problem::content_not_found(ContentKind::Replica, name).into())
+}
+
+/// Reads how each stands now: programs decide by heads.
+async fn renew(
+    http: &Http,
+    kind: ContentKind,
+    places: Vec<(String, &mut StandingBody)>,
+) -> Answer<()> {
+    let (names, places): (Vec<String>, Vec<&mut StandingBody>) = places.into_iter().unzip();
+    let wanted: Vec<Option<Content>> = names
+        .iter()
+        .map(|name| DatasetName::parse(name).map(|name| Content { kind, name }))
+        .collect();
+    let read = http
+        .state
+        .datasets
+        .read(&http.runtime, |contents| async move {
+            let mut standings = Vec::with_capacity(wanted.len());
+            for content in &wanted {
+                let Some(content) = content else {
+                    standings.push(None);
+                    continue;
+                };
+                standings.push(match contents.info(content, None).await {
+                    Ok(info) => Some(info),
+                    Err(FetchError::Missing | FetchError::Stale(_)) => None,
+                    Err(error) => return Err(error),
+                });
+            }
+            Ok(standings)
+        });
+    for (place, info) in places.into_iter().zip(read.await?) {
+        *place = info.map(StandingBody::from).unwrap_or_default();
     }
-}
-
-fn replica_report(http: &Http, settings: &ReplicaSettings, info: Option<Info>) -> ReplicaReport {
-    let told = info.as_ref().and_then(|info| info.state.clone());
-    let state = state_of(http, &content(ContentKind::Replica, &settings.name));
-    ReplicaReport {
-        name: settings.name.to_string(),
-        upstreams: settings.upstreams.iter().map(ToString::to_string).collect(),
-        dataset: settings.dataset.to_string(),
-        protocol: match settings.protocol {
-            ReplicaProtocol::Highwater => "highwater",
-            ReplicaProtocol::Seed => "seed",
-        },
-        state: state.or(told),
-        history: settings.history.clone().into(),
-        standing: info.map(StandingBody::from).unwrap_or_default(),
-    }
-}
-
-impl From<Info> for StandingBody {
-    fn from(info: Info) -> Self {
-        Self {
-            epoch: Some(info.epoch),
-            head: Some(info.head),
-            len: Some(info.len),
-            oldest_head: Some(info.oldest_head),
-        }
-    }
-}
-
-impl From<HistorySettings> for HistoryBody {
-    fn from(history: HistorySettings) -> Self {
-        Self {
-            changes: history.changes,
-            bytes: history.bytes,
-            age_seconds: history.age.as_secs(),
-        }
-    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! `/v1/datasets` and `/v1/replicas`: publishing, and what followers read.
 
 mod list;
+mod orders;
 mod publish;
 mod query;
 mod read;
@@ -8,7 +9,10 @@ mod replicas;
 
 pub(in crate::http) use list::{
     __path_list_datasets, __path_list_replicas, __path_show_dataset, __path_show_replica,
-    list_datasets, list_replicas, show_dataset, show_replica,
+    find_dataset, find_replica, list_datasets, list_replicas, show_dataset, show_replica,
+};
+pub(in crate::http) use orders::{
+    __path_bootstrap_replica, __path_verify_replica, bootstrap_replica, verify_replica,
 };
 pub(in crate::http) use publish::{__path_publish, publish};
 pub(in crate::http) use read::{
@@ -22,7 +26,7 @@ pub(in crate::http) use replicas::{
 };
 
 use crate::config::{DatasetSettings, ReplicaSettings, SecretOf, Settings};
-use crate::flows::replicas::{Content, ContentKind, DatasetName};
+use crate::flows::replicas::{Content, ContentKind};
 use crate::http::auth::{Access, authorize, opens_content};
 use crate::http::problem::{Answer, Problem};
 use crate::http::state::Http;
@@ -75,6 +79,17 @@ fn open(http: &Http, request: &HttpRequest, kind: ContentKind) -> Answer<Content
     Ok(Content { kind, name })
 }
 
+/// Whether whoever may look at pages may see its entries: those that take a token
+/// of their own are read with that, as [`open`] has it, and of what is not
+/// configured nobody knows whether they did.
+pub(in crate::http) fn is_shown(settings: &Settings, kind: ContentKind, name: &str) -> bool {
+    match kind {
+        ContentKind::Dataset => dataset(settings, name).is_some_and(|found| found.token.is_none()),
+        ContentKind::Replica => replica(settings, name)
+            .is_some_and(|found| found.token.is_none() || settings.http.read_token.is_some()),
+    }
+}
+
 fn dataset<'s>(settings: &'s Settings, name: &str) -> Option<&'s DatasetSettings> {
     let mut datasets = settings.datasets.iter();
     datasets.find(|dataset| dataset.name.as_str() == name)
@@ -83,12 +98,4 @@ fn dataset<'s>(settings: &'s Settings, name: &str) -> Option<&'s DatasetSettings
 fn replica<'s>(settings: &'s Settings, name: &str) -> Option<&'s ReplicaSettings> {
     let mut replicas = settings.replicas.iter();
     replicas.find(|replica| replica.name.as_str() == name)
-}
-
-/// How a content is called in the configuration.
-fn content(kind: ContentKind, name: &DatasetName) -> Content {
-    Content {
-        kind,
-        name: name.clone(),
-    }
 }

@@ -1,0 +1,198 @@
+//! Replicas as API, pages, metrics and probes show them: what is configured, what
+//! the Followers of this server say, and what the database says.
+
+use super::dataset_reports::{SizeBody, StandingBody};
+use super::replica_figures::ReplicaFigures;
+use super::replica_report::{
+    AuditReport, BootstrapReport, ReplicaReport, StaleReport, UpstreamReport, WantedReport,
+};
+use super::state::Http;
+use crate::config::{HistorySettings, ReplicaProtocol, ReplicaSettings};
+use crate::flows::replicas::{
+    Bootstrap, BootstrapReason, DatasetName, FollowerView, Head, Holder, PlanView, ReplicaState,
+};
+use crate::store::ReplicaSummary;
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// All replicas by these figures: configured ones in the configuration's order,
+/// then those that are only in the database.
+pub(super) fn gather_replicas(http: &Http, figures: &ReplicaFigures) -> Vec<ReplicaReport> {
+    let settings = http.settings();
+    let view = http.replicas_view();
+    let now = Timestamp::now();
+    let found = |name: &str| figures.replicas.iter().find(|of| of.name == name);
+    let told = |name: &DatasetName| {
+        let word = (http.state.datasets.replica_state)(name)?;
+        ReplicaState::ALL.into_iter().find(|of| of.as_str() == word)
+    };
+    let own = &http.state.holder;
+    let configured = settings.replicas.iter().map(|replica| {
+        let name = &replica.name;
+        let follower = view.replicas.get(name).map(|of| &**of);
+        let known = Known {
+            settings: Some(replica),
+            follower,
+            summary: found(name.as_str()),
+            told: told(name),
+            own,
+        };
+        known.report(name.as_str(), now)
+    });
+    let known = |name: &str| settings.replicas.iter().any(|of| of.name.as_str() == name);
+    let others = figures.replicas.iter().filter(|of| !known(&of.name));
+    let others = others.map(|summary| {
+        let known = Known {
+            settings: None,
+            follower: None,
+            summary: Some(summary),
+            told: None,
+            own,
+        };
+        known.report(&summary.name, now)
+    });
+    configured.chain(others).collect()
+}
+
+/// What is known of a replica.
+struct Known<'a> {
+    settings: Option<&'a ReplicaSettings>,
+    follower: Option<&'a FollowerView>,
+    summary: Option<&'a ReplicaSummary>,
+    /// Its state, as whoever serves it says.
+    told: Option<ReplicaState>,
+    /// Name of this server.
+    own: &'a str,
+}
+
+impl Known<'_> {
+    fn report(&self, name: &str, now: Timestamp) -> ReplicaReport {
+        let plan = self.follower.and_then(|of| of.plan.as_ref());
+        let summary = self.summary;
+        let rows = summary.map(|of| &of.standing);
+        let copy = summary.and_then(|of| of.copy.as_ref());
+        let history = self
+            .settings
+            .map_or_else(HistorySettings::default, |of| of.history.clone());
+        let (upstream_head, lag_heads, lag) = lag(plan, summary, now);
+        // Whoever follows it knows more than what was read of its rows.
+        let bootstrap = match plan {
+            Some(plan) => plan.bootstrap.as_ref().map(BootstrapReport::from),
+            None => rows
+                .and_then(|of| of.bootstrap.as_ref())
+                .map(|of| rows_bootstrap(of, now)),
+        };
+        let stale = plan.map_or_else(
+            || rows.and_then(|of| of.stale.clone()),
+            |of| of.stale.clone(),
+        );
+        let audited = plan.map_or_else(|| rows.and_then(|of| of.audited), |of| of.audited);
+        let bootstraps = plan
+            .map(|of| &of.bootstraps)
+            .or(rows.map(|of| &of.bootstraps));
+        let trouble = self.follower.and_then(|of| of.trouble.clone());
+        let state = match plan {
+            Some(plan) => plan.state,
+            None => self.told.unwrap_or(ReplicaState::Waiting),
+        };
+        ReplicaReport {
+            name: name.to_owned(),
+            configured: self.settings.is_some(),
+            upstreams: self.settings.map_or_else(Vec::new, |of| {
+                of.upstreams.iter().map(ToString::to_string).collect()
+            }),
+            dataset: self.settings.map(|of| of.dataset.to_string()),
+            protocol: self.settings.map(|of| match of.protocol {
+                ReplicaProtocol::Highwater => "highwater",
+                ReplicaProtocol::Seed => "seed",
+            }),
+            state: state.as_str(),
+            holder: match self.follower.map_or(&Holder::Nobody, |of| &of.holder) {
+                Holder::Here => Some(self.own.to_owned()),
+                Holder::Other(other) => Some(other.clone()),
+                Holder::Nobody => None,
+            },
+            history: history.into(),
+            standing: copy.map(StandingBody::from).unwrap_or_default(),
+            size: copy.map(SizeBody::from).unwrap_or_default(),
+            upstream_head,
+            lag_heads,
+            lag_seconds: lag.as_secs_f64(),
+            level_at: plan.map_or_else(|| rows.and_then(|of| of.level_at), |of| of.level_at),
+            bytes_per_second: self.follower.map_or(0.0, |of| of.bytes_per_second),
+            fetched_bytes: plan.map_or(0, |of| of.bytes),
+            stale: stale.map(|(since, why)| StaleReport { since, why }),
+            bootstrap,
+            bootstrap_wanted: plan
+                .and_then(|of| of.bootstrap_wanted.clone())
+                .map(|(at, why)| WantedReport { at, why }),
+            bootstraps: counts(bootstraps),
+            outrun: plan.map_or_else(|| rows.map_or(0, |of| of.outrun), |of| of.outrun),
+            audited: audited.map(|(at, differences)| AuditReport { at, differences }),
+            auditing: plan.and_then(|of| of.auditing.clone()),
+            repairs: summary.map_or(0, |of| of.repairs),
+            upstream_reports: self.follower.map_or_else(Vec::new, |of| {
+                of.upstreams.iter().map(UpstreamReport::from).collect()
+            }),
+            trouble: trouble.or_else(|| plan.and_then(|of| of.trouble.clone())),
+        }
+    }
+}
+
+/// The upstream's head, how many heads the copy lacks, and for how long.
+fn lag(
+    plan: Option<&PlanView>,
+    summary: Option<&ReplicaSummary>,
+    now: Timestamp,
+) -> (Option<Head>, u64, Duration) {
+    if let Some(plan) = plan {
+        return (plan.upstream_head, plan.lag_heads, plan.lag);
+    }
+    let Some(summary) = summary else {
+        return (None, 0, Duration::ZERO);
+    };
+    let copy = summary.copy.as_ref();
+    let heads = match (summary.upstream_head, copy) {
+        (Some(theirs), Some(copy)) => u64::try_from(theirs.saturating_sub(copy.head)).unwrap_or(0),
+        _ => 0,
+    };
+    let behind = heads > 0 || summary.standing.stale.is_some();
+    let level_at = summary.standing.level_at.filter(|_| behind);
+    let lag = level_at.map_or(Duration::ZERO, |at| now.since(at));
+    (summary.upstream_head, heads, lag)
+}
+
+/// Of each reason, so that one that never was is told as 0.
+fn counts(told: Option<&BTreeMap<BootstrapReason, u64>>) -> BTreeMap<&'static str, u64> {
+    let count = |reason| {
+        told.and_then(|told| told.get(&reason))
+            .copied()
+            .unwrap_or(0)
+    };
+    let reasons = BootstrapReason::ALL.into_iter();
+    reasons
+        .map(|reason| (reason.as_str(), count(reason)))
+        .collect()
+}
+
+fn rows_bootstrap(bootstrap: &Bootstrap, now: Timestamp) -> BootstrapReport {
+    let fetched: u64 = bootstrap.ranges.iter().map(|range| range.len).sum();
+    let passed = now.since(bootstrap.begun_at);
+    let left = bootstrap.len.saturating_sub(fetched);
+    let ends_at = (fetched > 0 && !passed.is_zero()).then(|| {
+        let millis = passed.as_millis().saturating_mul(u128::from(left)) / u128::from(fetched);
+        now.plus(Duration::from_millis(
+            u64::try_from(millis).unwrap_or(u64::MAX),
+        ))
+    });
+    BootstrapReport {
+        reason: bootstrap.reason.as_str(),
+        begun_at: bootstrap.begun_at,
+        fetched,
+        len: bootstrap.len,
+        ends_at,
+        ranges: bootstrap.ranges.len(),
+        ranges_done: bootstrap.ranges.iter().filter(|range| range.done).count(),
+    }
+}
