@@ -83,19 +83,6 @@ CREATE TABLE event_counts (
     PRIMARY KEY (subscription, bucket_at, decision)
 );
 
--- Ours: blocks that a ledger's stream told of, to see gaps and forks.
-CREATE TABLE subscription_blocks (
-    subscription TEXT NOT NULL,
-    block_id TEXT NOT NULL,
-    block BIGINT NOT NULL,
-    previous_block_id TEXT NOT NULL,
-    seen_at TIMESTAMP(3) NOT NULL,
-    abandoned_at TIMESTAMP(3),
-    PRIMARY KEY (subscription, block_id)
-);
-
-CREATE INDEX subscription_blocks_by_number ON subscription_blocks (subscription, block);
-
 -- Public contract: what makes an event relevant; applications insert here.
 CREATE TABLE known_transactions (
     tx_id TEXT NOT NULL PRIMARY KEY CHECK (length(tx_id) BETWEEN 1 AND 256),
