@@ -268,7 +268,7 @@ impl Subscriber {
         let Some(run) = &mut self.run else {
             return;
         };
-        self.hearing.block(from.highest_block);
+        self.hearing.rows(&from);
         run.anew = false;
         match &mut run.plan {
             Some(plan) => plan.checkpoint(from),

@@ -233,7 +233,7 @@ impl Subscriber {
             };
             run.looking = false;
             if let (Ok(checkpoint), Some(plan)) = (read, &run.plan) {
-                subscriber.hearing.block(checkpoint.highest_block);
+                subscriber.hearing.rows(&checkpoint);
                 run.anew |= checkpoint.orders != plan.orders();
             }
             subscriber.turn(ctx);

@@ -42,6 +42,8 @@ pub(super) struct Hearing {
     last: AtomicU64,
     /// Highest block of which an event is known; below zero: none.
     highest: AtomicI64,
+    /// Arrival of the newest event, as the rows showed it last.
+    arrival: AtomicI64,
     /// Rows of abandoned blocks were marked: what is open has to be read anew.
     forked: AtomicBool,
     source: Mutex<Shown>,
@@ -61,6 +63,7 @@ impl Default for Hearing {
             begun: Instant::now(),
             last: AtomicU64::new(0),
             highest: AtomicI64::new(-1),
+            arrival: AtomicI64::new(0),
             forked: AtomicBool::new(false),
             source: Mutex::default(),
         }
@@ -77,6 +80,18 @@ impl Hearing {
     pub(super) fn block(&self, block: Option<i64>) {
         self.highest
             .fetch_max(block.unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    /// What the rows show. Where an event is newer than at the last look, somebody
+    /// heard something: the hook of another server, perhaps.
+    pub(super) fn rows(&self, shown: &Checkpoint) {
+        self.block(shown.highest_block);
+        let before = self
+            .arrival
+            .fetch_max(shown.last_arrival, Ordering::Relaxed);
+        if shown.last_arrival > before {
+            self.now();
+        }
     }
 
     /// Whether a fork was noted since this was last asked.
@@ -313,6 +328,30 @@ mod tests {
         });
         assert_eq!(failures(), 0);
         assert!(hearing.view("a gateway".to_owned()).last_error.is_some());
+    }
+
+    #[test]
+    fn what_another_server_records_is_no_silence() {
+        let millis = |hearing: &Hearing| hearing.last.load(Ordering::Relaxed);
+        let begun = Instant::now().checked_sub(Duration::from_secs(9));
+        let hearing = Hearing {
+            begun: begun.unwrap_or_else(Instant::now),
+            ..Hearing::default()
+        };
+        let shown = |last_arrival| Checkpoint {
+            last_arrival,
+            highest_block: Some(4),
+            ..Checkpoint::default()
+        };
+        hearing.rows(&shown(7));
+        let first = millis(&hearing);
+        assert!(first >= 9000);
+        hearing.last.store(0, Ordering::Relaxed);
+        hearing.rows(&shown(7));
+        assert_eq!(millis(&hearing), 0, "nothing is newer");
+        hearing.rows(&shown(8));
+        assert!(millis(&hearing) >= first);
+        assert_eq!(hearing.highest.load(Ordering::Relaxed), 4);
     }
 
     #[test]
