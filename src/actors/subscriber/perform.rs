@@ -3,6 +3,7 @@
 //! each answer goes back to the plan that asked.
 
 use super::source::bounded;
+use super::trouble::{ReadKind, Told};
 use super::{READ_AGAIN, Subscriber, Task};
 use crate::config::{EventHandlerSettings, Relevance};
 use crate::flows::events::{
@@ -33,7 +34,7 @@ impl Subscriber {
                     rows.open_events(name.as_str(), load.after, load.limit)
                         .await
                 };
-                self.read(ctx, read, move |plan, page, now| match page {
+                self.read(ctx, ReadKind::Page, read, move |plan, page, now| match page {
                     Ok(page) => plan.loaded(&load, page, now),
                     Err(_) => plan.load_failed(&load, now),
                 });
@@ -43,7 +44,7 @@ impl Subscriber {
                     rows.recorded_since(name.as_str(), sweep.since, sweep.limit)
                         .await
                 };
-                self.read(ctx, read, move |plan, page, now| match page {
+                self.read(ctx, ReadKind::Sweep, read, move |plan, page, now| match page {
                     Ok(page) => plan.swept(&sweep, page, now),
                     Err(_) => plan.sweep_failed(&sweep, now),
                 });
@@ -54,7 +55,7 @@ impl Subscriber {
                     Relevance::Known(wait) => wait.sql.clone(),
                 };
                 let read = async move { rows.judge(lookup.as_deref(), asked).await };
-                self.read(ctx, read, |plan, judged, now| match judged {
+                self.read(ctx, ReadKind::LookUp, read, |plan, judged, now| match judged {
                     Ok(judged) => plan.judged(&judged, now),
                     Err(_) => plan.judge_failed(now),
                 });
@@ -68,6 +69,7 @@ impl Subscriber {
     fn read<T: Send + 'static>(
         &self,
         ctx: &mut Context<Self>,
+        kind: ReadKind,
         read: impl Future<Output = Result<T, StoreError>> + Send + 'static,
         tell: impl FnOnce(&mut SubscriptionPlan, Result<T, String>, Timestamp) + 'static,
     ) {
@@ -84,7 +86,7 @@ impl Subscriber {
                 if round != subscriber.round {
                     return;
                 }
-                subscriber.take_trouble(result.as_ref().err());
+                subscriber.take_trouble(kind, result.as_ref().err());
                 let run = subscriber.run.as_mut();
                 if let Some(plan) = run.and_then(|run| run.plan.as_mut()) {
                     tell(plan, result, Timestamp::now());
@@ -94,19 +96,19 @@ impl Subscriber {
         );
     }
 
-    /// Says why rows cannot be read, once for each reason.
-    fn take_trouble(&mut self, error: Option<&String>) {
+    /// Says why rows cannot be read, once for each reason and kind of read.
+    pub(super) fn take_trouble(&mut self, kind: ReadKind, error: Option<&String>) {
+        let error = error.map(|error| bounded(error));
         let name = &self.settings.subscription.name;
-        match error {
-            Some(error) if self.trouble.as_ref() != Some(error) => {
-                tracing::warn!(subscription.name = %name, error = %error, "a subscription's rows could not be read; tried again");
+        match (self.troubles.take(kind, error.as_deref()), error) {
+            (Told::Fails, Some(error)) => {
+                tracing::warn!(subscription.name = %name, rows.read = kind.as_str(), error = %error, "a subscription's rows could not be read; tried again");
             }
-            None if self.trouble.is_some() => {
-                tracing::info!(subscription.name = %name, "a subscription's rows are read again");
+            (Told::Mended, _) => {
+                tracing::info!(subscription.name = %name, rows.read = kind.as_str(), "a subscription's rows are read again");
             }
-            _ => return,
+            _ => {}
         }
-        self.trouble = error.map(|error| bounded(error));
     }
 
     fn hand_over(&mut self, ctx: &mut Context<Self>, event: OpenEvent, attempt: u32) {
@@ -264,7 +266,7 @@ impl Subscriber {
                 if round != subscriber.round {
                     return;
                 }
-                subscriber.take_trouble(result.as_ref().err());
+                subscriber.take_trouble(ReadKind::Checkpoint, result.as_ref().err());
                 take(subscriber, ctx, result);
             }),
         );

@@ -388,7 +388,7 @@ impl SubscriptionPlan {
     }
 
     /// How many events are waited for.
-    pub(super) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.judging.waiting()
     }
 }
