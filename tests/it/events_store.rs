@@ -25,6 +25,7 @@ on_both_databases!(
     a_pause_is_ordered_once_and_lifted_once,
     a_replay_opens_events_again_and_moves_the_position_back,
     events_are_judged_by_tables_and_by_the_operators_sql,
+    a_look_that_takes_too_long_keeps_what_it_found,
     what_is_known_is_told_once_and_forgotten,
     old_events_go_and_what_is_needed_stays,
     streams_without_blocks_keep_identities_for_ever,
@@ -693,6 +694,21 @@ async fn events_are_judged_by_tables_and_by_the_operators_sql(database: &Databas
         let error = refused.unwrap_err().to_string();
         assert!(error.contains("read-only"), "{error}");
     }
+}
+
+async fn a_look_that_takes_too_long_keeps_what_it_found(database: &Database) {
+    if database.is_sqlite() {
+        // A query there ends in its own time.
+        return;
+    }
+    let store = open(database).await;
+    let slow = "SELECT 1 FROM pg_sleep(CASE WHEN $1 = 't2' THEN 9 ELSE 0 END)";
+    let questions = vec![asked("t1", None, 1), asked("t2", None, 2)];
+    let judged = store.judge(Some(slow), questions.clone()).await.unwrap();
+    let arrivals: Vec<i64> = judged.iter().map(|judged| judged.place.arrival).collect();
+    assert_eq!(arrivals, [1]);
+    let nothing = store.judge(Some(slow), questions[1..].to_vec()).await;
+    assert!(nothing.unwrap_err().is_transient());
 }
 
 async fn what_is_known_is_told_once_and_forgotten(database: &Database) {
