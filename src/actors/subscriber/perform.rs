@@ -7,7 +7,8 @@ use super::trouble::{ReadKind, Told};
 use super::{READ_AGAIN, Subscriber, Task};
 use crate::config::{EventHandlerSettings, Relevance};
 use crate::flows::events::{
-    Checkpoint, EventChange, Marked, OpenEvent, Place, SinkError, Step, SubscriptionPlan,
+    Checkpoint, EventChange, Marked, OpenEvent, PAGE_BYTES, PageSize, Place, SinkError, Step,
+    SubscriptionPlan,
 };
 use crate::messages::Mark;
 use crate::store::StoreError;
@@ -30,20 +31,18 @@ impl Subscriber {
         let name = self.settings.subscription.name.clone();
         match step {
             Step::Load(load) => {
-                let read = async move {
-                    rows.open_events(name.as_str(), load.after, load.limit)
-                        .await
-                };
+                let size = self.page(load.limit);
+                let read =
+                    async move { rows.open_events(name.as_str(), load.after, size).await };
                 self.read(ctx, ReadKind::Page, read, move |plan, page, now| match page {
                     Ok(page) => plan.loaded(&load, page, now),
                     Err(_) => plan.load_failed(&load, now),
                 });
             }
             Step::Sweep(sweep) => {
-                let read = async move {
-                    rows.recorded_since(name.as_str(), sweep.since, sweep.limit)
-                        .await
-                };
+                let size = self.page(sweep.limit);
+                let read =
+                    async move { rows.recorded_since(name.as_str(), sweep.since, size).await };
                 self.read(ctx, ReadKind::Sweep, read, move |plan, page, now| match page {
                     Ok(page) => plan.swept(&sweep, page, now),
                     Err(_) => plan.sweep_failed(&sweep, now),
@@ -62,6 +61,16 @@ impl Subscriber {
             }
             Step::Handle(event, attempt) => self.hand_over(ctx, event, attempt),
             Step::Mark(changes) => self.mark(ctx, changes),
+        }
+    }
+
+    /// A page of so many events; where the consumer reads the table, nobody here
+    /// reads payloads.
+    fn page(&self, rows: usize) -> PageSize {
+        let table = self.settings.subscription.handler == EventHandlerSettings::Table;
+        PageSize {
+            rows,
+            bytes: (!table).then_some(PAGE_BYTES),
         }
     }
 

@@ -18,6 +18,7 @@ use super::plan_view::Rate;
 use super::reads::Reads;
 use super::settling::Settling;
 use super::step::{Load, Sweep};
+use super::traits::OpenPage;
 use crate::config::{EventHandlerSettings, HandlerRetry, Late, Relevance, SubscriptionSettings};
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -217,9 +218,11 @@ impl SubscriptionPlan {
     }
 
     /// A page was read.
-    pub fn loaded(&mut self, load: &Load, page: Vec<OpenEvent>, now: Timestamp) {
+    pub fn loaded(&mut self, load: &Load, page: impl Into<OpenPage>, now: Timestamp) {
+        let page = page.into();
+        let full = page.is_full(load.limit);
+        let page = page.events;
         let last = page.last().map(|event| event.place).or(load.after);
-        let full = page.len() >= load.limit;
         let Some((done, complete)) = self.reads.loaded(load, last, full) else {
             return;
         };
@@ -245,9 +248,11 @@ impl SubscriptionPlan {
     }
 
     /// What was recorded lately was read.
-    pub fn swept(&mut self, sweep: &Sweep, page: Vec<OpenEvent>, now: Timestamp) {
+    pub fn swept(&mut self, sweep: &Sweep, page: impl Into<OpenPage>, now: Timestamp) {
+        let page = page.into();
+        let full = page.is_full(sweep.limit);
+        let page = page.events;
         let last = page.iter().map(|event| event.place.arrival).max();
-        let full = page.len() >= sweep.limit;
         if let Some(done) = self.reads.swept(sweep, last, full) {
             self.take_page(page, &done, now);
             self.trim();
