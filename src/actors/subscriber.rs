@@ -21,7 +21,7 @@ use crate::flows::events::{
     SubscriptionPlan,
 };
 use crate::leases::{Holdings, events_lease};
-use crate::messages::{EventsNews, KnownNews, LookAgain, Mark, Record, names};
+use crate::messages::{EventsNews, EventsRefused, KnownNews, LookAgain, Mark, Record, names};
 use crate::store::LeaseStake;
 use crate::time::Timestamp;
 use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
@@ -477,5 +477,14 @@ impl Handler<Envelope<LookAgain>> for Subscriber {
     fn handle(&mut self, envelope: Envelope<LookAgain>, ctx: &mut Self::Context) {
         let LookAgain = envelope.open();
         self.look(ctx);
+    }
+}
+
+impl Handler<Envelope<EventsRefused>> for Subscriber {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<EventsRefused>, _: &mut Self::Context) {
+        // Its source looks.
+        self.hearing.refused(envelope.open().block);
     }
 }

@@ -87,6 +87,9 @@ pub struct HttpState {
     /// Records events of a subscription, each with whether its block is
     /// skipped; answered when they are durable.
     pub record: Recorder,
+    /// Tells the Subscriber the lowest block of events that the hook did not take,
+    /// and that may not come again.
+    pub refused: Arc<dyn Fn(&SubscriptionName, i64) + Send + Sync>,
     /// Makes transactions and keys known; answers how many are new.
     pub know: Knower,
     /// Tells the Subscriber of an operator's order.

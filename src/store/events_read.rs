@@ -7,8 +7,8 @@ use crate::flows::events::{
     Checkpoint, EventRows, Fork, Judgement, OpenEvent, OpenPage, PageSize, Place, SubscriptionName,
 };
 use crate::time::Timestamp;
-use diesel::{OptionalExtension, QueryableByName};
 use diesel::sql_types::{BigInt, Text};
+use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use futures_util::future::BoxFuture;
 
@@ -202,8 +202,7 @@ impl Length {
 }
 
 /// What a [`Length`] is read from. Neither database reads the text for it.
-const LENGTHS: &str =
-    "SELECT block, rank, arrival, CAST(octet_length(payload) AS BIGINT) AS bytes";
+const LENGTHS: &str = "SELECT block, rank, arrival, CAST(octet_length(payload) AS BIGINT) AS bytes";
 
 /// The last event that a page of so many bytes holds, one at least; `None` where
 /// it holds them all.

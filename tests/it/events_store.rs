@@ -724,7 +724,10 @@ async fn pages_are_bounded_in_bytes(database: &Database) {
         assert_eq!(sweep.cut, rows < 4);
     }
     let after = Some(store.open_events("claims", None, 4).await.unwrap()[3].place);
-    let rest = store.open_page("claims", after, of(Some(10))).await.unwrap();
+    let rest = store
+        .open_page("claims", after, of(Some(10)))
+        .await
+        .unwrap();
     assert_eq!((places(&rest.events), rest.cut), (vec![(5, 1)], false));
     let bare = store.open_page("claims", None, of(None)).await.unwrap();
     assert!(bare.events.len() == 4 && !bare.cut);

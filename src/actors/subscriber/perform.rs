@@ -32,21 +32,30 @@ impl Subscriber {
         match step {
             Step::Load(load) => {
                 let size = self.page(load.limit);
-                let read =
-                    async move { rows.open_events(name.as_str(), load.after, size).await };
-                self.read(ctx, ReadKind::Page, read, move |plan, page, now| match page {
-                    Ok(page) => plan.loaded(&load, page, now),
-                    Err(_) => plan.load_failed(&load, now),
-                });
+                let read = async move { rows.open_events(name.as_str(), load.after, size).await };
+                self.read(
+                    ctx,
+                    ReadKind::Page,
+                    read,
+                    move |plan, page, now| match page {
+                        Ok(page) => plan.loaded(&load, page, now),
+                        Err(_) => plan.load_failed(&load, now),
+                    },
+                );
             }
             Step::Sweep(sweep) => {
                 let size = self.page(sweep.limit);
                 let read =
                     async move { rows.recorded_since(name.as_str(), sweep.since, size).await };
-                self.read(ctx, ReadKind::Sweep, read, move |plan, page, now| match page {
-                    Ok(page) => plan.swept(&sweep, page, now),
-                    Err(_) => plan.sweep_failed(&sweep, now),
-                });
+                self.read(
+                    ctx,
+                    ReadKind::Sweep,
+                    read,
+                    move |plan, page, now| match page {
+                        Ok(page) => plan.swept(&sweep, page, now),
+                        Err(_) => plan.sweep_failed(&sweep, now),
+                    },
+                );
             }
             Step::Judge(asked) => {
                 let lookup = match &self.settings.subscription.relevance {
@@ -54,10 +63,15 @@ impl Subscriber {
                     Relevance::Known(wait) => wait.sql.clone(),
                 };
                 let read = async move { rows.judge(lookup.as_deref(), asked).await };
-                self.read(ctx, ReadKind::LookUp, read, |plan, judged, now| match judged {
-                    Ok(judged) => plan.judged(&judged, now),
-                    Err(_) => plan.judge_failed(now),
-                });
+                self.read(
+                    ctx,
+                    ReadKind::LookUp,
+                    read,
+                    |plan, judged, now| match judged {
+                        Ok(judged) => plan.judged(&judged, now),
+                        Err(_) => plan.judge_failed(now),
+                    },
+                );
             }
             Step::Handle(event, attempt) => self.hand_over(ctx, event, attempt),
             Step::Mark(changes) => self.mark(ctx, changes),

@@ -2,8 +2,8 @@
 
 use crate::config::SubscriptionSettings;
 use crate::flows::events::{
-    Checkpoint, EventRows, Fork, Heard, Recorded, Sink, SinkError, Source, SourceEnd, SourceState,
-    SourceView, SubscriptionName,
+    Checkpoint, EventRows, Fork, Heard, Recorded, RefusedBlock, Sink, SinkError, Source, SourceEnd,
+    SourceState, SourceView, SubscriptionName,
 };
 use crate::messages::{EventsNews, Record};
 use crate::time::Timestamp;
@@ -47,6 +47,15 @@ pub(super) struct Hearing {
     /// Rows of abandoned blocks were marked: what is open has to be read anew.
     forked: AtomicBool,
     source: Mutex<Shown>,
+    refused: Mutex<Option<Refused>>,
+}
+
+/// What the hook refused: the lowest block, and when the first and the last were.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    block: i64,
+    first: Instant,
+    last: Instant,
 }
 
 /// How the source stands.
@@ -66,6 +75,7 @@ impl Default for Hearing {
             arrival: AtomicI64::new(0),
             forked: AtomicBool::new(false),
             source: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 }
@@ -80,6 +90,38 @@ impl Hearing {
     pub(super) fn block(&self, block: Option<i64>) {
         self.highest
             .fetch_max(block.unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    /// The hook refused events, of this block and later ones, perhaps.
+    pub(super) fn refused(&self, block: i64) {
+        let now = Instant::now();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = refused.unwrap_or(Refused {
+            block,
+            first: now,
+            last: now,
+        });
+        *refused = Some(Refused {
+            block: before.block.min(block),
+            last: now,
+            ..before
+        });
+    }
+
+    /// What was refused, and has not come again since.
+    fn refused_block(&self) -> Option<RefusedBlock> {
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.map(|refused| RefusedBlock {
+            block: refused.block,
+            first: refused.first.elapsed(),
+            last: refused.last.elapsed(),
+        })
+    }
+
+    /// What was refused until then has come again.
+    fn passed(&self, until: Instant) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        *refused = refused.filter(|refused| refused.last > until);
     }
 
     /// What the rows show. Where an event is newer than at the last look, somebody
@@ -224,6 +266,14 @@ impl Sink for SubscriberSink {
         let highest = self.hearing.highest.load(Ordering::Relaxed);
         (highest >= 0).then_some(highest)
     }
+
+    fn refused(&self) -> Option<RefusedBlock> {
+        self.hearing.refused_block()
+    }
+
+    fn passed(&self, until: Instant) {
+        self.hearing.passed(until);
+    }
 }
 
 /// Runs a source for ever; to be dropped.
@@ -328,6 +378,24 @@ mod tests {
         });
         assert_eq!(failures(), 0);
         assert!(hearing.view("a gateway".to_owned()).last_error.is_some());
+    }
+
+    #[test]
+    fn the_lowest_refused_block_is_kept_until_all_was_passed() {
+        let hearing = Hearing::default();
+        assert_eq!(hearing.refused_block(), None);
+        for block in [7, 5, 9] {
+            hearing.refused(block);
+        }
+        let before = Instant::now();
+        let block = || hearing.refused_block().map(|refused| refused.block);
+        assert_eq!(block(), Some(5));
+        while Instant::now() == before {}
+        hearing.refused(8);
+        hearing.passed(before);
+        assert_eq!(block(), Some(5), "something was refused since");
+        hearing.passed(Instant::now());
+        assert_eq!(block(), None);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use super::*;
 use crate::config::{EventCode, EventHandlerSettings, Relevance, SourceSettings};
 use crate::flows::events::testing::Database;
 use crate::flows::events::{
-    Fork, Heard, Judgement, OpenEvent, OpenPage, PageSize, Place, Recorded, Sink, SinkError, SourceEnd,
-    SubscriptionName, SubscriptionState,
+    Fork, Heard, Judgement, OpenEvent, OpenPage, PageSize, Place, Recorded, Sink, SinkError,
+    SourceEnd, SubscriptionName, SubscriptionState,
 };
 use crate::store::StoreError;
 use crate::watchdog::{Keeper, Registration, Sentinel, WatchdogQuery};
@@ -279,6 +279,7 @@ impl Bench {
             .accepts::<EventsNews>()
             .accepts::<KnownNews>()
             .accepts::<LookAgain>()
+            .accepts::<EventsRefused>()
             .built_by(move |context| Subscriber::new(context, parts.clone()));
         query.register(subscriber, Keeper::Root).unwrap();
         let news = query.watchdog().intercom("test", &service).unwrap();

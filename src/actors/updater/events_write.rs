@@ -242,9 +242,7 @@ pub(super) async fn write_marks(writer: &BatchWriter, calls: Vec<MarkCall>) {
                 let written = store.mark_events(holder, vec![group]).await;
                 answers.push(match written {
                     Ok(written) => held(written.first().copied().unwrap_or(false)),
-                    Err(error) if error.is_transient() => {
-                        Err(passing.note(&subscription, &error))
-                    }
+                    Err(error) if error.is_transient() => Err(passing.note(&subscription, &error)),
                     Err(error) => Err(SinkError::Refused(error.to_string())),
                 });
             }

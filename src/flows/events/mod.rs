@@ -46,4 +46,4 @@ pub use step::{Load, Marked, Step, Sweep};
 pub use story::{StoryLine, event_story, event_waits_for};
 pub use traits::{EventHandler, EventRows, OpenPage, PageSize};
 pub use view::{EventsView, Holder, SourceView, SubscriberView};
-pub use window::{HeardSoFar, RenewReason, Window, WindowSettings, WindowStep};
+pub use window::{HeardSoFar, RefusedBlock, RenewReason, Window, WindowSettings, WindowStep};

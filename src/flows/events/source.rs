@@ -1,8 +1,9 @@
 //! Where events come from: a gateway that calls back, or a ledger's stream.
 
 use super::model::{Checkpoint, Heard, Recorded};
+use super::window::RefusedBlock;
 use futures_util::future::BoxFuture;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where the events of a subscription come from.
 ///
@@ -48,6 +49,16 @@ pub trait Sink: Send + Sync {
 
     /// Highest block of which an event is known by now.
     fn highest_block(&self) -> Option<i64>;
+
+    /// What the hook of this server refused, and may not come again. `None` where
+    /// there is no hook.
+    fn refused(&self) -> Option<RefusedBlock> {
+        None
+    }
+
+    /// What was refused until then has come again, or been asked for again and
+    /// passed.
+    fn passed(&self, _until: Instant) {}
 }
 
 /// A block of a ledger.

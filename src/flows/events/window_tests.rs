@@ -55,6 +55,7 @@ fn it_is_renewed_before_its_end_and_not_while_nothing_is_new() {
     let heard = |highest_block| HeardSoFar {
         highest_block: Some(highest_block),
         silent_for: Duration::ZERO,
+        refused: None,
     };
     let subscribe = WindowStep::Subscribe {
         from: 9,
@@ -92,6 +93,7 @@ fn silence_counts_from_the_subscription_and_doubles_an_empty_window() {
         let heard = HeardSoFar {
             highest_block: Some(10),
             silent_for: 1000 * SILENCE,
+            refused: None,
         };
         let look = WindowStep::Wait {
             until: now + LATEST_LOOK,
@@ -116,6 +118,67 @@ fn silence_counts_from_the_subscription_and_doubles_an_empty_window() {
 }
 
 #[test]
+fn what_the_hook_refused_is_asked_for_again_until_a_window_has_passed_it() {
+    let settings = settings(3, 100);
+    let checkpoint = known(&[9, 10], None);
+    let begun = Instant::now();
+    let secs = Duration::from_secs;
+    let mut window = Window::new(settings, &checkpoint);
+    window.subscribed(begun);
+    let heard = |first: u64, last: u64| HeardSoFar {
+        highest_block: Some(10),
+        silent_for: secs(1),
+        refused: Some(RefusedBlock {
+            block: 7,
+            first: secs(first),
+            last: secs(last),
+        }),
+    };
+    let refused = WindowStep::Renew {
+        why: RenewReason::Refused,
+        remember: None,
+    };
+    // Not while more is refused; of long ones less and less often.
+    let now = begun + secs(400);
+    for (first, last, renewed) in [
+        (4, 4, false),
+        (9, 5, true),
+        (200, 49, false),
+        (200, 50, true),
+    ] {
+        let step = window.next(now, &heard(first, last));
+        assert_eq!(step == refused, renewed, "{first} {last}: {step:?}");
+    }
+    assert_eq!(
+        window.passed(now, &heard(9, 5), RenewReason::NearlyFull),
+        None
+    );
+
+    let mut window = Window::with_refused(settings, &checkpoint, Some(7));
+    assert_eq!(window.blocks(), (7, Some(109)));
+    window.asked(begun);
+    window.subscribed(begun + secs(2));
+    // Refused before it was asked for: it comes again.
+    let (now, mut heard) = (begun + secs(60), heard(90, 61));
+    assert_ne!(window.next(now, &heard), refused);
+    let passed = |heard: &HeardSoFar, why| window.passed(now, heard, why);
+    assert_eq!(passed(&heard, RenewReason::NearlyFull), Some(begun));
+    assert_eq!(passed(&heard, RenewReason::Silence), Some(begun));
+    heard.silent_for = secs(61);
+    assert_eq!(passed(&heard, RenewReason::Silence), None, "nothing came");
+    heard.refused = heard.refused.map(|refused| RefusedBlock {
+        last: secs(59),
+        ..refused
+    });
+    assert_eq!(window.next(now, &heard), refused, "refused once more");
+    assert_eq!(passed(&heard, RenewReason::NearlyFull), None);
+
+    // What start_block leaves out is not lost.
+    let early = Window::with_refused(settings, &checkpoint, Some(0));
+    assert_eq!(early.blocks(), (3, Some(109)));
+}
+
+#[test]
 fn silence_after_something_new_leaves_the_window_as_wide_as_it_was() {
     let mut window = Window::new(settings(0, 100), &known(&[9, 10], None));
     let now = Instant::now();
@@ -123,6 +186,7 @@ fn silence_after_something_new_leaves_the_window_as_wide_as_it_was() {
     let heard = HeardSoFar {
         highest_block: Some(11),
         silent_for: SILENCE,
+        refused: None,
     };
     let renew = WindowStep::Renew {
         why: RenewReason::Silence,
@@ -137,6 +201,7 @@ fn silence_after_something_new_leaves_the_window_as_wide_as_it_was() {
     let nothing = HeardSoFar {
         highest_block: Some(10),
         silent_for: Duration::ZERO,
+        refused: None,
     };
     assert_eq!(endless.next(now, &nothing), wait);
     assert_eq!(endless.next(now + SILENCE, &heard), renew);
@@ -153,6 +218,7 @@ fn no_number_that_is_known_overflows() {
         let heard = HeardSoFar {
             highest_block: Some(block),
             silent_for: SILENCE,
+            refused: None,
         };
         assert!(matches!(
             window.next(now + SILENCE, &heard),
@@ -272,6 +338,7 @@ impl World {
         let heard = HeardSoFar {
             highest_block: checkpoint.highest_block,
             silent_for: self.now - self.heard_at,
+            refused: None,
         };
         match window.next(self.now, &heard) {
             WindowStep::Subscribe { from, to } => self.subscribe(from, to, answer),
