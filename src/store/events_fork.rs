@@ -102,6 +102,11 @@ const LIFT_HALT: &str = "UPDATE subscriptions SET halted_arrival = NULL, halted_
     WHERE events.subscription = subscriptions.name \
     AND events.arrival = subscriptions.halted_arrival AND events.abandoned_at IS NOT NULL)";
 
+/// Before that: if it comes back, it gets all its tries.
+const TRY_ANEW: &str = "UPDATE events SET attempts_before = attempts \
+    WHERE abandoned_at IS NOT NULL AND subscription = $1 \
+    AND arrival = (SELECT halted_arrival FROM subscriptions WHERE name = events.subscription)";
+
 /// What was decided without knowing of the fork is not written any more, as with
 /// operators' orders: a halt on an abandoned event would stay.
 pub(super) const VOID_MARKS: &str = "UPDATE subscriptions SET orders = orders + 1 WHERE name = $1";
@@ -160,7 +165,7 @@ impl Store {
                     .execute(conn)
                     .await?;
                 if lifted + marked > 0 {
-                    for statement in [LIFT_HALT, VOID_MARKS] {
+                    for statement in [TRY_ANEW, LIFT_HALT, VOID_MARKS] {
                         diesel::sql_query(statement)
                             .bind::<Text, _>(subscription.as_str())
                             .execute(conn)
