@@ -226,6 +226,7 @@ fn open_event(heard: &Heard) -> OpenEvent {
         received_at: Timestamp::now(),
         decision: Decision::Pending,
         attempts: 0,
+        attempts_before: 0,
         late: false,
     }
 }

@@ -25,7 +25,7 @@ pub(super) const DUE: &str = "abandoned_at IS NULL \
 
 /// What an [`OpenRow`] is read from.
 pub(super) const OPEN_COLUMNS: &str = "block, rank, arrival, tx_id, event_id, event_name, payload, \
-    event_key, occurred_at, received_at, decision, attempts, late";
+    event_key, occurred_at, received_at, decision, attempts, attempts_before, late";
 
 /// What a [`SubscriptionRow`] is read from.
 pub(super) const SUBSCRIPTION_COLUMNS: &str = "name, last_arrival, highest_block, second_block, \
@@ -199,6 +199,8 @@ pub(super) struct OpenRow {
     decision: String,
     #[diesel(sql_type = Integer)]
     attempts: i32,
+    #[diesel(sql_type = Integer)]
+    attempts_before: i32,
     #[diesel(sql_type = Bool)]
     late: bool,
 }
@@ -221,6 +223,7 @@ impl From<OpenRow> for OpenEvent {
             // The table takes no other words.
             decision: Decision::parse(&row.decision).unwrap_or(Decision::Pending),
             attempts: u32::try_from(row.attempts).unwrap_or(0),
+            attempts_before: u32::try_from(row.attempts_before).unwrap_or(0),
             late: row.late,
         }
     }

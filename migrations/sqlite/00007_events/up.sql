@@ -21,8 +21,10 @@ CREATE TABLE events (
     last_error TEXT,
     -- Ours: place within the block (0 where arrival decides), the key by which
     -- it is judged, when it happened, when it was decided, whether it came after
-    -- its place was passed, and when its block was abandoned by the ledger.
+    -- its place was passed, when its block was abandoned by the ledger, and how
+    -- many of the attempts were made before an operator had it tried anew.
     rank BIGINT NOT NULL DEFAULT 0,
+    attempts_before INTEGER NOT NULL DEFAULT 0,
     event_key TEXT,
     occurred_at TIMESTAMP,
     decided_at TIMESTAMP,

@@ -123,6 +123,8 @@ pub struct OpenEvent {
     pub decision: Decision,
     /// Times its handler was tried.
     pub attempts: u32,
+    /// How many of these were made before it was last told to be tried anew.
+    pub attempts_before: u32,
     /// It came after its place was passed.
     pub late: bool,
 }

@@ -371,12 +371,15 @@ impl SubscriptionPlan {
         };
         entry.event.attempts = entry.event.attempts.saturating_add(1);
 
-        let tries = entry.event.attempts % self.rules.retry.attempts.max(1);
+        let tries = entry
+            .event
+            .attempts
+            .saturating_sub(entry.event.attempts_before);
         let not_before = now.plus(self.rules.pause(tries));
         entry.state = State::Relevant { not_before };
         self.last_error = Some((now, error.clone()));
         self.marking.failed(entry, error.clone(), now);
-        if tries == 0 {
+        if tries >= self.rules.retry.attempts.max(1) {
             self.halt(place, error, now);
         }
     }

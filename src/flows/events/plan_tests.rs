@@ -38,6 +38,7 @@ fn event(place: Place, tx_id: &str) -> OpenEvent {
         received_at: START,
         decision: Decision::Pending,
         attempts: 0,
+        attempts_before: 0,
         late: false,
     }
 }
@@ -300,11 +301,32 @@ fn a_handler_that_fails_is_tried_later_and_later_and_then_the_subscription_halts
     };
     let mut again = event(at(1, 1), "a");
     (again.attempts, again.decision) = (4, Decision::Relevant);
+    again.attempts_before = 4;
     desk.plan.loaded(&load, vec![again], desk.now);
     desk.go();
     desk.handled(at(1, 1), Err("refused"));
     assert_eq!(desk.state(), SubscriptionState::Running);
     assert_eq!(desk.handed.last(), Some(&(at(1, 1), 5)));
+}
+
+#[test]
+fn after_a_retry_all_tries_are_made_however_many_there_were_before() {
+    let mut settings = with_handler(settings());
+    settings.relevance = Relevance::All;
+    settings.retry.attempts = 3;
+    let mut desk = Desk::new(&settings);
+    // Of a time when `retry.attempts` was another.
+    let mut again = event(at(1, 1), "a");
+    (again.attempts, again.attempts_before) = (5, 5);
+    desk.record(vec![again]);
+    for attempt in 6..8 {
+        desk.handled(at(1, 1), Err("refused"));
+        assert_eq!(desk.state(), SubscriptionState::Running, "{attempt}");
+        desk.sleep();
+    }
+    desk.handled(at(1, 1), Err("refused"));
+    assert_eq!(desk.state(), SubscriptionState::Halted);
+    assert_eq!(desk.handed.last(), Some(&(at(1, 1), 8)));
 }
 
 #[test]

@@ -71,6 +71,7 @@ impl Database {
             received_at: now,
             decision: Decision::Pending,
             attempts: 0,
+            attempts_before: 0,
             late: Some(place) <= self.checkpoint.position,
         };
         let row = Row {
@@ -134,6 +135,12 @@ impl Database {
     /// An operator's order, by which a halted one goes on.
     pub(crate) fn order(&mut self) {
         self.checkpoint.orders += 1;
-        self.checkpoint.halted = None;
+        let Some((halted, ..)) = self.checkpoint.halted.take() else {
+            return;
+        };
+        let mut rows = self.rows.values_mut();
+        if let Some(row) = rows.find(|row| row.event.place.arrival == halted) {
+            row.event.attempts_before = row.event.attempts;
+        }
     }
 }
