@@ -3,7 +3,7 @@
 
 use super::subscriptions::Subscriptions;
 use crate::flows::events::{Known, SinkError, SubscriptionName};
-use crate::http::{Knower, Recorder};
+use crate::http::{Knower, Recorder, Refuser};
 use crate::messages::{EventsNews, EventsRefused, KnownNews, LookAgain, Record, names};
 use crate::store::{Store, StoreError};
 use crate::watchdog::{Intercom, Watchdog};
@@ -82,7 +82,7 @@ pub(super) fn looker(watchdog: Watchdog) -> Arc<dyn Fn(&SubscriptionName) + Send
 }
 
 /// Tells a Subscriber the lowest block of events that the hook did not take.
-pub(super) fn refuser(watchdog: Watchdog) -> Arc<dyn Fn(&SubscriptionName, i64) + Send + Sync> {
+pub(super) fn refuser(watchdog: Watchdog) -> Refuser {
     Arc::new(move |name: &SubscriptionName, block| {
         tell(&watchdog, name, EventsRefused { block });
     })

@@ -37,4 +37,4 @@ mod testing;
 mod tests;
 
 pub use server::server;
-pub use state::{HttpState, Knower, Recorder, ReloadReport};
+pub use state::{HttpState, Knower, Recorder, Refuser, ReloadReport};
