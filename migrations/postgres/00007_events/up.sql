@@ -70,7 +70,9 @@ CREATE TABLE subscriptions (
     local_blocks BOOLEAN NOT NULL DEFAULT FALSE,
     -- Events up to this arrival are past their retention, and gone; with local
     -- blocks their payload is, since streams without blocks repeat from the start.
-    pruned_arrival BIGINT NOT NULL DEFAULT 0
+    pruned_arrival BIGINT NOT NULL DEFAULT 0,
+    -- An operator let late events up to this arrival be processed.
+    late_to BIGINT NOT NULL DEFAULT 0
 );
 
 -- Ours: events by decision and the hour in which they were recorded, kept in step

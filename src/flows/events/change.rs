@@ -27,11 +27,11 @@ pub enum EventChange {
         /// Times its handler was tried, this one included.
         attempts: u32,
     },
-    /// Its handler failed.
+    /// Its handler failed, or it came late.
     Failed {
         /// The event.
         place: Place,
-        /// Times its handler was tried, this one included.
+        /// Times its handler was tried, this one included where it was.
         attempts: u32,
         /// Why; bounded.
         error: String,

@@ -161,7 +161,7 @@ impl SubscriptionPlan {
             };
             let ready = match entry.state {
                 State::Done | State::Irrelevant { .. } | State::Handled { .. } => true,
-                State::Relevant { .. } => processes && !self.rules.halts_on(entry),
+                State::Relevant { .. } => processes && !self.rules.halts_on(entry, self.late_to),
                 _ => false,
             };
             if !ready || !self.is_clear(entry, now) {

@@ -29,6 +29,8 @@ pub struct SubscriptionPlan {
     pub(super) rules: Rules,
     /// Orders of operators under which all of this was read.
     pub(super) orders: i64,
+    /// Late events up to this arrival are processed.
+    pub(super) late_to: i64,
     pub(super) paused: Option<(Timestamp, String)>,
     pub(super) halted: Option<(i64, Timestamp, String)>,
     pub(super) memory: Memory,
@@ -76,10 +78,10 @@ impl Rules {
         }
     }
 
-    /// Whether the subscription halts on this event, and has not yet: who halted
-    /// on it before was told to process it.
-    pub(super) fn halts_on(&self, entry: &Entry) -> bool {
-        entry.late && self.late == Late::Halt && entry.event.attempts == 0
+    /// Whether the subscription halts on this event: a late one that no operator
+    /// let pass, as those up to the arrival `late_to`.
+    pub(super) fn halts_on(&self, entry: &Entry, late_to: i64) -> bool {
+        entry.late && self.late == Late::Halt && entry.place().arrival > late_to
     }
 
     /// The pause after so many tries, in this round of them.
@@ -111,6 +113,7 @@ impl SubscriptionPlan {
         let mut plan = Self {
             rules: Rules::of(settings, commit_rows),
             orders: 0,
+            late_to: 0,
             paused: None,
             halted: None,
             memory: Memory::new(most),
@@ -136,6 +139,7 @@ impl SubscriptionPlan {
     /// is waited for.
     pub fn checkpoint(&mut self, from: Checkpoint) {
         self.orders = from.orders;
+        self.late_to = from.late_to;
         self.paused = from.paused;
         self.halted = from.halted.clone();
         self.last_error = from.halted.map(|(_, at, error)| (at, error));

@@ -379,7 +379,7 @@ fn a_block_is_done_by_ordinal_once_it_is_quiet() {
 }
 
 #[test]
-fn a_late_event_halts_once_and_is_processed_when_told_to() {
+fn a_late_event_halts_and_all_late_ones_known_are_processed_when_told_to() {
     let mut settings = settings();
     settings.relevance = Relevance::All;
     let mut desk = Desk::new(&settings);
@@ -401,7 +401,8 @@ fn a_late_event_halts_once_and_is_processed_when_told_to() {
     // The retry of an operator.
     let from = Checkpoint {
         orders: 1,
-        last_arrival: 2,
+        last_arrival: 3,
+        late_to: 3,
         position: Some(at(5, 1)),
         ..Checkpoint::default()
     };
@@ -410,10 +411,23 @@ fn a_late_event_halts_once_and_is_processed_when_told_to() {
     let [Step::Load(load)] = steps[..] else {
         panic!("{steps:?}");
     };
-    late.attempts = 1;
-    desk.plan.loaded(&load, vec![late], desk.now);
+    let mut other = event(at(4, 3), "other");
+    other.late = true;
+    desk.plan.loaded(&load, vec![late, other], desk.now);
     desk.go();
-    assert_eq!(desk.processed(), [at(5, 1), at(4, 2)]);
+    assert_eq!(desk.processed(), [at(5, 1), at(4, 2), at(4, 3)]);
+    // The next one is news again.
+    let mut next = event(at(3, 4), "next");
+    next.late = true;
+    desk.plan.recorded(vec![next.clone()], desk.now);
+    let steps = desk.plan.next(desk.now);
+    let [Step::Load(load)] = steps[..] else {
+        panic!("{steps:?}");
+    };
+    desk.plan.loaded(&load, vec![next], desk.now);
+    desk.go();
+    assert_eq!(desk.state(), SubscriptionState::Halted);
+    assert_eq!(desk.processed().len(), 3);
 }
 
 #[test]

@@ -141,6 +141,9 @@ impl Database {
         let mut rows = self.rows.values_mut();
         if let Some(row) = rows.find(|row| row.event.place.arrival == halted) {
             row.event.attempts_before = row.event.attempts;
+            if row.event.late && halted > self.checkpoint.late_to {
+                self.checkpoint.late_to = self.checkpoint.last_arrival;
+            }
         }
     }
 }
