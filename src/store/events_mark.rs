@@ -97,7 +97,10 @@ impl Store {
             }
             if !rest.is_empty() {
                 let events = as_json(&rest)?;
-                diesel::sql_query(events_statement(sqlite)).bind::<Text, _>(events).execute(conn).await?;
+                diesel::sql_query(events_statement(sqlite)).bind::<Text, _>(&events).execute(conn).await?;
+                if rest.iter().any(|mark| mark.done_at.is_some()) {
+                    diesel::sql_query(skipped_statement(sqlite)).bind::<Text, _>(events).execute(conn).await?;
+                }
             }
             if let Some(counts) = counting.statement(sqlite)? {
                 diesel::sql_query(counts.sql).bind::<Text, _>(counts.rows).execute(conn).await?;
@@ -196,6 +199,26 @@ fn events_statement(sqlite: bool) -> String {
          processed_at = u.done_at, attempts = COALESCE(u.tries, events.attempts), \
          last_error = u.error FROM {source} \
          WHERE events.subscription = u.subscription AND events.arrival = u.arrival AND {STILL_OPEN}"
+    )
+}
+
+/// Events that an operator skipped while they were with their handler: that they
+/// were processed is noted, and counts for nothing.
+fn skipped_statement(sqlite: bool) -> String {
+    let source = source(
+        sqlite,
+        &[
+            ("subscription", "text"),
+            ("arrival", "bigint"),
+            ("done_at", "timestamp(3)"),
+            ("tries", "integer"),
+        ],
+    );
+    format!(
+        "UPDATE events SET processed_at = u.done_at, attempts = COALESCE(u.tries, events.attempts) \
+         FROM {source} WHERE events.subscription = u.subscription AND events.arrival = u.arrival \
+         AND events.decision || '' = 'skipped' AND events.processed_at IS NULL \
+         AND u.done_at IS NOT NULL"
     )
 }
 

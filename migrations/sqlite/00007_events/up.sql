@@ -15,7 +15,8 @@ CREATE TABLE events (
     received_at TIMESTAMP NOT NULL,
     decision TEXT NOT NULL DEFAULT 'pending'
         CHECK (decision IN ('pending', 'relevant', 'irrelevant', 'skipped')),
-    -- When its handler was done with it; of relevant ones alone.
+    -- When its handler was done with it; of relevant ones, and of those that were
+    -- skipped while their handler had them.
     processed_at TIMESTAMP,
     attempts INTEGER NOT NULL DEFAULT 0,
     last_error TEXT,

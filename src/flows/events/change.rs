@@ -18,7 +18,8 @@ pub enum EventChange {
         reason: Option<String>,
     },
     /// Its handler was done with it. It is relevant with this, also where no
-    /// decision was written before: then it was decided at the same time.
+    /// decision was written before: then it was decided at the same time. One that
+    /// an operator skipped meanwhile stays skipped.
     Processed {
         /// The event.
         place: Place,

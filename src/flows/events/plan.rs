@@ -42,17 +42,27 @@ pub struct SubscriptionPlan {
     pub(super) position: Option<Place>,
     /// All events up to here are done with, durably.
     pub(super) passed: Option<Place>,
-    /// The event that its handler has.
-    pub(super) handling: Option<Place>,
+    /// The event that its handler has, for the so-many-th time.
+    pub(super) handling: Option<(Place, u32)>,
     /// The handler's event of before the plan began anew, while it is not in
-    /// memory: when the handler was done with it, if it is.
-    pub(super) carried: Option<(Place, Option<Timestamp>)>,
+    /// memory.
+    pub(super) carried: Option<Carried>,
     pub(super) last_error: Option<(Timestamp, String)>,
     pub(super) processed: u64,
     pub(super) irrelevant: u64,
     pub(super) rate: Rate,
     /// The server drains.
     draining: bool,
+}
+
+/// An event that its handler has, or was done with, and that is not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Carried {
+    pub(super) place: Place,
+    /// Times its handler was tried, this one included.
+    pub(super) attempts: u32,
+    /// When the handler was done with it, if it is; not durable yet.
+    pub(super) handled: Option<Timestamp>,
 }
 
 /// What of a subscription's settings the plan goes by.
@@ -165,10 +175,17 @@ impl SubscriptionPlan {
     }
 
     fn begin_afresh(&mut self, heard_to: i64) {
-        let unwritten = self.memory.iter().find_map(|entry| match entry.state {
-            State::Handled { at } => Some((entry.place(), Some(at))),
-            State::Handling => Some((entry.place(), None)),
-            _ => None,
+        let unwritten = self.memory.iter().find_map(|entry| {
+            let handled = match entry.state {
+                State::Handled { at } => Some(at),
+                State::Handling => None,
+                _ => return None,
+            };
+            Some(Carried {
+                place: entry.place(),
+                attempts: entry.event.attempts.saturating_add(1),
+                handled,
+            })
         });
         self.carried = unwritten.or(self.carried);
         self.memory.clear();
@@ -234,12 +251,6 @@ impl SubscriptionPlan {
         };
         self.memory.reach = self.memory.reach.max(reach);
         self.take_page(page, &done, now);
-        if let Some((place, Some(_))) = self.carried
-            && self.memory.reach.covers(place)
-        {
-            // It is not open any more: somebody skipped it.
-            self.carried = None;
-        }
         self.trim();
     }
 
@@ -289,8 +300,14 @@ impl SubscriptionPlan {
         let block = place.block;
         let received_at = event.received_at;
         let mut entry = Entry::new(event, late, self.rules.relevance == Relevance::All);
-        if let Some((_, handled)) = self.carried.filter(|(carried, _)| *carried == place) {
-            entry.state = handled.map_or(State::Handling, |at| State::Handled { at });
+        if let Some(carried) = self.carried.filter(|carried| carried.place == place) {
+            entry.state = match carried.handled {
+                None => State::Handling,
+                Some(at) => State::Handled { at },
+            };
+        } else if self.handling.is_some_and(|(handling, _)| handling == place) {
+            // It went out of memory meanwhile.
+            entry.state = State::Handling;
         }
         let state = entry.state;
         let Some(index) = self.memory.insert(entry) else {
@@ -315,13 +332,15 @@ impl SubscriptionPlan {
             .memory
             .front()
             .filter(|entry| matches!(entry.state, State::Handling | State::Handled { .. }));
-        let worked_on = worked_on.map(Entry::place).or(self.handling);
+        let worked_on = worked_on
+            .map(Entry::place)
+            .or(self.handling.map(|(place, _)| place));
         self.passed.max(worked_on).max(self.marking.position())
     }
 
     /// An event is done with durably, wherever it is kept.
     pub(super) fn drop_carried(&mut self, place: Place) {
-        self.carried = self.carried.filter(|(carried, _)| *carried != place);
+        self.carried = self.carried.filter(|carried| carried.place != place);
     }
 
     fn trim(&mut self) {
@@ -351,13 +370,15 @@ impl SubscriptionPlan {
 
     /// The handler is done with an event, or failed.
     pub fn handled(&mut self, place: Place, result: Result<(), String>, now: Timestamp) {
-        if self.handling == Some(place) {
-            self.handling = None;
-        }
+        let handling = self.handling.take_if(|(handling, _)| *handling == place);
         let Some(entry) = self.memory.find(place) else {
-            let skipped = self.memory.reach.covers(place);
-            let carried = result.is_ok() && !skipped;
-            self.carried = carried.then_some((place, Some(now)));
+            // Also where it is not open any more, since an operator skipped it or
+            // the ledger abandoned its block: the consumer has it.
+            self.carried = result.is_ok().then_some(Carried {
+                place,
+                attempts: handling.map_or(1, |(_, attempts)| attempts),
+                handled: Some(now),
+            });
             return;
         };
         if entry.state != State::Handling {

@@ -211,7 +211,14 @@ impl World {
             }
             Op::Retry if self.db.checkpoint.halted.is_some() => self.db.order(),
             Op::Skip => {
-                if let Some((arrival, ..)) = self.db.checkpoint.halted {
+                let handled = self.under_way.iter().find_map(|(step, _)| match step {
+                    Step::Handle(event, _) if self.db.rows[&event.place].is_open() => {
+                        Some(event.place.arrival)
+                    }
+                    _ => None,
+                });
+                let halted = self.db.checkpoint.halted.as_ref().map(|halted| halted.0);
+                if let Some(arrival) = halted.or(handled) {
                     self.db.order();
                     let mut rows = self.db.rows.values_mut();
                     let row = rows.find(|row| row.event.place.arrival == arrival).unwrap();
@@ -394,7 +401,7 @@ impl World {
         }
         // Told of and not written yet: in flight as well.
         if let Some(last) = self.effects.last()
-            && self.db.rows[last].is_open()
+            && !self.db.rows[last].processed
         {
             *self.again.entry(*last).or_default() += 1;
         }
@@ -427,7 +434,8 @@ impl World {
                 self.perform(0);
                 self.tell(0);
             }
-            if self.db.open().next().is_none() {
+            let told = self.under_way.is_empty() && !self.plan.is_marking();
+            if told && self.plan.carried.is_none() && self.db.open().next().is_none() {
                 return;
             }
             let wake = self.plan.wake_at(self.now).map(|at| at.since(self.now));
@@ -463,7 +471,13 @@ impl World {
                     times == 0 && !everything && !row.event.tx_id.starts_with("known"),
                     "{times} times: {row:?}"
                 ),
-                Decision::Skipped => assert!(times <= 1 + again),
+                Decision::Skipped => {
+                    assert!(times <= 1 + again);
+                    assert!(
+                        times == 0 || row.processed || again > 0,
+                        "the consumer has it, and it is not told: {row:?}"
+                    );
+                }
                 Decision::Pending => panic!("left: {row:?}"),
             }
         }

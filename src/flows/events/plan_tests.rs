@@ -310,6 +310,37 @@ fn a_handler_that_fails_is_tried_later_and_later_and_then_the_subscription_halts
 }
 
 #[test]
+fn what_is_skipped_while_its_handler_has_it_is_noted_as_processed() {
+    let mut settings = with_handler(settings());
+    settings.relevance = Relevance::All;
+    let mut desk = Desk::new(&settings);
+    desk.record(vec![event(at(1, 1), "a"), event(at(2, 2), "b")]);
+    assert_eq!(desk.handed, [(at(1, 1), 1)]);
+    // An operator skips it: it is in no page any more.
+    desk.plan.checkpoint(Checkpoint {
+        orders: 1,
+        last_arrival: 2,
+        ..Checkpoint::default()
+    });
+    let steps = desk.plan.next(desk.now);
+    let [Step::Load(load)] = steps[..] else {
+        panic!("{steps:?}");
+    };
+    desk.plan
+        .loaded(&load, vec![event(at(2, 2), "b")], desk.now);
+    desk.go();
+    assert_eq!(desk.handed.len(), 1, "one at a time");
+    desk.handled(at(1, 1), Ok(()));
+    let noted = EventChange::Processed {
+        place: at(1, 1),
+        at: desk.now,
+        attempts: 1,
+    };
+    assert!(desk.written.contains(&noted), "{:?}", desk.written);
+    assert_eq!(desk.handed.last(), Some(&(at(2, 2), 1)));
+}
+
+#[test]
 fn after_a_retry_all_tries_are_made_however_many_there_were_before() {
     let mut settings = with_handler(settings());
     settings.relevance = Relevance::All;

@@ -111,7 +111,9 @@ impl Database {
             EventChange::Processed { place, .. } => {
                 let row = self.rows.get_mut(place).unwrap();
                 assert_ne!(row.event.decision, Decision::Irrelevant);
-                row.event.decision = Decision::Relevant;
+                if row.event.decision == Decision::Pending {
+                    row.event.decision = Decision::Relevant;
+                }
                 row.processed = true;
             }
             EventChange::Failed {

@@ -96,8 +96,8 @@ impl SubscriptionPlan {
         }
         let entry = self.memory.get_mut(0)?;
         entry.state = State::Handling;
-        self.handling = Some(entry.place());
         let attempt = entry.event.attempts.saturating_add(1);
+        self.handling = Some((entry.place(), attempt));
         Some(Step::Handle(entry.event.clone(), attempt))
     }
 
