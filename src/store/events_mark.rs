@@ -190,6 +190,7 @@ fn events_statement(sqlite: bool) -> String {
             ("became_at", "timestamp(3)"),
             ("done_at", "timestamp(3)"),
             ("tries", "integer"),
+            ("is_late", "boolean"),
             ("error", "text"),
         ],
     );
@@ -197,7 +198,9 @@ fn events_statement(sqlite: bool) -> String {
         "UPDATE events SET decision = COALESCE(u.becomes, events.decision), \
          decided_at = COALESCE(u.became_at, events.decided_at, u.done_at), \
          processed_at = u.done_at, attempts = COALESCE(u.tries, events.attempts), \
-         last_error = u.error FROM {source} \
+         late = events.late OR COALESCE(u.is_late, FALSE), \
+         last_error = CASE WHEN u.becomes IS NULL AND u.tries IS NULL THEN events.last_error \
+         ELSE u.error END FROM {source} \
          WHERE events.subscription = u.subscription AND events.arrival = u.arrival AND {STILL_OPEN}"
     )
 }

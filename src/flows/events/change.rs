@@ -37,6 +37,8 @@ pub enum EventChange {
         /// Why; bounded.
         error: String,
     },
+    /// It came after its place was passed, or while a later one was with its handler.
+    Late(Place),
     /// All events up to this place are done with.
     Position(Place),
     /// The subscription halts on an event.

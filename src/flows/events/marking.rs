@@ -97,6 +97,11 @@ impl Marking {
         self.notes.push(EventChange::Halted { place, at, error });
     }
 
+    /// It is noted that an event is late.
+    pub(super) fn late(&mut self, place: Place) {
+        self.notes.push(EventChange::Late(place));
+    }
+
     fn is_paused(&self, now: Timestamp) -> bool {
         // A longer pause is of a clock that was ahead.
         now < self.not_before && self.not_before <= now.plus(LONGEST_PAUSE)

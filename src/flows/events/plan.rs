@@ -20,6 +20,7 @@ use super::settling::Settling;
 use super::step::{Load, Sweep};
 use crate::config::{EventHandlerSettings, HandlerRetry, Late, Relevance, SubscriptionSettings};
 use crate::time::Timestamp;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,12 @@ pub struct SubscriptionPlan {
     pub(super) position: Option<Place>,
     /// All events up to here are done with, durably.
     pub(super) passed: Option<Place>,
+    /// The last place that was handed over and not refused: what is open before it
+    /// came late.
+    pub(super) handed: Option<Place>,
+    /// Events that were found late here, while they are open: their rows may not
+    /// say so yet.
+    pub(super) found_late: BTreeSet<Place>,
     /// The event that its handler has, for the so-many-th time.
     pub(super) handling: Option<(Place, u32)>,
     /// The handler's event of before the plan began anew, while it is not in
@@ -133,6 +140,8 @@ impl SubscriptionPlan {
             marking: Marking::default(),
             position: None,
             passed: None,
+            handed: None,
+            found_late: BTreeSet::new(),
             handling: None,
             carried: None,
             last_error: None,
@@ -153,6 +162,14 @@ impl SubscriptionPlan {
         self.paused = from.paused;
         self.halted = from.halted.clone();
         self.last_error = from.halted.map(|(_, at, error)| (at, error));
+        if from.position < self.position {
+            // A replay: what lies there has not been passed any more.
+            self.handed = None;
+            self.found_late.clear();
+        }
+        let (memory, reach) = (&self.memory, self.memory.reach);
+        self.found_late
+            .retain(|place| memory.index_of(*place).is_some() || !reach.covers(*place));
         self.position = from.position;
         self.passed = from.position;
         self.marking.reopen();
@@ -292,7 +309,13 @@ impl SubscriptionPlan {
             return;
         }
         let old = self.reads.is_old(place.arrival);
-        let late = event.late || (!old && Some(place) <= self.reached());
+        // Of what was read before, a group under way may hold it.
+        let writing = self.marking.position().filter(|_| !old);
+        let late = event.late
+            || self.found_late.contains(&place)
+            || Some(place) < self.handed
+            || Some(place) <= self.passed.max(self.position).max(writing);
+        let is_news = late && !event.late;
         if self.rules.table && !event.payload.is_empty() {
             // Nobody reads it here.
             event.payload = Arc::from("");
@@ -313,6 +336,11 @@ impl SubscriptionPlan {
         let Some(index) = self.memory.insert(entry) else {
             return;
         };
+        if is_news {
+            // Known after a crash too, from before its turn on.
+            self.found_late.insert(place);
+            self.marking.late(place);
+        }
         if matches!(state, State::Handling | State::Handled { .. }) {
             self.carried = None;
             self.marking.note(place);
@@ -323,19 +351,6 @@ impl SubscriptionPlan {
         if state == State::New {
             self.judging.inserted(&self.memory, index);
         }
-    }
-
-    /// The last place at which something was done, or is being done: what comes
-    /// before it now is late.
-    fn reached(&self) -> Option<Place> {
-        let worked_on = self
-            .memory
-            .front()
-            .filter(|entry| matches!(entry.state, State::Handling | State::Handled { .. }));
-        let worked_on = worked_on
-            .map(Entry::place)
-            .or(self.handling.map(|(place, _)| place));
-        self.passed.max(worked_on).max(self.marking.position())
     }
 
     /// An event is done with durably, wherever it is kept.
@@ -395,6 +410,9 @@ impl SubscriptionPlan {
             .event
             .attempts
             .saturating_sub(entry.event.attempts_before);
+        if self.handed == Some(place) {
+            self.handed = None;
+        }
         let not_before = now.plus(self.rules.pause(tries));
         entry.state = State::Relevant { not_before };
         self.last_error = Some((now, error.clone()));

@@ -57,6 +57,11 @@ struct World {
     looks: BTreeMap<Place, u32>,
     failures: u32,
     commit_rows: usize,
+    /// Events that a crash met before it was written that they are late: nobody
+    /// knows any more.
+    excused: BTreeSet<Place>,
+    /// Effects of which the plan, or the position, knows.
+    made: Vec<Place>,
     monotone: bool,
     /// What a gateway sends, block by block, and how far it is. Empty: events come
     /// as they like.
@@ -153,6 +158,8 @@ impl World {
             looks: BTreeMap::new(),
             failures: 0,
             commit_rows: 4,
+            excused: BTreeSet::new(),
+            made: Vec::new(),
             monotone,
             chain: Vec::new(),
             sent: 0,
@@ -290,6 +297,18 @@ impl World {
         };
         let skipped: Vec<&Row> = self.db.rows.values().filter(earlier).collect();
         assert!(skipped.is_empty(), "{place:?} before {skipped:?}");
+        let row = &self.db.rows[&place];
+        let overtaken = self.made.iter().any(|effect| *effect > place);
+        if self.settings.late == Late::Halt
+            && overtaken
+            && !self.effects.contains(&place)
+            && !self.excused.contains(&place)
+        {
+            assert!(
+                row.event.late && place.arrival <= self.db.checkpoint.late_to,
+                "nobody let the late {row:?} pass"
+            );
+        }
     }
 
     fn perform(&mut self, place: usize) {
@@ -322,6 +341,7 @@ impl World {
             return Err("refused".to_owned());
         }
         self.effects.push(place);
+        self.made.push(place);
         Ok(())
     }
 
@@ -344,6 +364,7 @@ impl World {
                     if table && !self.db.rows[place].processed {
                         self.check_turn(*place);
                         self.effects.push(*place);
+                        self.made.push(*place);
                     }
                 }
                 _ => {}
@@ -394,6 +415,10 @@ impl World {
     }
 
     fn crash(&mut self) {
+        let unknown = self.db.open().filter(|event| !event.late);
+        self.excused.extend(unknown.map(|event| event.place));
+        let position = self.db.checkpoint.position;
+        self.made.retain(|effect| Some(*effect) <= position);
         for (step, answer) in std::mem::take(&mut self.under_way) {
             if let (Step::Handle(event, _), Some(Answer::Handled(Ok(())))) = (step, answer) {
                 *self.again.entry(event.place).or_default() += 1;

@@ -119,6 +119,7 @@ impl Database {
             EventChange::Failed {
                 place, attempts, ..
             } => self.rows.get_mut(place).unwrap().event.attempts = *attempts,
+            EventChange::Late(place) => self.rows.get_mut(place).unwrap().event.late = true,
             EventChange::Position(place) => {
                 assert!(Some(*place) >= self.checkpoint.position);
                 self.checkpoint.position = Some(*place);

@@ -46,6 +46,7 @@ impl SubscriptionPlan {
             let place = entry.place();
             self.passed = self.passed.max(Some(place));
             self.reads.done_with(place.arrival);
+            self.found_late.remove(&place);
             self.memory.pop_front();
         }
         if let Some(front) = self.memory.front() {
@@ -98,6 +99,7 @@ impl SubscriptionPlan {
         entry.state = State::Handling;
         let attempt = entry.event.attempts.saturating_add(1);
         self.handling = Some((entry.place(), attempt));
+        self.handed = self.handed.max(Some(entry.place()));
         Some(Step::Handle(entry.event.clone(), attempt))
     }
 
