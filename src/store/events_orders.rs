@@ -61,6 +61,13 @@ struct PlaceRow {
 const TRY_ANEW: &str = "UPDATE events SET attempts_before = attempts WHERE subscription = $1 \
     AND arrival = (SELECT halted_arrival FROM subscriptions WHERE name = $2)";
 
+/// Before the halt is lifted, where it is on a late event that was not let pass
+/// before: all late ones known by now are processed.
+const LET_PASS: &str = "UPDATE subscriptions SET late_to = last_arrival WHERE name = $1 \
+    AND halted_arrival > late_to AND EXISTS (SELECT 1 FROM events \
+    WHERE events.subscription = subscriptions.name \
+    AND events.arrival = subscriptions.halted_arrival AND events.late)";
+
 const LIFT_HALT: &str = "UPDATE subscriptions SET halted_arrival = NULL, halted_at = NULL, \
     halt_error = NULL WHERE name = $1";
 
@@ -75,6 +82,7 @@ const REPLAYED: &str = "subscription = $1 AND block >= $2 AND arrival > $3 \
 impl Store {
     /// Has a halted subscription try its event anew, with all its tries: those
     /// made so far stay counted, and `retry.attempts` more of them halt again.
+    /// Halted on a late event, it processes all late ones that are recorded by now.
     /// Answers the event's arrival.
     ///
     /// # Errors
@@ -173,6 +181,7 @@ impl Store {
                     let not_halted = || SubscriptionOrderError::NotHalted(name.to_owned());
                     let arrival = halted.ok_or_else(not_halted)?;
                     diesel::sql_query(TRY_ANEW).bind::<Text, _>(name).bind::<Text, _>(name).execute(conn).await?;
+                    diesel::sql_query(LET_PASS).bind::<Text, _>(name).execute(conn).await?;
                     diesel::sql_query(LIFT_HALT).bind::<Text, _>(name).execute(conn).await?;
                     arrival
                 }
@@ -232,6 +241,7 @@ impl Store {
                     .execute(conn)
                     .await?;
                     diesel::sql_query(TRY_ANEW).bind::<Text, _>(name).bind::<Text, _>(name).execute(conn).await?;
+                    diesel::sql_query(LET_PASS).bind::<Text, _>(name).execute(conn).await?;
                     diesel::sql_query(LIFT_HALT).bind::<Text, _>(name).execute(conn).await?;
                     0
                 }

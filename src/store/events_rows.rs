@@ -30,7 +30,7 @@ pub(super) const OPEN_COLUMNS: &str = "block, rank, arrival, tx_id, event_id, ev
 /// What a [`SubscriptionRow`] is read from.
 pub(super) const SUBSCRIPTION_COLUMNS: &str = "name, last_arrival, highest_block, second_block, \
     position_block, position_rank, position_arrival, last_event_at, orders, paused_at, \
-    pause_reason, halted_arrival, halted_at, halt_error, source_state, local_blocks, pruned_arrival";
+    pause_reason, halted_arrival, halted_at, halt_error, source_state, local_blocks, pruned_arrival, late_to";
 
 /// The parameter `$1`, a JSON array of objects, as a table `u`. `columns` are
 /// names and PostgreSQL's types; what an object lacks is NULL. `jsonb_each` hands
@@ -127,6 +127,8 @@ pub(super) struct SubscriptionRow {
     pub(super) local_blocks: bool,
     #[diesel(sql_type = BigInt)]
     pub(super) pruned_arrival: i64,
+    #[diesel(sql_type = BigInt)]
+    late_to: i64,
 }
 
 impl SubscriptionRow {
@@ -168,6 +170,7 @@ impl From<SubscriptionRow> for Checkpoint {
             last_event_at: row.last_event_at,
             orders: row.orders,
             source_state: row.source_state,
+            late_to: row.late_to,
         }
     }
 }

@@ -15,7 +15,8 @@ CREATE TABLE events (
     received_at TIMESTAMP(3) NOT NULL,
     decision TEXT NOT NULL DEFAULT 'pending'
         CHECK (decision IN ('pending', 'relevant', 'irrelevant', 'skipped')),
-    -- When its handler was done with it; of relevant ones alone.
+    -- When its handler was done with it; of relevant ones, and of those that were
+    -- skipped while their handler had them.
     processed_at TIMESTAMP(3),
     attempts INTEGER NOT NULL DEFAULT 0,
     last_error TEXT,
@@ -70,7 +71,9 @@ CREATE TABLE subscriptions (
     local_blocks BOOLEAN NOT NULL DEFAULT FALSE,
     -- Events up to this arrival are past their retention, and gone; with local
     -- blocks their payload is, since streams without blocks repeat from the start.
-    pruned_arrival BIGINT NOT NULL DEFAULT 0
+    pruned_arrival BIGINT NOT NULL DEFAULT 0,
+    -- An operator let late events up to this arrival be processed.
+    late_to BIGINT NOT NULL DEFAULT 0
 );
 
 -- Ours: events by decision and the hour in which they were recorded, kept in step

@@ -274,7 +274,9 @@ impl Tally {
                 EventChange::Decided { decision, .. } => decision.as_str(),
                 EventChange::Processed { .. } => "processed",
                 EventChange::Failed { .. } => "failed",
-                EventChange::Position(_) | EventChange::Halted { .. } => continue,
+                EventChange::Late(_) | EventChange::Position(_) | EventChange::Halted { .. } => {
+                    continue;
+                }
             };
             *counts.entry(word).or_default() += 1;
         }

@@ -163,6 +163,8 @@ pub struct Checkpoint {
     pub halted: Option<(i64, Timestamp, String)>,
     /// What its source remembers.
     pub source_state: Option<String>,
+    /// Late events up to this arrival are processed, since an operator said so.
+    pub late_to: i64,
 }
 
 /// Whether an event's transaction id or key is known.
