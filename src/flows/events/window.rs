@@ -170,10 +170,14 @@ impl Window {
         let above = checkpoint.highest_block;
         let end = settings.window.map(|window| {
             let width = widened(checkpoint).unwrap_or(window).max(window).max(1);
+            let exact = from.saturating_add(width - 1);
             let to = match above {
-                // At least one block that is not known, also where a window is 1.
-                Some(highest) if highest >= from => highest.saturating_add((width - 1).max(1)),
-                _ => from.saturating_add(width - 1),
+                // Where less than half of it would be new, a window counts from the
+                // highest block: at least one that is not known, also where it is 1.
+                Some(highest) if exact.saturating_sub(highest) < (width / 2).max(1) => {
+                    exact.max(highest.saturating_add((width - 1).max(1)))
+                }
+                _ => exact,
             };
             End {
                 to: to.min(MOST_BLOCK).max(from),
