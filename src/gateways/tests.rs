@@ -6,7 +6,8 @@ use crate::config::{
     GatewayKind, GatewaySettings, GatewaySource, SecretOf, SourceSettings, SubscriptionSettings,
 };
 use crate::flows::events::{
-    Checkpoint, Heard, Recorded, RefusedBlock, Sink, SinkError, Source, SourceEnd, SourceState, SubscriptionName,
+    Checkpoint, Heard, Recorded, RefusedBlock, Sink, SinkError, Source, SourceEnd, SourceState,
+    SubscriptionName,
 };
 use crate::sim::{GatewayHandle, GatewayOptions, GatewaySim, Outage};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -96,9 +97,7 @@ async fn hook(
             return HttpResponse::ServiceUnavailable().finish();
         }
         if right {
-            known
-                .events
-                .insert((block, number("eventIndex")));
+            known.events.insert((block, number("eventIndex")));
             return HttpResponse::Ok().finish();
         }
         known.wrong_calls += 1;
