@@ -12,6 +12,7 @@ mod perform;
 mod source;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use super::follow_settings;
 use crate::config::{EventsSettings, GatewaySettings, LedgerSettings, SubscriptionSettings};
@@ -20,7 +21,7 @@ use crate::flows::events::{
     SubscriptionPlan,
 };
 use crate::leases::{Holdings, events_lease};
-use crate::messages::{EventsNews, KnownNews, LookAgain, Mark, Record, names};
+use crate::messages::{EventsNews, EventsRefused, KnownNews, LookAgain, Mark, Record, names};
 use crate::store::LeaseStake;
 use crate::time::Timestamp;
 use crate::watchdog::{Envelope, Intercom, LookupError, ServiceContext, SettingsReader};
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use trouble::{ReadKind, Troubles};
 
 pub use at_work::AtWork;
 
@@ -106,7 +108,7 @@ pub struct Subscriber {
     run: Option<Run>,
     /// Answers to a former run are passed over.
     round: u64,
-    trouble: Option<String>,
+    troubles: Troubles,
     timer: Option<SpawnHandle>,
 }
 
@@ -156,7 +158,7 @@ impl Subscriber {
             hearing: Arc::default(),
             run: None,
             round: 0,
-            trouble: None,
+            troubles: Troubles::default(),
             timer: None,
         })
     }
@@ -201,6 +203,10 @@ impl Subscriber {
         }
         let now = Timestamp::now();
         let steps = run.plan.as_mut().map(|plan| plan.next(now));
+        if run.plan.as_ref().is_some_and(|plan| plan.waiting() == 0) {
+            // Nothing is looked up any more: a look-up that failed is of no account.
+            self.take_trouble(ReadKind::LookUp, None);
+        }
         for step in steps.unwrap_or_default() {
             self.perform(ctx, step);
         }
@@ -257,7 +263,7 @@ impl Subscriber {
     /// Ends the run: source and handler are dropped where they stand.
     fn end(&mut self) {
         self.round += 1;
-        self.trouble = None;
+        self.troubles.clear();
         if self.run.take().is_some() {
             tracing::info!(subscription.name = %self.settings.subscription.name, "a subscription is not run here any more");
         }
@@ -268,7 +274,7 @@ impl Subscriber {
         let Some(run) = &mut self.run else {
             return;
         };
-        self.hearing.block(from.highest_block);
+        self.hearing.rows(&from);
         run.anew = false;
         match &mut run.plan {
             Some(plan) => plan.checkpoint(from),
@@ -351,7 +357,7 @@ impl Subscriber {
             holder,
             plan: plan.map(|plan| plan.view(Timestamp::now())),
             source: source.map(|source| self.hearing.view(source.place())),
-            trouble: self.trouble.clone(),
+            trouble: self.troubles.shown().cloned(),
         };
         self.parts.view.send_if_modified(|shown| {
             let differs = shown
@@ -471,5 +477,14 @@ impl Handler<Envelope<LookAgain>> for Subscriber {
     fn handle(&mut self, envelope: Envelope<LookAgain>, ctx: &mut Self::Context) {
         let LookAgain = envelope.open();
         self.look(ctx);
+    }
+}
+
+impl Handler<Envelope<EventsRefused>> for Subscriber {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<EventsRefused>, _: &mut Self::Context) {
+        // Its source looks.
+        self.hearing.refused(envelope.open().block);
     }
 }

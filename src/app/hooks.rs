@@ -3,8 +3,8 @@
 
 use super::subscriptions::Subscriptions;
 use crate::flows::events::{Known, SinkError, SubscriptionName};
-use crate::http::{Knower, Recorder};
-use crate::messages::{EventsNews, KnownNews, LookAgain, Record, names};
+use crate::http::{Knower, Recorder, Refuser};
+use crate::messages::{EventsNews, EventsRefused, KnownNews, LookAgain, Record, names};
 use crate::store::{Store, StoreError};
 use crate::watchdog::{Intercom, Watchdog};
 use actix::Message;
@@ -79,6 +79,13 @@ pub(super) fn knower(
 /// Tells a Subscriber to look at its rows now.
 pub(super) fn looker(watchdog: Watchdog) -> Arc<dyn Fn(&SubscriptionName) + Send + Sync> {
     Arc::new(move |name: &SubscriptionName| tell(&watchdog, name, LookAgain))
+}
+
+/// Tells a Subscriber the lowest block of events that the hook did not take.
+pub(super) fn refuser(watchdog: Watchdog) -> Refuser {
+    Arc::new(move |name: &SubscriptionName, block| {
+        tell(&watchdog, name, EventsRefused { block });
+    })
 }
 
 /// Tells a Subscriber something. What it does not take, it finds at its next

@@ -10,7 +10,7 @@ use crate::flows::events::{
 use crate::gateways;
 use crate::handlers::{Listeners, connect_event_handler};
 use crate::ledgers::{LedgerNews, stream_of};
-use crate::messages::{EventsNews, KnownNews, LookAgain, names};
+use crate::messages::{EventsNews, EventsRefused, KnownNews, LookAgain, names};
 use crate::watchdog::{Keeper, LookupError, Registration, WatchdogQuery};
 use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,6 +126,7 @@ impl Subscriptions {
                 .accepts::<EventsNews>()
                 .accepts::<KnownNews>()
                 .accepts::<LookAgain>()
+                .accepts::<EventsRefused>()
                 .built_by(move |context| Subscriber::new(context, parts.clone()));
             match self.query.register(subscriber, Keeper::Supervisor) {
                 Ok(()) => {

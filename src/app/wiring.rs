@@ -4,7 +4,7 @@
 use super::datasets::{contents, replica_writer, served};
 use super::drain::{AFTER_FETCHES, drain};
 use super::holder::holder_name;
-use super::hooks::{knower, looker, recorder};
+use super::hooks::{knower, looker, recorder, refuser};
 use super::live::Live;
 use super::lock::DatabaseLock;
 use super::notify::Notifier;
@@ -312,6 +312,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         ),
         events: events_view,
         look_again: looker(watchdog.clone()),
+        refused: refuser(watchdog.clone()),
         metrics: Arc::new(telemetry::render_metrics),
         reload: live.report(),
         draining: draining_reader,

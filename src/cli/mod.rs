@@ -36,7 +36,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const ABOUT: &str = "Keeps an application's database level with ledgers, and visits remote sites";
+const ABOUT: &str =
+    "Keeps an application's database level with ledgers and their events, and visits remote sites";
 
 const LONG_ABOUT: &str = "\
 Keeps an application's database level with ledgers, and visits remote sites.

@@ -89,14 +89,18 @@ impl RestSource {
 impl Source for RestSource {
     fn run<'a>(&'a self, checkpoint: Checkpoint, sink: &'a dyn Sink) -> BoxFuture<'a, SourceEnd> {
         Box::pin(async move {
-            let mut window = Window::new(self.windows, &checkpoint);
+            let refused = sink.refused().map(|refused| refused.block);
+            let mut window = Window::with_refused(self.windows, &checkpoint, refused);
             loop {
                 let heard = HeardSoFar {
                     highest_block: sink.highest_block(),
                     silent_for: sink.silent_for(),
+                    refused: sink.refused(),
                 };
-                match window.next(Instant::now(), &heard) {
+                let now = Instant::now();
+                match window.next(now, &heard) {
                     WindowStep::Subscribe { from, to } => {
+                        window.asked(now);
                         if let Err(end) = self.subscribe(from, to, sink).await {
                             return end;
                         }
@@ -104,6 +108,9 @@ impl Source for RestSource {
                     }
                     WindowStep::Wait { until } => tokio::time::sleep_until(until.into()).await,
                     WindowStep::Renew { why, remember } => {
+                        if let Some(until) = window.passed(now, &heard, why) {
+                            sink.passed(until);
+                        }
                         return self.renew(why, remember, sink).await;
                     }
                 }

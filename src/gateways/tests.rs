@@ -6,7 +6,8 @@ use crate::config::{
     GatewayKind, GatewaySettings, GatewaySource, SecretOf, SourceSettings, SubscriptionSettings,
 };
 use crate::flows::events::{
-    Checkpoint, Heard, Recorded, Sink, SinkError, Source, SourceEnd, SourceState, SubscriptionName,
+    Checkpoint, Heard, Recorded, RefusedBlock, Sink, SinkError, Source, SourceEnd, SourceState,
+    SubscriptionName,
 };
 use crate::sim::{GatewayHandle, GatewayOptions, GatewaySim, Outage};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -27,6 +28,9 @@ struct Known {
     source_state: Option<String>,
     told: Vec<SourceState>,
     wrong_calls: usize,
+    /// Blocks that the hook refuses, and what it refused.
+    refuses: Vec<i64>,
+    refused: Option<(i64, Instant)>,
 }
 
 #[derive(Clone)]
@@ -40,6 +44,8 @@ impl Memory {
             source_state: None,
             told: Vec::new(),
             wrong_calls: 0,
+            refuses: Vec::new(),
+            refused: None,
         })))
     }
 
@@ -84,10 +90,14 @@ async fn hook(
     let number = |name: &str| event[name].as_i64().unwrap();
     memory.read(|known| {
         known.heard_at = Instant::now();
+        let block = number("blockNumber");
+        if known.refuses.contains(&block) {
+            let lowest = known.refused.map_or(block, |(lowest, _)| lowest.min(block));
+            known.refused = Some((lowest, Instant::now()));
+            return HttpResponse::ServiceUnavailable().finish();
+        }
         if right {
-            known
-                .events
-                .insert((number("blockNumber"), number("eventIndex")));
+            known.events.insert((block, number("eventIndex")));
             return HttpResponse::Ok().finish();
         }
         known.wrong_calls += 1;
@@ -115,6 +125,15 @@ impl Sink for Memory {
 
     fn highest_block(&self) -> Option<i64> {
         self.checkpoint().highest_block
+    }
+
+    fn refused(&self) -> Option<RefusedBlock> {
+        let refused = self.read(|known| known.refused);
+        refused.map(|(block, at)| RefusedBlock {
+            block,
+            first: at.elapsed(),
+            last: at.elapsed(),
+        })
     }
 }
 
@@ -265,6 +284,33 @@ async fn a_gateway_that_forgot_us_is_subscribed_to_again_after_silence() {
         asked.iter().skip(1).all(|later| later.from >= 8),
         "{asked:?}"
     );
+}
+
+#[actix_web::test]
+async fn a_gateway_that_gives_up_is_asked_for_what_the_hook_refused() {
+    let gateway = start(GatewayOptions::resting(60));
+    gateway.set(|knobs| knobs.give_up_after = Some(1));
+    let memory = Memory::new();
+    memory.read(|known| known.refuses = (20..=22).collect());
+    let source = source(&gateway, &memory, None, Duration::from_secs(3600));
+    // The gateway goes on with the rest, and the database is there again.
+    let rest: BTreeSet<i64> = gateway.events(0..=59).iter().map(|e| e.block).collect();
+    let rest = rest.iter().filter(|block| !(20..=22).contains(*block));
+    let rest = rest.count();
+    let heard = || {
+        memory.read(|known| {
+            let blocks: BTreeSet<i64> = known.events.iter().map(|(block, _)| *block).collect();
+            if blocks.len() == rest {
+                known.refuses.clear();
+            }
+        });
+        all_heard(&gateway, &memory)
+    };
+    let ends = run_until(&*source, &memory, heard).await;
+    assert_eq!(ends, [SourceEnd::Renew]);
+    let asked = gateway.subscriptions();
+    let lowest = memory.read(|known| known.refused).map(|(block, _)| block);
+    assert_eq!(Some(asked[1].from), lowest, "{asked:?}");
 }
 
 #[actix_web::test]

@@ -33,6 +33,7 @@ fn event() -> OpenEvent {
         received_at: Timestamp::from_millis(1),
         decision: Decision::Relevant,
         attempts: 0,
+        attempts_before: 0,
         late: false,
     }
 }

@@ -50,4 +50,4 @@ pub use datasets::{Datasets, Publisher};
 pub use followers::{Followers, ReplicaOrder, ReplicaOrders};
 pub use seed_wire::{SeedWire, seed_server};
 pub use server::{server, server_with};
-pub use state::{HttpState, Knower, Recorder, ReloadReport};
+pub use state::{HttpState, Knower, Recorder, Refuser, ReloadReport};

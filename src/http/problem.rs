@@ -257,7 +257,7 @@ impl Problem {
             "control-token-not-configured",
             "Operator actions are switched off",
             "no control token is configured: set http.control_token_file and reload, or use the \
-             command line (highwater batches revive)",
+             command line (highwater batches, sites or events)",
         )
     }
 

@@ -31,6 +31,9 @@ pub type Recorder = Arc<
         + Sync,
 >;
 
+/// Tells of events that were not taken; see [`HttpState::refused`].
+pub type Refuser = Arc<dyn Fn(&SubscriptionName, i64) + Send + Sync>;
+
 /// Makes ids known; see [`HttpState::know`].
 pub type Knower = Arc<dyn Fn(Known) -> BoxFuture<'static, Result<usize, SinkError>> + Send + Sync>;
 
@@ -91,6 +94,9 @@ pub struct HttpState {
     /// Records events of a subscription, each with whether its block is
     /// skipped; answered when they are durable.
     pub record: Recorder,
+    /// Tells the Subscriber the lowest block of events that the hook did not take,
+    /// and that may not come again.
+    pub refused: Refuser,
     /// Makes transactions and keys known; answers how many are new.
     pub know: Knower,
     /// Tells the Subscriber of an operator's order.

@@ -233,6 +233,7 @@ fn open_event(heard: &Heard) -> OpenEvent {
         received_at: Timestamp::now(),
         decision: Decision::Pending,
         attempts: 0,
+        attempts_before: 0,
         late: false,
     }
 }
@@ -257,6 +258,8 @@ pub(super) struct Fixture {
     pub(super) store: Store,
     /// What was to be recorded of events.
     pub(super) heard: Arc<Mutex<Vec<HeardBy>>>,
+    /// Subscription and lowest block of what the hook did not take.
+    pub(super) refused: Arc<Mutex<Vec<(String, i64)>>>,
     /// What was to be made known.
     pub(super) known: Arc<Mutex<Vec<Known>>>,
     /// Why that is refused.
@@ -305,6 +308,8 @@ impl Fixture {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let known = Arc::new(Mutex::new(Vec::new()));
         let sink_trouble = Arc::new(Mutex::new(None));
+        let refused = Arc::new(Mutex::new(Vec::new()));
+        let refusing = Arc::clone(&refused);
         let (hearing, knowing) = (Arc::clone(&heard), Arc::clone(&known));
         let (trouble, more_trouble) = (Arc::clone(&sink_trouble), Arc::clone(&sink_trouble));
         let (control, orders) = WatchdogQuery::new(tokio::runtime::Handle::current());
@@ -327,6 +332,10 @@ impl Fixture {
             sites_left: Arc::new(|_| {}),
             events: watch::channel(Arc::new(crate::flows::events::EventsView::default())).1,
             look_again: Arc::new(|_| {}),
+            refused: Arc::new(move |subscription, block| {
+                let subscription = subscription.to_string();
+                refusing.lock().unwrap().push((subscription, block));
+            }),
             record: Arc::new(move |subscription, heard: Vec<(Heard, bool)>| {
                 let trouble: Option<SinkError> = trouble.lock().unwrap().clone();
                 let skipped = heard.iter().filter(|(_, skipped)| *skipped).count();
@@ -383,6 +392,7 @@ impl Fixture {
             store,
             heard,
             known,
+            refused,
             sink_trouble,
             contents,
             orders: Mutex::new(Some(orders)),

@@ -15,6 +15,15 @@ pub struct EventsNews {
     pub recorded: Vec<OpenEvent>,
 }
 
+/// The hook did not take events, of this block and later ones perhaps, since the
+/// database was away or busy: whoever sent them may not do so again.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct EventsRefused {
+    /// The lowest block of theirs.
+    pub block: i64,
+}
+
 /// These ids became known: waits for them end.
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "()")]

@@ -11,7 +11,7 @@ mod state;
 mod update;
 mod work;
 
-pub use events::{EventsNews, KnownNews, LookAgain};
+pub use events::{EventsNews, EventsRefused, KnownNews, LookAgain};
 pub use fetch::Fetch;
 pub use in_flight::{InFlight, Ticket, TicketNews, WorkId};
 pub use record::{Mark, Record};

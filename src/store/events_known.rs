@@ -9,7 +9,9 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedMutexGuard;
 
 /// How long the lookups of one call may take in all, and one of them.
 const LOOKUPS: Duration = Duration::from_secs(10);
@@ -58,11 +60,13 @@ impl Store {
     ///
     /// `lookup` is the operator's own SELECT instead of the tables, run for each
     /// event with `$1` (transaction id) and `$2` (key, or empty); a row means
-    /// known. It runs where nothing can be written, and for a bounded time.
+    /// known. It runs where nothing can be written, and for a bounded time: those
+    /// that were not come to by then are left out of the answer. On SQLite, which
+    /// cannot be told to stop, the next call waits until the query has ended.
     ///
     /// # Errors
-    /// The database is out of reach, the lookup takes too long (both passing), or
-    /// the database refuses the lookup.
+    /// The database is out of reach, the lookup of the first event takes too long
+    /// (both passing), or the database refuses the lookup.
     pub async fn judge(
         &self,
         lookup: Option<&str>,
@@ -74,14 +78,38 @@ impl Store {
         let Some(lookup) = lookup else {
             return self.judge_by_tables(asked).await;
         };
+        let turn = self.lookup_turn().await?;
         let store = self.clone();
         let query = lookup_query(lookup);
-        let judging = Self::detached(async move { store.judge_by_lookup(&query, asked).await });
-        // SQLite cannot be told to stop: the query ends in its own time.
-        match tokio::time::timeout(LOOKUPS + Duration::from_secs(5), judging).await {
-            Ok(judged) => judged,
-            Err(_) => Err(too_slow()),
+        let judged: Arc<Mutex<Vec<Judgement>>> = Arc::default();
+        let into = judged.clone();
+        let judging = Self::detached(async move {
+            let answer = store.judge_by_lookup(&query, asked, &into).await;
+            // Kept until the query has really ended.
+            drop(turn);
+            answer
+        });
+        let ended = tokio::time::timeout(LOOKUPS + Duration::from_secs(5), judging).await;
+        let answer = ended.unwrap_or_else(|_| Err(too_slow()));
+        let judged = std::mem::take(&mut *judged.lock().unwrap_or_else(PoisonError::into_inner));
+        match answer {
+            Err(error) if judged.is_empty() || !error.is_transient() => Err(error),
+            _ => Ok(judged),
         }
+    }
+
+    /// The turn of a call with a lookup, on SQLite: one at a time, or slow ones
+    /// would take one reader after another.
+    async fn lookup_turn(&self) -> Result<Option<OwnedMutexGuard<()>>, StoreError> {
+        if !self.is_sqlite() {
+            return Ok(None);
+        }
+        let turn = tokio::time::timeout(LOOKUPS, self.lookups.clone().lock_owned()).await;
+        turn.map(Some).map_err(|_| {
+            StoreError::Unreachable(
+                "an earlier lookup of relevance.sql has not ended yet".to_owned(),
+            )
+        })
     }
 
     async fn judge_by_tables(
@@ -122,7 +150,8 @@ impl Store {
         &self,
         query: &str,
         asked: Vec<(Place, String, Option<String>)>,
-    ) -> Result<Vec<Judgement>, StoreError> {
+        judged: &Mutex<Vec<Judgement>>,
+    ) -> Result<(), StoreError> {
         let begun = Instant::now();
         let mut lent = self.reader().await?;
         // A reader of SQLite's can write nothing.
@@ -131,7 +160,6 @@ impl Store {
             if let Some(begin) = begin {
                 conn.batch_execute(begin).await?;
             }
-            let mut judged = Vec::with_capacity(asked.len());
             for (place, tx_id, key) in &asked {
                 if begun.elapsed() > LOOKUPS {
                     return Err(too_slow());
@@ -141,9 +169,10 @@ impl Store {
                     .bind::<Text, _>(key.as_deref().unwrap_or_default())
                     .get_result(conn)
                     .await?;
-                judged.push(Judgement { place: *place, known: row.known });
+                let judgement = Judgement { place: *place, known: row.known };
+                judged.lock().unwrap_or_else(PoisonError::into_inner).push(judgement);
             }
-            Ok::<_, StoreError>(judged)
+            Ok::<_, StoreError>(())
         })
     }
 
@@ -237,4 +266,43 @@ fn lookup_query(lookup: &str) -> String {
         "SELECT CAST($1 AS TEXT) IS NOT NULL AND CAST($2 AS TEXT) IS NOT NULL \
          AND EXISTS (\n{lookup}\n) AS known"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DatabaseLocation, DatabaseSettings, Synchronous};
+
+    fn asked(arrivals: std::ops::Range<i64>) -> Vec<(Place, String, Option<String>)> {
+        let asked = arrivals.map(|arrival| {
+            let place = Place {
+                arrival,
+                ..Place::default()
+            };
+            (place, format!("t{arrival}"), None)
+        });
+        asked.collect()
+    }
+
+    #[tokio::test]
+    async fn on_sqlite_a_lookup_waits_until_the_former_one_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = DatabaseSettings {
+            location: DatabaseLocation::Sqlite(folder.path().join("lookups.db")),
+            schema: "highwater".into(),
+            connections: 2,
+            synchronous: Synchronous::Normal,
+        };
+        let store = Store::open_as_is(&settings).unwrap();
+        let lookup = Some("SELECT 1 WHERE $1 = 't1'");
+        let former = store.lookup_turn().await.unwrap();
+        tokio::time::pause();
+        let error = store.judge(lookup, asked(0..3)).await.unwrap_err();
+        assert!(error.to_string().contains("has not ended"), "{error}");
+        tokio::time::resume();
+        drop(former);
+        let judged = store.judge(lookup, asked(0..3)).await.unwrap();
+        let known: Vec<bool> = judged.iter().map(|judgement| judgement.known).collect();
+        assert_eq!(known, [false, true, false]);
+    }
 }

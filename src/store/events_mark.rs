@@ -97,7 +97,10 @@ impl Store {
             }
             if !rest.is_empty() {
                 let events = as_json(&rest)?;
-                diesel::sql_query(events_statement(sqlite)).bind::<Text, _>(events).execute(conn).await?;
+                diesel::sql_query(events_statement(sqlite)).bind::<Text, _>(&events).execute(conn).await?;
+                if rest.iter().any(|mark| mark.done_at.is_some()) {
+                    diesel::sql_query(skipped_statement(sqlite)).bind::<Text, _>(events).execute(conn).await?;
+                }
             }
             if let Some(counts) = counting.statement(sqlite)? {
                 diesel::sql_query(counts.sql).bind::<Text, _>(counts.rows).execute(conn).await?;
@@ -187,6 +190,7 @@ fn events_statement(sqlite: bool) -> String {
             ("became_at", "timestamp(3)"),
             ("done_at", "timestamp(3)"),
             ("tries", "integer"),
+            ("is_late", "boolean"),
             ("error", "text"),
         ],
     );
@@ -194,8 +198,30 @@ fn events_statement(sqlite: bool) -> String {
         "UPDATE events SET decision = COALESCE(u.becomes, events.decision), \
          decided_at = COALESCE(u.became_at, events.decided_at, u.done_at), \
          processed_at = u.done_at, attempts = COALESCE(u.tries, events.attempts), \
-         last_error = u.error FROM {source} \
+         late = events.late OR COALESCE(u.is_late, FALSE), \
+         last_error = CASE WHEN u.becomes IS NULL AND u.tries IS NULL THEN events.last_error \
+         ELSE u.error END FROM {source} \
          WHERE events.subscription = u.subscription AND events.arrival = u.arrival AND {STILL_OPEN}"
+    )
+}
+
+/// Events that an operator skipped while they were with their handler: that they
+/// were processed is noted, and counts for nothing.
+fn skipped_statement(sqlite: bool) -> String {
+    let source = source(
+        sqlite,
+        &[
+            ("subscription", "text"),
+            ("arrival", "bigint"),
+            ("done_at", "timestamp(3)"),
+            ("tries", "integer"),
+        ],
+    );
+    format!(
+        "UPDATE events SET processed_at = u.done_at, attempts = COALESCE(u.tries, events.attempts) \
+         FROM {source} WHERE events.subscription = u.subscription AND events.arrival = u.arrival \
+         AND events.decision || '' = 'skipped' AND events.processed_at IS NULL \
+         AND u.done_at IS NOT NULL"
     )
 }
 

@@ -24,6 +24,8 @@ pub(super) struct EventMark<'a> {
     pub(super) done_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tries: Option<i32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_late: bool,
     /// New `last_error`; `None` clears it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<&'a str>,
@@ -39,6 +41,7 @@ impl<'a> EventMark<'a> {
             became_at: None,
             done_at: None,
             tries: None,
+            is_late: false,
             error: None,
         }
     }
@@ -52,9 +55,10 @@ impl<'a> EventMark<'a> {
     pub(super) fn goes_on_with(&self, next: &Self) -> bool {
         let becomes = |mark: &Self| {
             let at = (mark.became_at, mark.done_at);
-            (mark.becomes, at, mark.tries)
+            (mark.becomes, at, mark.tries, mark.is_late)
         };
         self.arrival + 1 == next.arrival
+            && !self.is_late
             && self.subscription == next.subscription
             && becomes(self) == becomes(next)
             && self.error == next.error
@@ -149,6 +153,7 @@ impl<'a> Marks<'a> {
                 event.tries = i32::try_from(*attempts).ok();
                 event.error = Some(error);
             }
+            EventChange::Late(place) => self.event(name, *place).is_late = true,
             EventChange::Position(place) => self.subscription(name, row).forward(*place),
             EventChange::Halted { place, at, error } => {
                 let subscription = self.subscription(name, row);

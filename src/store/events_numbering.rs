@@ -65,6 +65,7 @@ impl NumberedEvent<'_> {
             received_at,
             decision: Decision::Pending,
             attempts: 0,
+            attempts_before: 0,
             late: self.late,
         }
     }

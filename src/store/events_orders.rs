@@ -57,6 +57,17 @@ struct PlaceRow {
     arrival: i64,
 }
 
+/// Before the halt is lifted: its event gets all its tries anew.
+const TRY_ANEW: &str = "UPDATE events SET attempts_before = attempts WHERE subscription = $1 \
+    AND arrival = (SELECT halted_arrival FROM subscriptions WHERE name = $2)";
+
+/// Before the halt is lifted, where it is on a late event that was not let pass
+/// before: all late ones known by now are processed.
+const LET_PASS: &str = "UPDATE subscriptions SET late_to = last_arrival WHERE name = $1 \
+    AND halted_arrival > late_to AND EXISTS (SELECT 1 FROM events \
+    WHERE events.subscription = subscriptions.name \
+    AND events.arrival = subscriptions.halted_arrival AND events.late)";
+
 const LIFT_HALT: &str = "UPDATE subscriptions SET halted_arrival = NULL, halted_at = NULL, \
     halt_error = NULL WHERE name = $1";
 
@@ -70,7 +81,8 @@ const REPLAYED: &str = "subscription = $1 AND block >= $2 AND arrival > $3 \
 
 impl Store {
     /// Has a halted subscription try its event anew, with all its tries: those
-    /// made so far stay counted, and every `retry.attempts` of them halt again.
+    /// made so far stay counted, and `retry.attempts` more of them halt again.
+    /// Halted on a late event, it processes all late ones that are recorded by now.
     /// Answers the event's arrival.
     ///
     /// # Errors
@@ -168,6 +180,8 @@ impl Store {
                 Order::Retry => {
                     let not_halted = || SubscriptionOrderError::NotHalted(name.to_owned());
                     let arrival = halted.ok_or_else(not_halted)?;
+                    diesel::sql_query(TRY_ANEW).bind::<Text, _>(name).bind::<Text, _>(name).execute(conn).await?;
+                    diesel::sql_query(LET_PASS).bind::<Text, _>(name).execute(conn).await?;
                     diesel::sql_query(LIFT_HALT).bind::<Text, _>(name).execute(conn).await?;
                     arrival
                 }
@@ -226,6 +240,8 @@ impl Store {
                     .bind::<Text, _>(name)
                     .execute(conn)
                     .await?;
+                    diesel::sql_query(TRY_ANEW).bind::<Text, _>(name).bind::<Text, _>(name).execute(conn).await?;
+                    diesel::sql_query(LET_PASS).bind::<Text, _>(name).execute(conn).await?;
                     diesel::sql_query(LIFT_HALT).bind::<Text, _>(name).execute(conn).await?;
                     0
                 }
@@ -246,7 +262,7 @@ impl Store {
                         "UPDATE events SET \
                          decided_at = CASE WHEN decision = 'irrelevant' THEN NULL ELSE decided_at END, \
                          decision = CASE WHEN decision = 'irrelevant' THEN 'pending' ELSE decision END, \
-                         processed_at = NULL, attempts = 0, last_error = NULL WHERE {REPLAYED}"
+                         processed_at = NULL, attempts = 0, attempts_before = 0, last_error = NULL WHERE {REPLAYED}"
                     ))
                     .bind::<Text, _>(name)
                     .bind::<BigInt, _>(from_block)

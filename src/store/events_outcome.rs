@@ -11,13 +11,13 @@ use diesel::sql_types::{BigInt, Text};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 
-/// An event that was inserted.
+/// An event that was inserted, or is adopted again.
 #[derive(QueryableByName, PartialEq, Eq, Hash)]
 pub(super) struct Inserted {
     #[diesel(sql_type = Text)]
-    subscription: String,
+    pub(super) subscription: String,
     #[diesel(sql_type = BigInt)]
-    arrival: i64,
+    pub(super) arrival: i64,
 }
 
 /// What changes of a subscription.

@@ -145,7 +145,7 @@ fn outdated(row: &SubscriptionRow, before: Timestamp, oldest: &[Old]) -> (i64, i
         count += 1;
         if !row.local_blocks {
             counting.add(&row.name, old.received_at, word(&old.decision), -1);
-            if old.processed_at.is_some() {
+            if old.processed_at.is_some() && old.decision == Decision::Relevant.as_str() {
                 counting.add(&row.name, old.received_at, PROCESSED, -1);
             }
         }

@@ -2,6 +2,7 @@
 
 use super::changes::{as_json, sql_time};
 use super::connection::in_transaction;
+use super::events_fork::{VOID_MARKS, adopt_known_statement, known_of_blocks};
 use super::events_numbering::{Numbered, NumberedEvent, number};
 use super::events_outcome::{Inserted, Outcome};
 use super::events_rows::{SubscriptionRow, insert_statement, lock_statement, source};
@@ -106,6 +107,21 @@ impl Store {
                 all = rows.len() == numbered.events.len();
                 if !all {
                     inserted = rows.into_iter().collect();
+                }
+            }
+            if !all {
+                // They are of a block that is part of the ledger now, whatever it was.
+                let again = known_of_blocks(&numbered, &inserted);
+                if !again.is_empty() {
+                    let again = as_json(&again)?;
+                    let adopted: Vec<Inserted> = diesel::sql_query(adopt_known_statement(sqlite))
+                        .bind::<Text, _>(again)
+                        .load(conn)
+                        .await?;
+                    let names: BTreeSet<&str> = adopted.iter().map(|a| a.subscription.as_str()).collect();
+                    for name in names {
+                        diesel::sql_query(VOID_MARKS).bind::<Text, _>(name).execute(conn).await?;
+                    }
                 }
             }
             let outcome = Outcome::of(groups, &numbered, &inserted, now, all);

@@ -25,12 +25,12 @@ pub(super) const DUE: &str = "abandoned_at IS NULL \
 
 /// What an [`OpenRow`] is read from.
 pub(super) const OPEN_COLUMNS: &str = "block, rank, arrival, tx_id, event_id, event_name, payload, \
-    event_key, occurred_at, received_at, decision, attempts, late";
+    event_key, occurred_at, received_at, decision, attempts, attempts_before, late";
 
 /// What a [`SubscriptionRow`] is read from.
 pub(super) const SUBSCRIPTION_COLUMNS: &str = "name, last_arrival, highest_block, second_block, \
     position_block, position_rank, position_arrival, last_event_at, orders, paused_at, \
-    pause_reason, halted_arrival, halted_at, halt_error, source_state, local_blocks, pruned_arrival";
+    pause_reason, halted_arrival, halted_at, halt_error, source_state, local_blocks, pruned_arrival, late_to";
 
 /// The parameter `$1`, a JSON array of objects, as a table `u`. `columns` are
 /// names and PostgreSQL's types; what an object lacks is NULL. `jsonb_each` hands
@@ -127,6 +127,8 @@ pub(super) struct SubscriptionRow {
     pub(super) local_blocks: bool,
     #[diesel(sql_type = BigInt)]
     pub(super) pruned_arrival: i64,
+    #[diesel(sql_type = BigInt)]
+    late_to: i64,
 }
 
 impl SubscriptionRow {
@@ -168,6 +170,7 @@ impl From<SubscriptionRow> for Checkpoint {
             last_event_at: row.last_event_at,
             orders: row.orders,
             source_state: row.source_state,
+            late_to: row.late_to,
         }
     }
 }
@@ -199,6 +202,8 @@ pub(super) struct OpenRow {
     decision: String,
     #[diesel(sql_type = Integer)]
     attempts: i32,
+    #[diesel(sql_type = Integer)]
+    attempts_before: i32,
     #[diesel(sql_type = Bool)]
     late: bool,
 }
@@ -221,6 +226,7 @@ impl From<OpenRow> for OpenEvent {
             // The table takes no other words.
             decision: Decision::parse(&row.decision).unwrap_or(Decision::Pending),
             attempts: u32::try_from(row.attempts).unwrap_or(0),
+            attempts_before: u32::try_from(row.attempts_before).unwrap_or(0),
             late: row.late,
         }
     }

@@ -112,6 +112,8 @@ pub struct Store {
     access: Option<Access>,
     /// How far the search for transactions without a batch has come.
     orphans_after: Arc<Mutex<TransactionKey>>,
+    /// On SQLite operators' own lookups run one after another.
+    lookups: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -143,6 +145,7 @@ impl Store {
             settings: Arc::new(settings.clone()),
             access: None,
             orphans_after: Arc::default(),
+            lookups: Arc::default(),
         })
     }
 

@@ -10,23 +10,21 @@ use highwater::time::Timestamp;
 on_both_databases!(
     what_is_abandoned_is_not_open_and_ends_the_halt_on_it,
     what_is_abandoned_goes_when_it_is_old,
+    a_fork_marks_all_behind_its_ancestor_and_what_comes_back_is_open_again,
 );
 
 const HOLDER: &str = "server-1";
 
-/// Blocks with ids such as `b7`, whose events are marked by them.
-fn fork(abandoned: &[i64], adopted: &[i64]) -> Fork {
-    let blocks = |numbers: &[i64]| {
-        let block = |number: &i64| BlockRef {
-            number: *number,
-            id: format!("b{number}"),
-        };
-        numbers.iter().map(block).collect()
+/// The ledger goes on from a block by others, with ids such as `b7`.
+fn fork(ancestor: i64, adopted: &[i64]) -> Fork {
+    let block = |number: i64| BlockRef {
+        number,
+        id: format!("b{number}"),
     };
     Fork {
-        ancestor: None,
-        abandoned: blocks(abandoned),
-        adopted: blocks(adopted),
+        ancestor: Some(block(ancestor)),
+        abandoned: Vec::new(),
+        adopted: adopted.iter().map(|number| block(*number)).collect(),
     }
 }
 
@@ -38,7 +36,7 @@ async fn abandon(store: &Store, subscription: &str, fork: &Fork) -> usize {
 
 /// Records an event in each of these blocks.
 async fn fill(store: &Store, blocks: std::ops::Range<i64>) -> Vec<highwater::flows::events::Place> {
-    let heard = blocks.map(|block| heard(block, "t", &format!("b{block}:0")));
+    let heard = blocks.map(|block| heard(block, "", &format!("b{block}:0")));
     let recorded = record(store, "deltas", heard.collect()).await;
     recorded.new.iter().map(|event| event.place).collect()
 }
@@ -60,7 +58,7 @@ async fn what_is_abandoned_is_not_open_and_ends_the_halt_on_it(database: &Databa
     assert_eq!(before.halted.as_ref().map(|halted| halted.0), Some(2));
 
     // A fork elsewhere leaves the halt as it is.
-    let marked = abandon(&store, "deltas", &fork(&[5], &[])).await;
+    let marked = abandon(&store, "deltas", &fork(4, &[])).await;
     assert_eq!(marked, 1);
     assert_eq!(
         store.checkpoint("deltas").await.unwrap().halted,
@@ -69,7 +67,7 @@ async fn what_is_abandoned_is_not_open_and_ends_the_halt_on_it(database: &Databa
     let shown = counts(database, &store, "deltas").await;
     assert_eq!(shown["pending"], 4, "they stay counted as what they were");
 
-    let marked = abandon(&store, "deltas", &fork(&[2, 3], &[5])).await;
+    let marked = abandon(&store, "deltas", &fork(1, &[4, 5])).await;
     assert_eq!(marked, 2);
     assert_eq!(store.checkpoint("deltas").await.unwrap().halted, None);
     counts(database, &store, "deltas").await;
@@ -95,10 +93,10 @@ async fn what_is_abandoned_is_not_open_and_ends_the_halt_on_it(database: &Databa
     );
     // The same fork told again changes nothing.
     let orders = store.checkpoint("deltas").await.unwrap().orders;
-    let marked = abandon(&store, "deltas", &fork(&[2, 3], &[5])).await;
+    let marked = abandon(&store, "deltas", &fork(1, &[4, 5])).await;
     assert_eq!(marked, 0);
     assert_eq!(store.checkpoint("deltas").await.unwrap().orders, orders);
-    let nobody = abandon(&store, "nobody", &fork(&[2], &[])).await;
+    let nobody = abandon(&store, "nobody", &fork(1, &[])).await;
     assert_eq!(nobody, 0);
 }
 
@@ -106,7 +104,7 @@ async fn what_is_abandoned_goes_when_it_is_old(database: &Database) {
     let store = open(database).await;
     let stake = hold(&store, "deltas").await;
     let places = fill(&store, 1..8).await;
-    let marked = abandon(&store, "deltas", &fork(&[2, 3], &[])).await;
+    let marked = abandon(&store, "deltas", &fork(1, &[4, 5, 6, 7])).await;
     assert_eq!(marked, 2);
     for place in [places[0], places[3]] {
         assert!(mark(&store, &stake, done(place).to_vec()).await);
@@ -120,4 +118,51 @@ async fn what_is_abandoned_goes_when_it_is_old(database: &Database) {
     );
     let shown = counts(database, &store, "deltas").await;
     assert_eq!((shown["pending"], shown.get("relevant")), (3, None));
+}
+
+async fn a_fork_marks_all_behind_its_ancestor_and_what_comes_back_is_open_again(
+    database: &Database,
+) {
+    let store = open(database).await;
+    let stake = hold(&store, "deltas").await;
+    let places = fill(&store, 1..41).await;
+    assert!(mark(&store, &stake, done(places[0]).to_vec()).await);
+    let others = record(&store, "deltas", vec![heard(1, "other", "0")]).await;
+    assert_eq!(others.new.len(), 1);
+
+    // Deeper than what a source remembers: it names no block of those.
+    let anew = Fork {
+        ancestor: None,
+        abandoned: Vec::new(),
+        adopted: Vec::new(),
+    };
+    assert_eq!(abandon(&store, "deltas", &anew).await, 40);
+    let due = async || {
+        let open = store.open_events("deltas", None, 100).await.unwrap();
+        let ids = open.into_iter().map(|event| event.event_id);
+        ids.collect::<Vec<String>>()
+    };
+    assert_eq!(due().await, ["0"], "what is of no such block stays");
+
+    // The chain comes back, handed over in stretches.
+    let orders = store.checkpoint("deltas").await.unwrap().orders;
+    let again = fill_again(&store, 1..21).await;
+    assert_eq!(again, (0, 20));
+    assert_eq!(due().await.len(), 1 + 19, "the first was processed");
+    let raised = store.checkpoint("deltas").await.unwrap().orders;
+    assert_eq!(raised, orders + 1, "what was decided before is void");
+    assert_eq!(fill_again(&store, 1..21).await, (0, 20));
+    assert_eq!(
+        store.checkpoint("deltas").await.unwrap().orders,
+        raised,
+        "nothing is new"
+    );
+    counts(database, &store, "deltas").await;
+}
+
+/// Records the events of these blocks again: how many are new, and how many known.
+async fn fill_again(store: &Store, blocks: std::ops::Range<i64>) -> (usize, usize) {
+    let heard = blocks.map(|block| heard(block, "", &format!("b{block}:0")));
+    let recorded = record(store, "deltas", heard.collect()).await;
+    (recorded.new.len(), recorded.known)
 }

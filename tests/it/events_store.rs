@@ -4,7 +4,8 @@
 use crate::support::{Database, on_both_databases};
 use highwater::config::{self, LoadOptions};
 use highwater::flows::events::{
-    Checkpoint, Decision, EventChange, Heard, Known, OpenEvent, Place, Recorded, SubscriptionName,
+    Checkpoint, Decision, EventChange, Heard, Known, OpenEvent, PageSize, Place, Recorded,
+    SubscriptionName,
 };
 use highwater::store::{
     EventFilter, LeaseStake, MarkGroup, RecordGroup, Store, SubscriptionOrderError,
@@ -25,6 +26,8 @@ on_both_databases!(
     a_pause_is_ordered_once_and_lifted_once,
     a_replay_opens_events_again_and_moves_the_position_back,
     events_are_judged_by_tables_and_by_the_operators_sql,
+    pages_are_bounded_in_bytes,
+    a_look_that_takes_too_long_keeps_what_it_found,
     what_is_known_is_told_once_and_forgotten,
     old_events_go_and_what_is_needed_stays,
     streams_without_blocks_keep_identities_for_ever,
@@ -693,6 +696,57 @@ async fn events_are_judged_by_tables_and_by_the_operators_sql(database: &Databas
         let error = refused.unwrap_err().to_string();
         assert!(error.contains("read-only"), "{error}");
     }
+}
+
+async fn pages_are_bounded_in_bytes(database: &Database) {
+    let store = open(database).await;
+    let large = |block: i64| Heard {
+        payload: format!("\"{}\"", "é".repeat(499)),
+        ..heard(block, "t", "0")
+    };
+    let heard: Vec<Heard> = [5, 4, 3, 2, 1].map(large).into();
+    store
+        .record_events(vec![group("claims", heard)])
+        .await
+        .unwrap();
+    let of = |bytes| PageSize { rows: 4, bytes };
+    // Each has 1000 bytes; one that is larger than a page is one by itself.
+    for (bytes, rows) in [(2999, 2), (3000, 3), (10, 1), (4000, 4), (9000, 4)] {
+        let page = store.open_page("claims", None, of(Some(bytes))).await;
+        let page = page.unwrap();
+        let first: Vec<(i64, i64)> = vec![(1, 5), (2, 4), (3, 3), (4, 2)];
+        assert_eq!(places(&page.events), first[..rows]);
+        assert_eq!((page.cut, page.is_full(4)), (rows < 4, true));
+        let sweep = store.recorded_page("claims", 1, of(Some(bytes))).await;
+        let sweep = sweep.unwrap();
+        let first: Vec<(i64, i64)> = vec![(4, 2), (3, 3), (2, 4), (1, 5)];
+        assert_eq!(places(&sweep.events), first[..rows]);
+        assert_eq!(sweep.cut, rows < 4);
+    }
+    let after = Some(store.open_events("claims", None, 4).await.unwrap()[3].place);
+    let rest = store
+        .open_page("claims", after, of(Some(10)))
+        .await
+        .unwrap();
+    assert_eq!((places(&rest.events), rest.cut), (vec![(5, 1)], false));
+    let bare = store.open_page("claims", None, of(None)).await.unwrap();
+    assert!(bare.events.len() == 4 && !bare.cut);
+    assert!(bare.events.iter().all(|event| event.payload.is_empty()));
+}
+
+async fn a_look_that_takes_too_long_keeps_what_it_found(database: &Database) {
+    if database.is_sqlite() {
+        // A query there ends in its own time.
+        return;
+    }
+    let store = open(database).await;
+    let slow = "SELECT 1 FROM pg_sleep(CASE WHEN $1 = 't2' THEN 9 ELSE 0 END)";
+    let questions = vec![asked("t1", None, 1), asked("t2", None, 2)];
+    let judged = store.judge(Some(slow), questions.clone()).await.unwrap();
+    let arrivals: Vec<i64> = judged.iter().map(|judged| judged.place.arrival).collect();
+    assert_eq!(arrivals, [1]);
+    let nothing = store.judge(Some(slow), questions[1..].to_vec()).await;
+    assert!(nothing.unwrap_err().is_transient());
 }
 
 async fn what_is_known_is_told_once_and_forgotten(database: &Database) {

@@ -53,6 +53,7 @@ beside_actors!(
     many_calls_share_transactions,
     one_refused_event_harms_no_other,
     a_database_that_holds_a_lock_is_told_as_away,
+    a_lock_on_one_subscription_holds_up_no_other,
 );
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -247,4 +248,43 @@ async fn a_database_that_holds_a_lock_is_told_as_away(database: &Database) {
     assert!(matches!(away, Err(SinkError::Away(_))), "{away:?}");
     held.release("ROLLBACK").await;
     assert_eq!(record(&records, "a", once()).await.unwrap().known, 1);
+}
+
+async fn a_lock_on_one_subscription_holds_up_no_other(database: &Database) {
+    if database.is_sqlite() {
+        // SQLite locks all or nothing.
+        return;
+    }
+    let store = open(database).await;
+    let kennel = start(database, &store);
+    let records = kennel.intercom::<Record>(names::UPDATER);
+    let marks = kennel.intercom::<Mark>(names::UPDATER);
+    let mut first = Vec::new();
+    for subscription in ["a", "b"] {
+        let recorded = record(&records, subscription, vec![heard(1, "t", "0")]).await;
+        first.push(recorded.unwrap().new[0].place);
+    }
+    let (a, b) = (hold(&store, "a").await, hold(&store, "b").await);
+    let lock = [
+        "BEGIN",
+        "SELECT 1 FROM subscriptions WHERE name = 'a' FOR UPDATE",
+    ];
+    let held = database.hold(&lock).await;
+    let calls = ["a", "a", "b", "b"].into_iter().enumerate();
+    let calls = calls.map(|(n, subscription)| {
+        record(&records, subscription, vec![heard(2 + n as i64, "t", "0")])
+    });
+    let marked = [done(&a, 0, first[0]), done(&b, 0, first[1])];
+    let marked = join_all(marked.map(|mark| marks.send(mark, PATIENCE)));
+    let (recorded, marked) = futures_util::future::join(join_all(calls), marked).await;
+    for (n, answer) in recorded.iter().enumerate() {
+        assert_eq!(answer.is_ok(), n >= 2, "{answer:?}");
+        assert!(n >= 2 || matches!(answer, Err(SinkError::Away(_))));
+    }
+    let marked: Vec<_> = marked.into_iter().map(Result::unwrap).collect();
+    assert!(matches!(marked[0], Err(SinkError::Away(_))), "{marked:?}");
+    assert_eq!(marked[1], Ok(()));
+    held.release("ROLLBACK").await;
+    let again = record(&records, "a", vec![heard(2, "t", "0")]).await;
+    assert_eq!(again.unwrap().new.len(), 1);
 }

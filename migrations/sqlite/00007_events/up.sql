@@ -15,14 +15,17 @@ CREATE TABLE events (
     received_at TIMESTAMP NOT NULL,
     decision TEXT NOT NULL DEFAULT 'pending'
         CHECK (decision IN ('pending', 'relevant', 'irrelevant', 'skipped')),
-    -- When its handler was done with it; of relevant ones alone.
+    -- When its handler was done with it; of relevant ones, and of those that were
+    -- skipped while their handler had them.
     processed_at TIMESTAMP,
     attempts INTEGER NOT NULL DEFAULT 0,
     last_error TEXT,
     -- Ours: place within the block (0 where arrival decides), the key by which
     -- it is judged, when it happened, when it was decided, whether it came after
-    -- its place was passed, and when its block was abandoned by the ledger.
+    -- its place was passed, when its block was abandoned by the ledger, and how
+    -- many of the attempts were made before an operator had it tried anew.
     rank BIGINT NOT NULL DEFAULT 0,
+    attempts_before INTEGER NOT NULL DEFAULT 0,
     event_key TEXT,
     occurred_at TIMESTAMP,
     decided_at TIMESTAMP,
@@ -68,7 +71,9 @@ CREATE TABLE subscriptions (
     local_blocks BOOLEAN NOT NULL DEFAULT 0 CHECK (local_blocks IN (0, 1)),
     -- Events up to this arrival are past their retention, and gone; with local
     -- blocks their payload is, since streams without blocks repeat from the start.
-    pruned_arrival BIGINT NOT NULL DEFAULT 0
+    pruned_arrival BIGINT NOT NULL DEFAULT 0,
+    -- An operator let late events up to this arrival be processed.
+    late_to BIGINT NOT NULL DEFAULT 0
 );
 
 -- Ours: events by decision and the hour in which they were recorded, kept in step
@@ -82,19 +87,6 @@ CREATE TABLE event_counts (
     count BIGINT NOT NULL,
     PRIMARY KEY (subscription, bucket_at, decision)
 ) WITHOUT ROWID;
-
--- Ours: blocks that a ledger's stream told of, to see gaps and forks.
-CREATE TABLE subscription_blocks (
-    subscription TEXT NOT NULL,
-    block_id TEXT NOT NULL,
-    block BIGINT NOT NULL,
-    previous_block_id TEXT NOT NULL,
-    seen_at TIMESTAMP NOT NULL,
-    abandoned_at TIMESTAMP,
-    PRIMARY KEY (subscription, block_id)
-) WITHOUT ROWID;
-
-CREATE INDEX subscription_blocks_by_number ON subscription_blocks (subscription, block);
 
 -- Public contract: what makes an event relevant; applications insert here.
 CREATE TABLE known_transactions (

@@ -3,10 +3,12 @@
 //! each answer goes back to the plan that asked.
 
 use super::source::bounded;
+use super::trouble::{ReadKind, Told};
 use super::{READ_AGAIN, Subscriber, Task};
 use crate::config::{EventHandlerSettings, Relevance};
 use crate::flows::events::{
-    Checkpoint, EventChange, Marked, OpenEvent, Place, SinkError, Step, SubscriptionPlan,
+    Checkpoint, EventChange, Marked, OpenEvent, PAGE_BYTES, PageSize, Place, SinkError, Step,
+    SubscriptionPlan,
 };
 use crate::messages::Mark;
 use crate::store::StoreError;
@@ -29,24 +31,31 @@ impl Subscriber {
         let name = self.settings.subscription.name.clone();
         match step {
             Step::Load(load) => {
-                let read = async move {
-                    rows.open_events(name.as_str(), load.after, load.limit)
-                        .await
-                };
-                self.read(ctx, read, move |plan, page, now| match page {
-                    Ok(page) => plan.loaded(&load, page, now),
-                    Err(_) => plan.load_failed(&load, now),
-                });
+                let size = self.page(load.limit);
+                let read = async move { rows.open_events(name.as_str(), load.after, size).await };
+                self.read(
+                    ctx,
+                    ReadKind::Page,
+                    read,
+                    move |plan, page, now| match page {
+                        Ok(page) => plan.loaded(&load, page, now),
+                        Err(_) => plan.load_failed(&load, now),
+                    },
+                );
             }
             Step::Sweep(sweep) => {
-                let read = async move {
-                    rows.recorded_since(name.as_str(), sweep.since, sweep.limit)
-                        .await
-                };
-                self.read(ctx, read, move |plan, page, now| match page {
-                    Ok(page) => plan.swept(&sweep, page, now),
-                    Err(_) => plan.sweep_failed(&sweep, now),
-                });
+                let size = self.page(sweep.limit);
+                let read =
+                    async move { rows.recorded_since(name.as_str(), sweep.since, size).await };
+                self.read(
+                    ctx,
+                    ReadKind::Sweep,
+                    read,
+                    move |plan, page, now| match page {
+                        Ok(page) => plan.swept(&sweep, page, now),
+                        Err(_) => plan.sweep_failed(&sweep, now),
+                    },
+                );
             }
             Step::Judge(asked) => {
                 let lookup = match &self.settings.subscription.relevance {
@@ -54,13 +63,28 @@ impl Subscriber {
                     Relevance::Known(wait) => wait.sql.clone(),
                 };
                 let read = async move { rows.judge(lookup.as_deref(), asked).await };
-                self.read(ctx, read, |plan, judged, now| match judged {
-                    Ok(judged) => plan.judged(&judged, now),
-                    Err(_) => plan.judge_failed(now),
-                });
+                self.read(
+                    ctx,
+                    ReadKind::LookUp,
+                    read,
+                    |plan, judged, now| match judged {
+                        Ok(judged) => plan.judged(&judged, now),
+                        Err(_) => plan.judge_failed(now),
+                    },
+                );
             }
             Step::Handle(event, attempt) => self.hand_over(ctx, event, attempt),
             Step::Mark(changes) => self.mark(ctx, changes),
+        }
+    }
+
+    /// A page of so many events; where the consumer reads the table, nobody here
+    /// reads payloads.
+    fn page(&self, rows: usize) -> PageSize {
+        let table = self.settings.subscription.handler == EventHandlerSettings::Table;
+        PageSize {
+            rows,
+            bytes: (!table).then_some(PAGE_BYTES),
         }
     }
 
@@ -68,6 +92,7 @@ impl Subscriber {
     fn read<T: Send + 'static>(
         &self,
         ctx: &mut Context<Self>,
+        kind: ReadKind,
         read: impl Future<Output = Result<T, StoreError>> + Send + 'static,
         tell: impl FnOnce(&mut SubscriptionPlan, Result<T, String>, Timestamp) + 'static,
     ) {
@@ -84,7 +109,7 @@ impl Subscriber {
                 if round != subscriber.round {
                     return;
                 }
-                subscriber.take_trouble(result.as_ref().err());
+                subscriber.take_trouble(kind, result.as_ref().err());
                 let run = subscriber.run.as_mut();
                 if let Some(plan) = run.and_then(|run| run.plan.as_mut()) {
                     tell(plan, result, Timestamp::now());
@@ -94,19 +119,19 @@ impl Subscriber {
         );
     }
 
-    /// Says why rows cannot be read, once for each reason.
-    fn take_trouble(&mut self, error: Option<&String>) {
+    /// Says why rows cannot be read, once for each reason and kind of read.
+    pub(super) fn take_trouble(&mut self, kind: ReadKind, error: Option<&String>) {
+        let error = error.map(|error| bounded(error));
         let name = &self.settings.subscription.name;
-        match error {
-            Some(error) if self.trouble.as_ref() != Some(error) => {
-                tracing::warn!(subscription.name = %name, error = %error, "a subscription's rows could not be read; tried again");
+        match (self.troubles.take(kind, error.as_deref()), error) {
+            (Told::Fails, Some(error)) => {
+                tracing::warn!(subscription.name = %name, rows.read = kind.as_str(), error = %error, "a subscription's rows could not be read; tried again");
             }
-            None if self.trouble.is_some() => {
-                tracing::info!(subscription.name = %name, "a subscription's rows are read again");
+            (Told::Mended, _) => {
+                tracing::info!(subscription.name = %name, rows.read = kind.as_str(), "a subscription's rows are read again");
             }
-            _ => return,
+            _ => {}
         }
-        self.trouble = error.map(|error| bounded(error));
     }
 
     fn hand_over(&mut self, ctx: &mut Context<Self>, event: OpenEvent, attempt: u32) {
@@ -233,7 +258,7 @@ impl Subscriber {
             };
             run.looking = false;
             if let (Ok(checkpoint), Some(plan)) = (read, &run.plan) {
-                subscriber.hearing.block(checkpoint.highest_block);
+                subscriber.hearing.rows(&checkpoint);
                 run.anew |= checkpoint.orders != plan.orders();
             }
             subscriber.turn(ctx);
@@ -264,7 +289,7 @@ impl Subscriber {
                 if round != subscriber.round {
                     return;
                 }
-                subscriber.take_trouble(result.as_ref().err());
+                subscriber.take_trouble(ReadKind::Checkpoint, result.as_ref().err());
                 take(subscriber, ctx, result);
             }),
         );

@@ -2,8 +2,8 @@
 
 use crate::config::SubscriptionSettings;
 use crate::flows::events::{
-    Checkpoint, EventRows, Fork, Heard, Recorded, Sink, SinkError, Source, SourceEnd, SourceState,
-    SourceView, SubscriptionName,
+    Checkpoint, EventRows, Fork, Heard, Recorded, RefusedBlock, Sink, SinkError, Source, SourceEnd,
+    SourceState, SourceView, SubscriptionName,
 };
 use crate::messages::{EventsNews, Record};
 use crate::time::Timestamp;
@@ -42,9 +42,20 @@ pub(super) struct Hearing {
     last: AtomicU64,
     /// Highest block of which an event is known; below zero: none.
     highest: AtomicI64,
+    /// Arrival of the newest event, as the rows showed it last.
+    arrival: AtomicI64,
     /// Rows of abandoned blocks were marked: what is open has to be read anew.
     forked: AtomicBool,
     source: Mutex<Shown>,
+    refused: Mutex<Option<Refused>>,
+}
+
+/// What the hook refused: the lowest block, and when the first and the last were.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    block: i64,
+    first: Instant,
+    last: Instant,
 }
 
 /// How the source stands.
@@ -61,8 +72,10 @@ impl Default for Hearing {
             begun: Instant::now(),
             last: AtomicU64::new(0),
             highest: AtomicI64::new(-1),
+            arrival: AtomicI64::new(0),
             forked: AtomicBool::new(false),
             source: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 }
@@ -77,6 +90,50 @@ impl Hearing {
     pub(super) fn block(&self, block: Option<i64>) {
         self.highest
             .fetch_max(block.unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    /// The hook refused events, of this block and later ones, perhaps.
+    pub(super) fn refused(&self, block: i64) {
+        let now = Instant::now();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = refused.unwrap_or(Refused {
+            block,
+            first: now,
+            last: now,
+        });
+        *refused = Some(Refused {
+            block: before.block.min(block),
+            last: now,
+            ..before
+        });
+    }
+
+    /// What was refused, and has not come again since.
+    fn refused_block(&self) -> Option<RefusedBlock> {
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.map(|refused| RefusedBlock {
+            block: refused.block,
+            first: refused.first.elapsed(),
+            last: refused.last.elapsed(),
+        })
+    }
+
+    /// What was refused until then has come again.
+    fn passed(&self, until: Instant) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        *refused = refused.filter(|refused| refused.last > until);
+    }
+
+    /// What the rows show. Where an event is newer than at the last look, somebody
+    /// heard something: the hook of another server, perhaps.
+    pub(super) fn rows(&self, shown: &Checkpoint) {
+        self.block(shown.highest_block);
+        let before = self
+            .arrival
+            .fetch_max(shown.last_arrival, Ordering::Relaxed);
+        if shown.last_arrival > before {
+            self.now();
+        }
     }
 
     /// Whether a fork was noted since this was last asked.
@@ -209,6 +266,14 @@ impl Sink for SubscriberSink {
         let highest = self.hearing.highest.load(Ordering::Relaxed);
         (highest >= 0).then_some(highest)
     }
+
+    fn refused(&self) -> Option<RefusedBlock> {
+        self.hearing.refused_block()
+    }
+
+    fn passed(&self, until: Instant) {
+        self.hearing.passed(until);
+    }
 }
 
 /// Runs a source for ever; to be dropped.
@@ -313,6 +378,48 @@ mod tests {
         });
         assert_eq!(failures(), 0);
         assert!(hearing.view("a gateway".to_owned()).last_error.is_some());
+    }
+
+    #[test]
+    fn the_lowest_refused_block_is_kept_until_all_was_passed() {
+        let hearing = Hearing::default();
+        assert_eq!(hearing.refused_block(), None);
+        for block in [7, 5, 9] {
+            hearing.refused(block);
+        }
+        let before = Instant::now();
+        let block = || hearing.refused_block().map(|refused| refused.block);
+        assert_eq!(block(), Some(5));
+        while Instant::now() == before {}
+        hearing.refused(8);
+        hearing.passed(before);
+        assert_eq!(block(), Some(5), "something was refused since");
+        hearing.passed(Instant::now());
+        assert_eq!(block(), None);
+    }
+
+    #[test]
+    fn what_another_server_records_is_no_silence() {
+        let millis = |hearing: &Hearing| hearing.last.load(Ordering::Relaxed);
+        let begun = Instant::now().checked_sub(Duration::from_secs(9));
+        let hearing = Hearing {
+            begun: begun.unwrap_or_else(Instant::now),
+            ..Hearing::default()
+        };
+        let shown = |last_arrival| Checkpoint {
+            last_arrival,
+            highest_block: Some(4),
+            ..Checkpoint::default()
+        };
+        hearing.rows(&shown(7));
+        let first = millis(&hearing);
+        assert!(first >= 9000);
+        hearing.last.store(0, Ordering::Relaxed);
+        hearing.rows(&shown(7));
+        assert_eq!(millis(&hearing), 0, "nothing is newer");
+        hearing.rows(&shown(8));
+        assert!(millis(&hearing) >= first);
+        assert_eq!(hearing.highest.load(Ordering::Relaxed), 4);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use super::*;
 use crate::config::{EventCode, EventHandlerSettings, Relevance, SourceSettings};
 use crate::flows::events::testing::Database;
 use crate::flows::events::{
-    Fork, Heard, Judgement, OpenEvent, Place, Recorded, Sink, SinkError, SourceEnd,
-    SubscriptionName, SubscriptionState,
+    Fork, Heard, Judgement, OpenEvent, OpenPage, PageSize, Place, Recorded, Sink, SinkError,
+    SourceEnd, SubscriptionName, SubscriptionState,
 };
 use crate::store::StoreError;
 use crate::watchdog::{Keeper, Registration, Sentinel, WatchdogQuery};
@@ -52,20 +52,20 @@ impl EventRows for Shared {
         &'a self,
         _: &'a str,
         after: Option<Place>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<OpenEvent>, StoreError>> {
-        let page = self.db.lock().unwrap().page(after, limit);
-        Box::pin(async { Ok(page) })
+        size: PageSize,
+    ) -> BoxFuture<'a, Result<OpenPage, StoreError>> {
+        let page = self.db.lock().unwrap().page(after, size.rows);
+        Box::pin(async { Ok(page.into()) })
     }
 
     fn recorded_since<'a>(
         &'a self,
         _: &'a str,
         arrival: i64,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<OpenEvent>, StoreError>> {
-        let since = self.db.lock().unwrap().since(arrival, limit);
-        Box::pin(async { Ok(since) })
+        size: PageSize,
+    ) -> BoxFuture<'a, Result<OpenPage, StoreError>> {
+        let since = self.db.lock().unwrap().since(arrival, size.rows);
+        Box::pin(async { Ok(since.into()) })
     }
 
     fn judge<'a>(
@@ -279,6 +279,7 @@ impl Bench {
             .accepts::<EventsNews>()
             .accepts::<KnownNews>()
             .accepts::<LookAgain>()
+            .accepts::<EventsRefused>()
             .built_by(move |context| Subscriber::new(context, parts.clone()));
         query.register(subscriber, Keeper::Root).unwrap();
         let news = query.watchdog().intercom("test", &service).unwrap();

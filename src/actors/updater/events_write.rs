@@ -1,5 +1,6 @@
 //! How calls of the event flow are written: all in one transaction, and where
-//! the database refuses something, in smaller and smaller parts.
+//! the database refuses something, or somebody holds a lock, in smaller and
+//! smaller parts.
 
 use super::lane::Call;
 use crate::flows::events::{Decision, EventChange, Recorded, SinkError, SubscriptionName};
@@ -33,7 +34,7 @@ pub(super) async fn write_records(store: &Store, calls: Vec<RecordCall>) {
             count(begun, rows);
             recorded.into_iter().map(Ok).collect()
         }
-        Err(error) if error.is_transient() => {
+        Err(error) if ends_all(&error, groups.len()) => {
             note(&error, groups.len());
             vec![Err(away(&error)); groups.len()]
         }
@@ -56,17 +57,59 @@ pub(super) async fn write_records(store: &Store, calls: Vec<RecordCall>) {
     }
 }
 
-/// Records call by call. A database that is away ends it for the rest.
+/// Whether parts of a transaction would fail as all of it did: the database is
+/// away, or there is one part, and somebody holds a lock on it.
+const fn ends_all(error: &StoreError, parts: usize) -> bool {
+    match error {
+        StoreError::Unreachable(_) => true,
+        error => parts == 1 && error.is_transient(),
+    }
+}
+
+/// Why calls that are written one by one are not even tried.
+#[derive(Default)]
+struct Passing {
+    /// The database is away: for all that are left.
+    gone: Option<SinkError>,
+    /// Somebody holds a lock on the rows of these subscriptions: each try would
+    /// wait for it, and what comes later must not be recorded before.
+    locked: BTreeMap<SubscriptionName, SinkError>,
+}
+
+impl Passing {
+    fn of(&self, subscription: &SubscriptionName) -> Option<SinkError> {
+        self.gone
+            .as_ref()
+            .or_else(|| self.locked.get(subscription))
+            .cloned()
+    }
+
+    /// Takes note of why a call failed for now; answers what it is told.
+    fn note(&mut self, subscription: &SubscriptionName, error: &StoreError) -> SinkError {
+        let answer = away(error);
+        match error {
+            StoreError::Unreachable(_) => self.gone = Some(answer.clone()),
+            StoreError::Locked(_) => {
+                self.locked.insert(subscription.clone(), answer.clone());
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// Records call by call. A database that is away ends it for the rest, a lock
+/// for the rest of that subscription.
 async fn one_by_one(
     store: &Store,
     groups: &[RecordGroup],
     error: &StoreError,
 ) -> Vec<Result<Recorded, SinkError>> {
     let mut answers = Vec::with_capacity(groups.len());
-    let mut gone = None;
+    let mut passing = Passing::default();
     for group in groups {
-        if let Some(error) = &gone {
-            answers.push(Err(away(error)));
+        if let Some(answer) = passing.of(&group.subscription) {
+            answers.push(Err(answer));
             continue;
         }
         // Alone it was refused already.
@@ -81,13 +124,7 @@ async fn one_by_one(
         };
         answers.push(answer.map_err(|failed| match failed {
             Failed::Refused(why) => SinkError::Refused(why),
-            Failed::Passing(error) => {
-                let answer = away(&error);
-                if matches!(error, StoreError::Unreachable(_)) {
-                    gone = Some(error);
-                }
-                answer
-            }
+            Failed::Passing(error) => passing.note(&group.subscription, &error),
         }));
     }
     answers
@@ -188,18 +225,24 @@ pub(super) async fn write_marks(writer: &BatchWriter, calls: Vec<MarkCall>) {
             count(begun, groups.iter().map(|group| group.changes.len()).sum());
             written.into_iter().map(held).collect()
         }
-        Err(error) if error.is_transient() => {
+        Err(error) if ends_all(&error, groups.len()) => {
             note(&error, groups.len());
             vec![Err(away(&error)); groups.len()]
         }
         Err(error) => {
             tracing::error!(error = %error, "changes of events cannot be written together; written one by one");
             let mut answers = Vec::with_capacity(groups.len());
+            let mut passing = Passing::default();
             for group in groups {
+                let subscription = group.subscription.clone();
+                if let Some(answer) = passing.of(&subscription) {
+                    answers.push(Err(answer));
+                    continue;
+                }
                 let written = store.mark_events(holder, vec![group]).await;
                 answers.push(match written {
                     Ok(written) => held(written.first().copied().unwrap_or(false)),
-                    Err(error) if error.is_transient() => Err(away(&error)),
+                    Err(error) if error.is_transient() => Err(passing.note(&subscription, &error)),
                     Err(error) => Err(SinkError::Refused(error.to_string())),
                 });
             }
@@ -231,7 +274,9 @@ impl Tally {
                 EventChange::Decided { decision, .. } => decision.as_str(),
                 EventChange::Processed { .. } => "processed",
                 EventChange::Failed { .. } => "failed",
-                EventChange::Position(_) | EventChange::Halted { .. } => continue,
+                EventChange::Late(_) | EventChange::Position(_) | EventChange::Halted { .. } => {
+                    continue;
+                }
             };
             *counts.entry(word).or_default() += 1;
         }

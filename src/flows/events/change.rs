@@ -18,7 +18,8 @@ pub enum EventChange {
         reason: Option<String>,
     },
     /// Its handler was done with it. It is relevant with this, also where no
-    /// decision was written before: then it was decided at the same time.
+    /// decision was written before: then it was decided at the same time. One that
+    /// an operator skipped meanwhile stays skipped.
     Processed {
         /// The event.
         place: Place,
@@ -27,15 +28,17 @@ pub enum EventChange {
         /// Times its handler was tried, this one included.
         attempts: u32,
     },
-    /// Its handler failed.
+    /// Its handler failed, or it came late.
     Failed {
         /// The event.
         place: Place,
-        /// Times its handler was tried, this one included.
+        /// Times its handler was tried, this one included where it was.
         attempts: u32,
         /// Why; bounded.
         error: String,
     },
+    /// It came after its place was passed, or while a later one was with its handler.
+    Late(Place),
     /// All events up to this place are done with.
     Position(Place),
     /// The subscription halts on an event.

@@ -28,6 +28,8 @@ struct Group {
     /// Failures and a halt, to be written again where it is not.
     notes: Vec<EventChange>,
     position: Option<Place>,
+    /// Not open any more, and known as processed once it is durable.
+    carried: Option<Place>,
     processed: usize,
     irrelevant: usize,
 }
@@ -95,6 +97,11 @@ impl Marking {
         self.notes.push(EventChange::Halted { place, at, error });
     }
 
+    /// It is noted that an event is late.
+    pub(super) fn late(&mut self, place: Place) {
+        self.notes.push(EventChange::Late(place));
+    }
+
     fn is_paused(&self, now: Timestamp) -> bool {
         // A longer pause is of a clock that was ahead.
         now < self.not_before && self.not_before <= now.plus(LONGEST_PAUSE)
@@ -138,6 +145,7 @@ impl SubscriptionPlan {
             ..Group::default()
         };
         let mut changes = group.notes.clone();
+        self.mark_carried(&mut group, &mut changes);
         self.mark_front(&mut group, &mut changes, now);
         self.mark_ahead(&mut group, &mut changes, now);
         if group.position > self.position {
@@ -148,6 +156,25 @@ impl SubscriptionPlan {
         }
         self.marking.under_way = Some(group);
         Some(changes)
+    }
+
+    /// What its handler was done with while somebody skipped it, or its block was
+    /// abandoned: it is not open any more, and in no page.
+    fn mark_carried(&self, group: &mut Group, changes: &mut Vec<EventChange>) {
+        let Some(carried) = self.carried else {
+            return;
+        };
+        let (place, Some(at)) = (carried.place, carried.handled) else {
+            return;
+        };
+        if self.memory.reach.covers(place) && self.memory.index_of(place).is_none() {
+            group.carried = Some(place);
+            changes.push(EventChange::Processed {
+                place,
+                at,
+                attempts: carried.attempts,
+            });
+        }
     }
 
     /// What is done with, or is with this, from the front on.
@@ -161,7 +188,7 @@ impl SubscriptionPlan {
             };
             let ready = match entry.state {
                 State::Done | State::Irrelevant { .. } | State::Handled { .. } => true,
-                State::Relevant { .. } => processes && !self.rules.halts_on(entry),
+                State::Relevant { .. } => processes && !self.rules.halts_on(entry, self.late_to),
                 _ => false,
             };
             if !ready || !self.is_clear(entry, now) {
@@ -253,6 +280,9 @@ impl SubscriptionPlan {
                 }
             }
             self.drop_carried(*place);
+        }
+        if let Some(place) = group.carried {
+            self.drop_carried(place);
         }
         self.position = self.position.max(group.position);
         self.processed += group.processed as u64;

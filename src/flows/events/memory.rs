@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 pub(super) const MOST_OPEN: usize = 4096;
 /// Most that their payloads take, in bytes.
 pub(super) const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// Most bytes of payloads that a page carries, but for one event that is larger.
+pub const PAGE_BYTES: usize = MOST_BYTES / 2;
 /// Most events of a page.
 const PAGE: usize = 1024;
 /// Fewest events of a page, however large they are.
@@ -212,7 +214,7 @@ impl Memory {
     /// Events of the next page: fewer where they are large.
     pub(super) fn page(&self) -> usize {
         let average = self.bytes / self.entries.len().max(1);
-        let fits = MOST_BYTES / 2 / average.max(1);
+        let fits = PAGE_BYTES / average.max(1);
         fits.clamp(SMALLEST_PAGE, PAGE).min(self.most)
     }
 }

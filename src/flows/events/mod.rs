@@ -33,6 +33,7 @@ mod window;
 
 pub use change::EventChange;
 pub use extract::{ExtractProblem, Extraction, LONGEST_KEY, LONGEST_TX_ID};
+pub use memory::PAGE_BYTES;
 pub use model::{
     Checkpoint, Decision, Heard, HeardProblem, Judgement, Known, OpenEvent, Place, Recorded,
     SubscriptionName,
@@ -43,6 +44,6 @@ pub use reason::{LONGEST_REASON, read_reason};
 pub use source::{BlockRef, Fork, Sink, SinkError, Source, SourceEnd, SourceState};
 pub use step::{Load, Marked, Step, Sweep};
 pub use story::{StoryLine, event_story, event_waits_for};
-pub use traits::{EventHandler, EventRows};
+pub use traits::{EventHandler, EventRows, OpenPage, PageSize};
 pub use view::{EventsView, Holder, SourceView, SubscriberView};
-pub use window::{HeardSoFar, RenewReason, Window, WindowSettings, WindowStep};
+pub use window::{HeardSoFar, RefusedBlock, RenewReason, Window, WindowSettings, WindowStep};

@@ -123,6 +123,8 @@ pub struct OpenEvent {
     pub decision: Decision,
     /// Times its handler was tried.
     pub attempts: u32,
+    /// How many of these were made before it was last told to be tried anew.
+    pub attempts_before: u32,
     /// It came after its place was passed.
     pub late: bool,
 }
@@ -161,6 +163,8 @@ pub struct Checkpoint {
     pub halted: Option<(i64, Timestamp, String)>,
     /// What its source remembers.
     pub source_state: Option<String>,
+    /// Late events up to this arrival are processed, since an operator said so.
+    pub late_to: i64,
 }
 
 /// Whether an event's transaction id or key is known.

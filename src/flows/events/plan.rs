@@ -18,8 +18,10 @@ use super::plan_view::Rate;
 use super::reads::Reads;
 use super::settling::Settling;
 use super::step::{Load, Sweep};
+use super::traits::OpenPage;
 use crate::config::{EventHandlerSettings, HandlerRetry, Late, Relevance, SubscriptionSettings};
 use crate::time::Timestamp;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ pub struct SubscriptionPlan {
     pub(super) rules: Rules,
     /// Orders of operators under which all of this was read.
     pub(super) orders: i64,
+    /// Late events up to this arrival are processed.
+    pub(super) late_to: i64,
     pub(super) paused: Option<(Timestamp, String)>,
     pub(super) halted: Option<(i64, Timestamp, String)>,
     pub(super) memory: Memory,
@@ -40,17 +44,33 @@ pub struct SubscriptionPlan {
     pub(super) position: Option<Place>,
     /// All events up to here are done with, durably.
     pub(super) passed: Option<Place>,
-    /// The event that its handler has.
-    pub(super) handling: Option<Place>,
+    /// The last place that was handed over and not refused: what is open before it
+    /// came late.
+    pub(super) handed: Option<Place>,
+    /// Events that were found late here, while they are open: their rows may not
+    /// say so yet.
+    pub(super) found_late: BTreeSet<Place>,
+    /// The event that its handler has, for the so-many-th time.
+    pub(super) handling: Option<(Place, u32)>,
     /// The handler's event of before the plan began anew, while it is not in
-    /// memory: when the handler was done with it, if it is.
-    pub(super) carried: Option<(Place, Option<Timestamp>)>,
+    /// memory.
+    pub(super) carried: Option<Carried>,
     pub(super) last_error: Option<(Timestamp, String)>,
     pub(super) processed: u64,
     pub(super) irrelevant: u64,
     pub(super) rate: Rate,
     /// The server drains.
     draining: bool,
+}
+
+/// An event that its handler has, or was done with, and that is not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Carried {
+    pub(super) place: Place,
+    /// Times its handler was tried, this one included.
+    pub(super) attempts: u32,
+    /// When the handler was done with it, if it is; not durable yet.
+    pub(super) handled: Option<Timestamp>,
 }
 
 /// What of a subscription's settings the plan goes by.
@@ -76,10 +96,10 @@ impl Rules {
         }
     }
 
-    /// Whether the subscription halts on this event, and has not yet: who halted
-    /// on it before was told to process it.
-    pub(super) fn halts_on(&self, entry: &Entry) -> bool {
-        entry.late && self.late == Late::Halt && entry.event.attempts == 0
+    /// Whether the subscription halts on this event: a late one that no operator
+    /// let pass, as those up to the arrival `late_to`.
+    pub(super) fn halts_on(&self, entry: &Entry, late_to: i64) -> bool {
+        entry.late && self.late == Late::Halt && entry.place().arrival > late_to
     }
 
     /// The pause after so many tries, in this round of them.
@@ -111,6 +131,7 @@ impl SubscriptionPlan {
         let mut plan = Self {
             rules: Rules::of(settings, commit_rows),
             orders: 0,
+            late_to: 0,
             paused: None,
             halted: None,
             memory: Memory::new(most),
@@ -120,6 +141,8 @@ impl SubscriptionPlan {
             marking: Marking::default(),
             position: None,
             passed: None,
+            handed: None,
+            found_late: BTreeSet::new(),
             handling: None,
             carried: None,
             last_error: None,
@@ -136,9 +159,18 @@ impl SubscriptionPlan {
     /// is waited for.
     pub fn checkpoint(&mut self, from: Checkpoint) {
         self.orders = from.orders;
+        self.late_to = from.late_to;
         self.paused = from.paused;
         self.halted = from.halted.clone();
         self.last_error = from.halted.map(|(_, at, error)| (at, error));
+        if from.position < self.position {
+            // A replay: what lies there has not been passed any more.
+            self.handed = None;
+            self.found_late.clear();
+        }
+        let (memory, reach) = (&self.memory, self.memory.reach);
+        self.found_late
+            .retain(|place| memory.index_of(*place).is_some() || !reach.covers(*place));
         self.position = from.position;
         self.passed = from.position;
         self.marking.reopen();
@@ -161,10 +193,17 @@ impl SubscriptionPlan {
     }
 
     fn begin_afresh(&mut self, heard_to: i64) {
-        let unwritten = self.memory.iter().find_map(|entry| match entry.state {
-            State::Handled { at } => Some((entry.place(), Some(at))),
-            State::Handling => Some((entry.place(), None)),
-            _ => None,
+        let unwritten = self.memory.iter().find_map(|entry| {
+            let handled = match entry.state {
+                State::Handled { at } => Some(at),
+                State::Handling => None,
+                _ => return None,
+            };
+            Some(Carried {
+                place: entry.place(),
+                attempts: entry.event.attempts.saturating_add(1),
+                handled,
+            })
         });
         self.carried = unwritten.or(self.carried);
         self.memory.clear();
@@ -217,9 +256,11 @@ impl SubscriptionPlan {
     }
 
     /// A page was read.
-    pub fn loaded(&mut self, load: &Load, page: Vec<OpenEvent>, now: Timestamp) {
+    pub fn loaded(&mut self, load: &Load, page: impl Into<OpenPage>, now: Timestamp) {
+        let page = page.into();
+        let full = page.is_full(load.limit);
+        let page = page.events;
         let last = page.last().map(|event| event.place).or(load.after);
-        let full = page.len() >= load.limit;
         let Some((done, complete)) = self.reads.loaded(load, last, full) else {
             return;
         };
@@ -230,12 +271,6 @@ impl SubscriptionPlan {
         };
         self.memory.reach = self.memory.reach.max(reach);
         self.take_page(page, &done, now);
-        if let Some((place, Some(_))) = self.carried
-            && self.memory.reach.covers(place)
-        {
-            // It is not open any more: somebody skipped it.
-            self.carried = None;
-        }
         self.trim();
     }
 
@@ -245,9 +280,11 @@ impl SubscriptionPlan {
     }
 
     /// What was recorded lately was read.
-    pub fn swept(&mut self, sweep: &Sweep, page: Vec<OpenEvent>, now: Timestamp) {
+    pub fn swept(&mut self, sweep: &Sweep, page: impl Into<OpenPage>, now: Timestamp) {
+        let page = page.into();
+        let full = page.is_full(sweep.limit);
+        let page = page.events;
         let last = page.iter().map(|event| event.place.arrival).max();
-        let full = page.len() >= sweep.limit;
         if let Some(done) = self.reads.swept(sweep, last, full) {
             self.take_page(page, &done, now);
             self.trim();
@@ -277,7 +314,13 @@ impl SubscriptionPlan {
             return;
         }
         let old = self.reads.is_old(place.arrival);
-        let late = event.late || (!old && Some(place) <= self.reached());
+        // Of what was read before, a group under way may hold it.
+        let writing = self.marking.position().filter(|_| !old);
+        let late = event.late
+            || self.found_late.contains(&place)
+            || Some(place) < self.handed
+            || Some(place) <= self.passed.max(self.position).max(writing);
+        let is_news = late && !event.late;
         if self.rules.table && !event.payload.is_empty() {
             // Nobody reads it here.
             event.payload = Arc::from("");
@@ -285,13 +328,24 @@ impl SubscriptionPlan {
         let block = place.block;
         let received_at = event.received_at;
         let mut entry = Entry::new(event, late, self.rules.relevance == Relevance::All);
-        if let Some((_, handled)) = self.carried.filter(|(carried, _)| *carried == place) {
-            entry.state = handled.map_or(State::Handling, |at| State::Handled { at });
+        if let Some(carried) = self.carried.filter(|carried| carried.place == place) {
+            entry.state = match carried.handled {
+                None => State::Handling,
+                Some(at) => State::Handled { at },
+            };
+        } else if self.handling.is_some_and(|(handling, _)| handling == place) {
+            // It went out of memory meanwhile.
+            entry.state = State::Handling;
         }
         let state = entry.state;
         let Some(index) = self.memory.insert(entry) else {
             return;
         };
+        if is_news {
+            // Known after a crash too, from before its turn on.
+            self.found_late.insert(place);
+            self.marking.late(place);
+        }
         if matches!(state, State::Handling | State::Handled { .. }) {
             self.carried = None;
             self.marking.note(place);
@@ -304,20 +358,9 @@ impl SubscriptionPlan {
         }
     }
 
-    /// The last place at which something was done, or is being done: what comes
-    /// before it now is late.
-    fn reached(&self) -> Option<Place> {
-        let worked_on = self
-            .memory
-            .front()
-            .filter(|entry| matches!(entry.state, State::Handling | State::Handled { .. }));
-        let worked_on = worked_on.map(Entry::place).or(self.handling);
-        self.passed.max(worked_on).max(self.marking.position())
-    }
-
     /// An event is done with durably, wherever it is kept.
     pub(super) fn drop_carried(&mut self, place: Place) {
-        self.carried = self.carried.filter(|(carried, _)| *carried != place);
+        self.carried = self.carried.filter(|carried| carried.place != place);
     }
 
     fn trim(&mut self) {
@@ -347,13 +390,15 @@ impl SubscriptionPlan {
 
     /// The handler is done with an event, or failed.
     pub fn handled(&mut self, place: Place, result: Result<(), String>, now: Timestamp) {
-        if self.handling == Some(place) {
-            self.handling = None;
-        }
+        let handling = self.handling.take_if(|(handling, _)| *handling == place);
         let Some(entry) = self.memory.find(place) else {
-            let skipped = self.memory.reach.covers(place);
-            let carried = result.is_ok() && !skipped;
-            self.carried = carried.then_some((place, Some(now)));
+            // Also where it is not open any more, since an operator skipped it or
+            // the ledger abandoned its block: the consumer has it.
+            self.carried = result.is_ok().then_some(Carried {
+                place,
+                attempts: handling.map_or(1, |(_, attempts)| attempts),
+                handled: Some(now),
+            });
             return;
         };
         if entry.state != State::Handling {
@@ -366,12 +411,18 @@ impl SubscriptionPlan {
         };
         entry.event.attempts = entry.event.attempts.saturating_add(1);
 
-        let tries = entry.event.attempts % self.rules.retry.attempts.max(1);
+        let tries = entry
+            .event
+            .attempts
+            .saturating_sub(entry.event.attempts_before);
+        if self.handed == Some(place) {
+            self.handed = None;
+        }
         let not_before = now.plus(self.rules.pause(tries));
         entry.state = State::Relevant { not_before };
         self.last_error = Some((now, error.clone()));
         self.marking.failed(entry, error.clone(), now);
-        if tries == 0 {
+        if tries >= self.rules.retry.attempts.max(1) {
             self.halt(place, error, now);
         }
     }
@@ -388,7 +439,7 @@ impl SubscriptionPlan {
     }
 
     /// How many events are waited for.
-    pub(super) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.judging.waiting()
     }
 }

@@ -57,6 +57,11 @@ struct World {
     looks: BTreeMap<Place, u32>,
     failures: u32,
     commit_rows: usize,
+    /// Events that a crash met before it was written that they are late: nobody
+    /// knows any more.
+    excused: BTreeSet<Place>,
+    /// Effects of which the plan, or the position, knows.
+    made: Vec<Place>,
     monotone: bool,
     /// What a gateway sends, block by block, and how far it is. Empty: events come
     /// as they like.
@@ -153,6 +158,8 @@ impl World {
             looks: BTreeMap::new(),
             failures: 0,
             commit_rows: 4,
+            excused: BTreeSet::new(),
+            made: Vec::new(),
             monotone,
             chain: Vec::new(),
             sent: 0,
@@ -211,7 +218,14 @@ impl World {
             }
             Op::Retry if self.db.checkpoint.halted.is_some() => self.db.order(),
             Op::Skip => {
-                if let Some((arrival, ..)) = self.db.checkpoint.halted {
+                let handled = self.under_way.iter().find_map(|(step, _)| match step {
+                    Step::Handle(event, _) if self.db.rows[&event.place].is_open() => {
+                        Some(event.place.arrival)
+                    }
+                    _ => None,
+                });
+                let halted = self.db.checkpoint.halted.as_ref().map(|halted| halted.0);
+                if let Some(arrival) = halted.or(handled) {
                     self.db.order();
                     let mut rows = self.db.rows.values_mut();
                     let row = rows.find(|row| row.event.place.arrival == arrival).unwrap();
@@ -283,6 +297,18 @@ impl World {
         };
         let skipped: Vec<&Row> = self.db.rows.values().filter(earlier).collect();
         assert!(skipped.is_empty(), "{place:?} before {skipped:?}");
+        let row = &self.db.rows[&place];
+        let overtaken = self.made.iter().any(|effect| *effect > place);
+        if self.settings.late == Late::Halt
+            && overtaken
+            && !self.effects.contains(&place)
+            && !self.excused.contains(&place)
+        {
+            assert!(
+                row.event.late && place.arrival <= self.db.checkpoint.late_to,
+                "nobody let the late {row:?} pass"
+            );
+        }
     }
 
     fn perform(&mut self, place: usize) {
@@ -315,6 +341,7 @@ impl World {
             return Err("refused".to_owned());
         }
         self.effects.push(place);
+        self.made.push(place);
         Ok(())
     }
 
@@ -337,6 +364,7 @@ impl World {
                     if table && !self.db.rows[place].processed {
                         self.check_turn(*place);
                         self.effects.push(*place);
+                        self.made.push(*place);
                     }
                 }
                 _ => {}
@@ -387,6 +415,10 @@ impl World {
     }
 
     fn crash(&mut self) {
+        let unknown = self.db.open().filter(|event| !event.late);
+        self.excused.extend(unknown.map(|event| event.place));
+        let position = self.db.checkpoint.position;
+        self.made.retain(|effect| Some(*effect) <= position);
         for (step, answer) in std::mem::take(&mut self.under_way) {
             if let (Step::Handle(event, _), Some(Answer::Handled(Ok(())))) = (step, answer) {
                 *self.again.entry(event.place).or_default() += 1;
@@ -394,7 +426,7 @@ impl World {
         }
         // Told of and not written yet: in flight as well.
         if let Some(last) = self.effects.last()
-            && self.db.rows[last].is_open()
+            && !self.db.rows[last].processed
         {
             *self.again.entry(*last).or_default() += 1;
         }
@@ -427,7 +459,8 @@ impl World {
                 self.perform(0);
                 self.tell(0);
             }
-            if self.db.open().next().is_none() {
+            let told = self.under_way.is_empty() && !self.plan.is_marking();
+            if told && self.plan.carried.is_none() && self.db.open().next().is_none() {
                 return;
             }
             let wake = self.plan.wake_at(self.now).map(|at| at.since(self.now));
@@ -463,7 +496,13 @@ impl World {
                     times == 0 && !everything && !row.event.tx_id.starts_with("known"),
                     "{times} times: {row:?}"
                 ),
-                Decision::Skipped => assert!(times <= 1 + again),
+                Decision::Skipped => {
+                    assert!(times <= 1 + again);
+                    assert!(
+                        times == 0 || row.processed || again > 0,
+                        "the consumer has it, and it is not told: {row:?}"
+                    );
+                }
                 Decision::Pending => panic!("left: {row:?}"),
             }
         }

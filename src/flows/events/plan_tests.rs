@@ -38,6 +38,7 @@ fn event(place: Place, tx_id: &str) -> OpenEvent {
         received_at: START,
         decision: Decision::Pending,
         attempts: 0,
+        attempts_before: 0,
         late: false,
     }
 }
@@ -300,11 +301,63 @@ fn a_handler_that_fails_is_tried_later_and_later_and_then_the_subscription_halts
     };
     let mut again = event(at(1, 1), "a");
     (again.attempts, again.decision) = (4, Decision::Relevant);
+    again.attempts_before = 4;
     desk.plan.loaded(&load, vec![again], desk.now);
     desk.go();
     desk.handled(at(1, 1), Err("refused"));
     assert_eq!(desk.state(), SubscriptionState::Running);
     assert_eq!(desk.handed.last(), Some(&(at(1, 1), 5)));
+}
+
+#[test]
+fn what_is_skipped_while_its_handler_has_it_is_noted_as_processed() {
+    let mut settings = with_handler(settings());
+    settings.relevance = Relevance::All;
+    let mut desk = Desk::new(&settings);
+    desk.record(vec![event(at(1, 1), "a"), event(at(2, 2), "b")]);
+    assert_eq!(desk.handed, [(at(1, 1), 1)]);
+    // An operator skips it: it is in no page any more.
+    desk.plan.checkpoint(Checkpoint {
+        orders: 1,
+        last_arrival: 2,
+        ..Checkpoint::default()
+    });
+    let steps = desk.plan.next(desk.now);
+    let [Step::Load(load)] = steps[..] else {
+        panic!("{steps:?}");
+    };
+    desk.plan
+        .loaded(&load, vec![event(at(2, 2), "b")], desk.now);
+    desk.go();
+    assert_eq!(desk.handed.len(), 1, "one at a time");
+    desk.handled(at(1, 1), Ok(()));
+    let noted = EventChange::Processed {
+        place: at(1, 1),
+        at: desk.now,
+        attempts: 1,
+    };
+    assert!(desk.written.contains(&noted), "{:?}", desk.written);
+    assert_eq!(desk.handed.last(), Some(&(at(2, 2), 1)));
+}
+
+#[test]
+fn after_a_retry_all_tries_are_made_however_many_there_were_before() {
+    let mut settings = with_handler(settings());
+    settings.relevance = Relevance::All;
+    settings.retry.attempts = 3;
+    let mut desk = Desk::new(&settings);
+    // Of a time when `retry.attempts` was another.
+    let mut again = event(at(1, 1), "a");
+    (again.attempts, again.attempts_before) = (5, 5);
+    desk.record(vec![again]);
+    for attempt in 6..8 {
+        desk.handled(at(1, 1), Err("refused"));
+        assert_eq!(desk.state(), SubscriptionState::Running, "{attempt}");
+        desk.sleep();
+    }
+    desk.handled(at(1, 1), Err("refused"));
+    assert_eq!(desk.state(), SubscriptionState::Halted);
+    assert_eq!(desk.handed.last(), Some(&(at(1, 1), 8)));
 }
 
 #[test]
@@ -357,7 +410,7 @@ fn a_block_is_done_by_ordinal_once_it_is_quiet() {
 }
 
 #[test]
-fn a_late_event_halts_once_and_is_processed_when_told_to() {
+fn a_late_event_halts_and_all_late_ones_known_are_processed_when_told_to() {
     let mut settings = settings();
     settings.relevance = Relevance::All;
     let mut desk = Desk::new(&settings);
@@ -379,7 +432,8 @@ fn a_late_event_halts_once_and_is_processed_when_told_to() {
     // The retry of an operator.
     let from = Checkpoint {
         orders: 1,
-        last_arrival: 2,
+        last_arrival: 3,
+        late_to: 3,
         position: Some(at(5, 1)),
         ..Checkpoint::default()
     };
@@ -388,10 +442,23 @@ fn a_late_event_halts_once_and_is_processed_when_told_to() {
     let [Step::Load(load)] = steps[..] else {
         panic!("{steps:?}");
     };
-    late.attempts = 1;
-    desk.plan.loaded(&load, vec![late], desk.now);
+    let mut other = event(at(4, 3), "other");
+    other.late = true;
+    desk.plan.loaded(&load, vec![late, other], desk.now);
     desk.go();
-    assert_eq!(desk.processed(), [at(5, 1), at(4, 2)]);
+    assert_eq!(desk.processed(), [at(5, 1), at(4, 2), at(4, 3)]);
+    // The next one is news again.
+    let mut next = event(at(3, 4), "next");
+    next.late = true;
+    desk.plan.recorded(vec![next.clone()], desk.now);
+    let steps = desk.plan.next(desk.now);
+    let [Step::Load(load)] = steps[..] else {
+        panic!("{steps:?}");
+    };
+    desk.plan.loaded(&load, vec![next], desk.now);
+    desk.go();
+    assert_eq!(desk.state(), SubscriptionState::Halted);
+    assert_eq!(desk.processed().len(), 3);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Where events come from: a gateway that calls back, or a ledger's stream.
 
 use super::model::{Checkpoint, Heard, Recorded};
+use super::window::RefusedBlock;
 use futures_util::future::BoxFuture;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where the events of a subscription come from.
 ///
@@ -28,8 +29,9 @@ pub trait Sink: Send + Sync {
     /// [`Checkpoint::source_state`]; commits with what was recorded before.
     fn remember(&self, state: String) -> BoxFuture<'_, Result<(), SinkError>>;
 
-    /// Takes note of a fork: blocks whose events may be recorded are no part of
-    /// the ledger any more. Told before the events of the blocks in their place;
+    /// Takes note of a fork: all blocks behind its ancestor are no part of the
+    /// ledger any more, but those that it names as adopted, and those whose events
+    /// are recorded after it. Told before the events of the blocks in their place;
     /// may be told again. Logged where it is not written.
     fn abandoned(&self, fork: Fork) -> BoxFuture<'_, Result<(), SinkError>> {
         tracing::warn!(
@@ -48,6 +50,16 @@ pub trait Sink: Send + Sync {
 
     /// Highest block of which an event is known by now.
     fn highest_block(&self) -> Option<i64>;
+
+    /// What the hook of this server refused, and may not come again. `None` where
+    /// there is no hook.
+    fn refused(&self) -> Option<RefusedBlock> {
+        None
+    }
+
+    /// What was refused until then has come again, or been asked for again and
+    /// passed.
+    fn passed(&self, _until: Instant) {}
 }
 
 /// A block of a ledger.
@@ -66,11 +78,12 @@ pub struct Fork {
     /// there is none (the ledger began anew, or the fork is deeper than what is
     /// remembered).
     pub ancestor: Option<BlockRef>,
-    /// Known blocks that are no part of it any more, oldest first: the newest 32
-    /// of them all, of older ones some.
+    /// Known blocks that are no part of it any more, oldest first, for the log: the
+    /// newest 32 of them all, of older ones some.
     pub abandoned: Vec<BlockRef>,
-    /// Blocks that take their place, oldest first, at most a few hundred: if
-    /// events of them were abandoned earlier, they count again.
+    /// Blocks that take their place, oldest first, at most a few hundred: events of
+    /// them that are recorded already count, also if they were abandoned earlier.
+    /// Empty where there are more: then they are recorded again.
     pub adopted: Vec<BlockRef>,
 }
 

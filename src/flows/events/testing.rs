@@ -71,6 +71,7 @@ impl Database {
             received_at: now,
             decision: Decision::Pending,
             attempts: 0,
+            attempts_before: 0,
             late: Some(place) <= self.checkpoint.position,
         };
         let row = Row {
@@ -110,12 +111,15 @@ impl Database {
             EventChange::Processed { place, .. } => {
                 let row = self.rows.get_mut(place).unwrap();
                 assert_ne!(row.event.decision, Decision::Irrelevant);
-                row.event.decision = Decision::Relevant;
+                if row.event.decision == Decision::Pending {
+                    row.event.decision = Decision::Relevant;
+                }
                 row.processed = true;
             }
             EventChange::Failed {
                 place, attempts, ..
             } => self.rows.get_mut(place).unwrap().event.attempts = *attempts,
+            EventChange::Late(place) => self.rows.get_mut(place).unwrap().event.late = true,
             EventChange::Position(place) => {
                 assert!(Some(*place) >= self.checkpoint.position);
                 self.checkpoint.position = Some(*place);
@@ -134,6 +138,15 @@ impl Database {
     /// An operator's order, by which a halted one goes on.
     pub(crate) fn order(&mut self) {
         self.checkpoint.orders += 1;
-        self.checkpoint.halted = None;
+        let Some((halted, ..)) = self.checkpoint.halted.take() else {
+            return;
+        };
+        let mut rows = self.rows.values_mut();
+        if let Some(row) = rows.find(|row| row.event.place.arrival == halted) {
+            row.event.attempts_before = row.event.attempts;
+            if row.event.late && halted > self.checkpoint.late_to {
+                self.checkpoint.late_to = self.checkpoint.last_arrival;
+            }
+        }
     }
 }

@@ -6,6 +6,39 @@ use crate::store::StoreError;
 use crate::time::Timestamp;
 use futures_util::future::BoxFuture;
 
+/// How large a page of open events may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSize {
+    /// Most events.
+    pub rows: usize,
+    /// Most bytes of payloads, but for one event that is larger; `None` where
+    /// nobody reads payloads, and they are left empty.
+    pub bytes: Option<usize>,
+}
+
+/// A page of open events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenPage {
+    /// The events.
+    pub events: Vec<OpenEvent>,
+    /// It ends before its rows are used up, since more would be too large.
+    pub cut: bool,
+}
+
+impl OpenPage {
+    /// Whether more may follow a page that was asked to hold `limit` events.
+    pub const fn is_full(&self, limit: usize) -> bool {
+        self.cut || self.events.len() >= limit
+    }
+}
+
+impl From<Vec<OpenEvent>> for OpenPage {
+    /// Those that there are, none too large.
+    fn from(events: Vec<OpenEvent>) -> Self {
+        Self { events, cut: false }
+    }
+}
+
 /// The rows of subscriptions, as the Subscriber reads them; its source marks
 /// those of abandoned blocks.
 pub trait EventRows: Send + Sync + 'static {
@@ -18,8 +51,8 @@ pub trait EventRows: Send + Sync + 'static {
         subscription: &'a str,
     ) -> BoxFuture<'a, Result<Checkpoint, StoreError>>;
 
-    /// Open events behind a place, in order; a page with fewer than `limit` is
-    /// the last one.
+    /// Open events behind a place, in order; a page that is not full is the last
+    /// one.
     ///
     /// # Errors
     /// The database did not answer.
@@ -27,11 +60,11 @@ pub trait EventRows: Send + Sync + 'static {
         &'a self,
         subscription: &'a str,
         after: Option<Place>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<OpenEvent>, StoreError>>;
+        size: PageSize,
+    ) -> BoxFuture<'a, Result<OpenPage, StoreError>>;
 
-    /// Open events that were recorded after `arrival`, by arrival; a page with
-    /// fewer than `limit` is the last one.
+    /// Open events that were recorded after `arrival`, by arrival; a page that is
+    /// not full is the last one.
     ///
     /// # Errors
     /// The database did not answer.
@@ -39,11 +72,12 @@ pub trait EventRows: Send + Sync + 'static {
         &'a self,
         subscription: &'a str,
         arrival: i64,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<OpenEvent>, StoreError>>;
+        size: PageSize,
+    ) -> BoxFuture<'a, Result<OpenPage, StoreError>>;
 
     /// Whether the transactions (or keys) of events are known; by the operator's
-    /// own `lookup` where there is one.
+    /// own `lookup` where there is one. Those for which there was no time are left
+    /// out.
     ///
     /// # Errors
     /// The database did not answer, or refuses the lookup.

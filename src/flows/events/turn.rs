@@ -8,8 +8,8 @@ use crate::config::Relevance;
 use crate::time::Timestamp;
 
 /// What an operator reads where the subscription halts on a late event.
-const CAME_LATE: &str =
-    "came after its place was passed; retry processes it now, skip passes it over";
+const CAME_LATE: &str = "came after its place was passed; retry processes it and all late ones known by \
+    then, skip passes this one over";
 
 impl SubscriptionPlan {
     /// What is to be done now; each step is answered by the call that it names.
@@ -46,6 +46,7 @@ impl SubscriptionPlan {
             let place = entry.place();
             self.passed = self.passed.max(Some(place));
             self.reads.done_with(place.arrival);
+            self.found_late.remove(&place);
             self.memory.pop_front();
         }
         if let Some(front) = self.memory.front() {
@@ -67,12 +68,11 @@ impl SubscriptionPlan {
         let Some(entry) = self.memory.get_mut(0) else {
             return;
         };
-        if !matches!(entry.state, State::Relevant { .. }) || !self.rules.halts_on(entry) {
+        if !matches!(entry.state, State::Relevant { .. })
+            || !self.rules.halts_on(entry, self.late_to)
+        {
             return;
         }
-        // Counted as a try, by which it is known that the subscription halted
-        // on it before.
-        entry.event.attempts = 1;
         let place = entry.place();
         self.marking.failed(entry, CAME_LATE.to_owned(), now);
         self.halt(place, CAME_LATE.to_owned(), now);
@@ -97,8 +97,9 @@ impl SubscriptionPlan {
         }
         let entry = self.memory.get_mut(0)?;
         entry.state = State::Handling;
-        self.handling = Some(entry.place());
         let attempt = entry.event.attempts.saturating_add(1);
+        self.handling = Some((entry.place(), attempt));
+        self.handed = self.handed.max(Some(entry.place()));
         Some(Step::Handle(entry.event.clone(), attempt))
     }
 

@@ -16,6 +16,13 @@
 //! long is passed after `n` times `silence`, during which later events are not
 //! heard. With no `window` there is no such wait.
 //!
+//! A gateway may give up on events that the hook refused while the database was
+//! away, and go on with later ones; renewals from the second-highest block would
+//! leave those out for good. So the hook tells the lowest block that it refused
+//! ([`RefusedBlock`]). Once the refusals have ended for a while the subscription
+//! is renewed, and each new one begins there until a window that did is done
+//! with and nothing was refused in it.
+//!
 //! The old subscription is not ended: no call does that. Both send for a while,
 //! and what comes twice is known again.
 
@@ -32,6 +39,9 @@ const LEFT: i64 = 8;
 const SOONEST_LOOK: Duration = Duration::from_millis(20);
 /// And in quiet times so often.
 const LATEST_LOOK: Duration = Duration::from_millis(500);
+/// How long nothing has to be refused before what was is asked for again. What
+/// is refused for long is asked for less and less often: after a quarter of that.
+const CALM: Duration = Duration::from_secs(5);
 
 /// What a subscription's configuration says of its windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +61,19 @@ pub struct HeardSoFar {
     pub highest_block: Option<i64>,
     /// How long nothing was heard, known or new.
     pub silent_for: Duration,
+    /// What the hook refused.
+    pub refused: Option<RefusedBlock>,
+}
+
+/// Events that the hook of this server refused and nobody may send again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedBlock {
+    /// The lowest block of theirs.
+    pub block: i64,
+    /// How long ago the first was refused.
+    pub first: Duration,
+    /// How long ago the last was refused.
+    pub last: Duration,
 }
 
 /// What is to be done now.
@@ -85,6 +108,8 @@ pub enum RenewReason {
     NearlyFull,
     /// Nothing was heard for `silence`.
     Silence,
+    /// The hook refused events that may be lost.
+    Refused,
 }
 
 impl RenewReason {
@@ -93,6 +118,7 @@ impl RenewReason {
         match self {
             Self::NearlyFull => "nearly_full",
             Self::Silence => "silence",
+            Self::Refused => "refused",
         }
     }
 }
@@ -106,6 +132,8 @@ pub struct Window {
     above: Option<i64>,
     /// Its last block and how many are new in it, where it has an end.
     end: Option<End>,
+    /// When it was asked for: what was refused since then came of it, perhaps.
+    asked_at: Option<Instant>,
     subscribed_at: Option<Instant>,
 }
 
@@ -124,16 +152,32 @@ struct Widened {
 }
 
 impl Window {
-    /// The window that is to be asked for when this much is known.
+    /// The window that is to be asked for when this much is known, and nothing was
+    /// refused.
     pub fn new(settings: WindowSettings, checkpoint: &Checkpoint) -> Self {
-        let from = checkpoint.resume_from(settings.start_block);
+        Self::with_refused(settings, checkpoint, None)
+    }
+
+    /// The same where events from the block `refused` on may be lost.
+    pub fn with_refused(
+        settings: WindowSettings,
+        checkpoint: &Checkpoint,
+        refused: Option<i64>,
+    ) -> Self {
+        let start = settings.start_block;
+        let resume = checkpoint.resume_from(start);
+        let from = refused.map_or(resume, |block| resume.min(block.max(start)));
         let above = checkpoint.highest_block;
         let end = settings.window.map(|window| {
             let width = widened(checkpoint).unwrap_or(window).max(window).max(1);
+            let exact = from.saturating_add(width - 1);
             let to = match above {
-                // At least one block that is not known, also where a window is 1.
-                Some(highest) if highest >= from => highest.saturating_add((width - 1).max(1)),
-                _ => from.saturating_add(width - 1),
+                // Where less than half of it would be new, a window counts from the
+                // highest block: at least one that is not known, also where it is 1.
+                Some(highest) if exact.saturating_sub(highest) < (width / 2).max(1) => {
+                    exact.max(highest.saturating_add((width - 1).max(1)))
+                }
+                _ => exact,
             };
             End {
                 to: to.min(MOST_BLOCK).max(from),
@@ -145,6 +189,7 @@ impl Window {
             from,
             above,
             end,
+            asked_at: None,
             subscribed_at: None,
         }
     }
@@ -166,6 +211,13 @@ impl Window {
                 remember: None,
             };
         }
+        let calm_in = self.calm_in(now, heard);
+        if calm_in == Some(Duration::ZERO) {
+            return WindowStep::Renew {
+                why: RenewReason::Refused,
+                remember: None,
+            };
+        }
         // What was not heard before it was asked for is no silence.
         let asked_for = now.saturating_duration_since(subscribed_at);
         let silent_for = heard.silent_for.min(asked_for);
@@ -177,16 +229,52 @@ impl Window {
         }
         let look = match self.end {
             Some(_) => (heard.silent_for / 4).clamp(SOONEST_LOOK, LATEST_LOOK),
-            None => left,
+            // What is refused is to be seen.
+            None => CALM,
         };
+        let look = calm_in.map_or(look, |calm_in| calm_in.min(look));
         WindowStep::Wait {
             until: now + left.min(look),
         }
     }
 
+    /// The gateway is being asked for it.
+    pub fn asked(&mut self, now: Instant) {
+        self.asked_at = Some(now);
+    }
+
     /// The gateway has taken the subscription.
     pub fn subscribed(&mut self, now: Instant) {
+        self.asked_at.get_or_insert(now);
         self.subscribed_at = Some(now);
+    }
+
+    /// Whether what was refused before the window was asked for (answered: when)
+    /// has come again by now, as it is renewed for this reason. One in which
+    /// nothing was heard proves nothing: the gateway may have crashed.
+    pub fn passed(&self, now: Instant, heard: &HeardSoFar, why: RenewReason) -> Option<Instant> {
+        let asked_at = self.asked_at?;
+        let done = match why {
+            RenewReason::NearlyFull => true,
+            RenewReason::Silence => heard.silent_for < now.saturating_duration_since(asked_at),
+            RenewReason::Refused => false,
+        };
+        (done && self.lost(now, heard).is_none()).then_some(asked_at)
+    }
+
+    /// What was refused and does not come with this window.
+    fn lost(&self, now: Instant, heard: &HeardSoFar) -> Option<RefusedBlock> {
+        let refused = heard.refused?;
+        let asked_for = now.saturating_duration_since(self.asked_at?);
+        let before = refused.block.max(self.settings.start_block) < self.from;
+        (before || refused.last < asked_for).then_some(refused)
+    }
+
+    /// How long it is until what is lost is asked for again.
+    fn calm_in(&self, now: Instant, heard: &HeardSoFar) -> Option<Duration> {
+        let lost = self.lost(now, heard)?;
+        let calm = (lost.first / 4).clamp(CALM, self.settings.silence.max(CALM));
+        Some(calm.saturating_sub(lost.last))
     }
 
     fn nearly_full(&self, heard: &HeardSoFar) -> bool {

@@ -35,11 +35,13 @@ fn the_first_subscription_begins_at_start_block_and_holds_a_window() {
     assert_eq!(asked(settings(500, 1), &nothing), (500, Some(500)));
     assert_eq!(asked(settings(7, None), &nothing), (7, None));
     let one_block = known(&[18], None);
-    assert_eq!(asked(settings(0, 1000), &one_block), (0, Some(1017)));
+    assert_eq!(asked(settings(0, 1000), &one_block), (0, Some(999)));
 }
 
 #[test]
-fn a_later_one_begins_at_the_second_highest_block_and_counts_from_the_highest() {
+fn a_later_one_begins_at_the_second_highest_block_and_reaches_beyond_the_highest() {
+    let dense = known(&[3, 49, 50], None);
+    assert_eq!(asked(settings(0, 1000), &dense), (49, Some(1048)));
     let sparse = known(&[3, 17, 5000], None);
     assert_eq!(asked(settings(0, 1000), &sparse), (17, Some(5999)));
     assert_eq!(asked(settings(0, 1), &sparse), (17, Some(5001)));
@@ -55,23 +57,24 @@ fn it_is_renewed_before_its_end_and_not_while_nothing_is_new() {
     let heard = |highest_block| HeardSoFar {
         highest_block: Some(highest_block),
         silent_for: Duration::ZERO,
+        refused: None,
     };
     let subscribe = WindowStep::Subscribe {
         from: 9,
-        to: Some(89),
+        to: Some(88),
     };
-    assert_eq!(window.next(now, &heard(89)), subscribe);
+    assert_eq!(window.next(now, &heard(88)), subscribe);
     window.subscribed(now);
     let wait = WindowStep::Wait {
         until: now + SOONEST_LOOK,
     };
     assert_eq!(window.next(now, &heard(10)), wait);
-    assert_eq!(window.next(now, &heard(78)), wait);
+    assert_eq!(window.next(now, &heard(77)), wait);
     let renew = WindowStep::Renew {
         why: RenewReason::NearlyFull,
         remember: None,
     };
-    assert_eq!(window.next(now, &heard(79)), renew);
+    assert_eq!(window.next(now, &heard(78)), renew);
 
     let mut smallest = Window::new(settings(0, 1), &known(&[9, 10], None));
     smallest.subscribed(now);
@@ -84,7 +87,7 @@ fn silence_counts_from_the_subscription_and_doubles_an_empty_window() {
     let mut checkpoint = known(&[9, 10], None);
     let settings = settings(0, 100);
     let mut now = Instant::now();
-    for last in [109, 209, 409, 809] {
+    for last in [108, 208, 408, 808] {
         let mut window = Window::new(settings, &checkpoint);
         assert_eq!(window.blocks(), (9, Some(last)));
         window.subscribed(now);
@@ -92,6 +95,7 @@ fn silence_counts_from_the_subscription_and_doubles_an_empty_window() {
         let heard = HeardSoFar {
             highest_block: Some(10),
             silent_for: 1000 * SILENCE,
+            refused: None,
         };
         let look = WindowStep::Wait {
             until: now + LATEST_LOOK,
@@ -112,7 +116,68 @@ fn silence_counts_from_the_subscription_and_doubles_an_empty_window() {
     };
     assert_eq!(asked(settings, &found), (10, Some(799)));
     let unreadable = known(&[9, 10], Some("{\"width\":"));
-    assert_eq!(asked(settings, &unreadable), (9, Some(109)));
+    assert_eq!(asked(settings, &unreadable), (9, Some(108)));
+}
+
+#[test]
+fn what_the_hook_refused_is_asked_for_again_until_a_window_has_passed_it() {
+    let settings = settings(3, 100);
+    let checkpoint = known(&[9, 10], None);
+    let begun = Instant::now();
+    let secs = Duration::from_secs;
+    let mut window = Window::new(settings, &checkpoint);
+    window.subscribed(begun);
+    let heard = |first: u64, last: u64| HeardSoFar {
+        highest_block: Some(10),
+        silent_for: secs(1),
+        refused: Some(RefusedBlock {
+            block: 7,
+            first: secs(first),
+            last: secs(last),
+        }),
+    };
+    let refused = WindowStep::Renew {
+        why: RenewReason::Refused,
+        remember: None,
+    };
+    // Not while more is refused; of long ones less and less often.
+    let now = begun + secs(400);
+    for (first, last, renewed) in [
+        (4, 4, false),
+        (9, 5, true),
+        (200, 49, false),
+        (200, 50, true),
+    ] {
+        let step = window.next(now, &heard(first, last));
+        assert_eq!(step == refused, renewed, "{first} {last}: {step:?}");
+    }
+    assert_eq!(
+        window.passed(now, &heard(9, 5), RenewReason::NearlyFull),
+        None
+    );
+
+    let mut window = Window::with_refused(settings, &checkpoint, Some(7));
+    assert_eq!(window.blocks(), (7, Some(106)));
+    window.asked(begun);
+    window.subscribed(begun + secs(2));
+    // Refused before it was asked for: it comes again.
+    let (now, mut heard) = (begun + secs(60), heard(90, 61));
+    assert_ne!(window.next(now, &heard), refused);
+    let passed = |heard: &HeardSoFar, why| window.passed(now, heard, why);
+    assert_eq!(passed(&heard, RenewReason::NearlyFull), Some(begun));
+    assert_eq!(passed(&heard, RenewReason::Silence), Some(begun));
+    heard.silent_for = secs(61);
+    assert_eq!(passed(&heard, RenewReason::Silence), None, "nothing came");
+    heard.refused = heard.refused.map(|refused| RefusedBlock {
+        last: secs(59),
+        ..refused
+    });
+    assert_eq!(window.next(now, &heard), refused, "refused once more");
+    assert_eq!(passed(&heard, RenewReason::NearlyFull), None);
+
+    // What start_block leaves out is not lost.
+    let early = Window::with_refused(settings, &checkpoint, Some(0));
+    assert_eq!(early.blocks(), (3, Some(102)));
 }
 
 #[test]
@@ -123,6 +188,7 @@ fn silence_after_something_new_leaves_the_window_as_wide_as_it_was() {
     let heard = HeardSoFar {
         highest_block: Some(11),
         silent_for: SILENCE,
+        refused: None,
     };
     let renew = WindowStep::Renew {
         why: RenewReason::Silence,
@@ -131,12 +197,12 @@ fn silence_after_something_new_leaves_the_window_as_wide_as_it_was() {
     assert_eq!(window.next(now + SILENCE, &heard), renew);
     let mut endless = Window::new(settings(0, None), &known(&[9, 10], None));
     endless.subscribed(now);
-    let wait = WindowStep::Wait {
-        until: now + SILENCE,
-    };
+    // Sooner than that: what the hook refuses is to be seen.
+    let wait = WindowStep::Wait { until: now + CALM };
     let nothing = HeardSoFar {
         highest_block: Some(10),
         silent_for: Duration::ZERO,
+        refused: None,
     };
     assert_eq!(endless.next(now, &nothing), wait);
     assert_eq!(endless.next(now + SILENCE, &heard), renew);
@@ -153,6 +219,7 @@ fn no_number_that_is_known_overflows() {
         let heard = HeardSoFar {
             highest_block: Some(block),
             silent_for: SILENCE,
+            refused: None,
         };
         assert!(matches!(
             window.next(now + SILENCE, &heard),
@@ -272,6 +339,7 @@ impl World {
         let heard = HeardSoFar {
             highest_block: checkpoint.highest_block,
             silent_for: self.now - self.heard_at,
+            refused: None,
         };
         match window.next(self.now, &heard) {
             WindowStep::Subscribe { from, to } => self.subscribe(from, to, answer),

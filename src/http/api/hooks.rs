@@ -2,7 +2,7 @@
 //! send in. Answered only when they are durable.
 
 use crate::config::SubscriptionSettings;
-use crate::flows::events::{ExtractProblem, Extraction, Heard};
+use crate::flows::events::{ExtractProblem, Extraction, Heard, SinkError, SubscriptionName};
 use crate::http::auth;
 use crate::http::body::{check_json, read_bytes};
 use crate::http::problem::{Answer, FieldError, Problem};
@@ -129,8 +129,17 @@ async fn take(
         &body,
     )?;
     drop(body);
-    let record = (http.state.record)(subscription.name.clone(), heard);
-    let recorded = record.await?;
+    let untaken = Untaken {
+        http,
+        subscription: &subscription.name,
+        block: heard.iter().filter_map(|(heard, _)| heard.block).min(),
+    };
+    let recorded = (http.state.record)(subscription.name.clone(), heard).await;
+    if !matches!(recorded, Err(SinkError::Away(_) | SinkError::Fenced)) {
+        // Recorded; or refused for good, also if it came again.
+        untaken.settle();
+    }
+    let recorded = recorded?;
     Ok(web::Json(HookTaken {
         recorded: recorded.new.len(),
         known: recorded.known,
@@ -142,6 +151,29 @@ fn wrong(http: &Http, request: &HttpRequest) -> crate::http::problem::Refusal {
     match http.wrong_token(request, "hook") {
         Ok(()) => Problem::wrong_hook_secret().into(),
         Err(limited) => limited.into(),
+    }
+}
+
+/// Events that are not recorded yet. If they are never, also since who called did
+/// not wait for the answer, the Subscriber is told from which block on events may
+/// be lost: the source asks for them again.
+struct Untaken<'h> {
+    http: &'h Http,
+    subscription: &'h SubscriptionName,
+    block: Option<i64>,
+}
+
+impl Untaken<'_> {
+    fn settle(mut self) {
+        self.block = None;
+    }
+}
+
+impl Drop for Untaken<'_> {
+    fn drop(&mut self) {
+        if let Some(block) = self.block {
+            (self.http.state.refused)(self.subscription, block);
+        }
     }
 }
 

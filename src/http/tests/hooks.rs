@@ -217,6 +217,23 @@ async fn while_the_database_is_away_or_the_server_stops_callers_are_to_come_agai
 }
 
 #[actix_web::test]
+async fn the_lowest_block_that_was_not_taken_is_told() {
+    let fixture = fixture().await;
+    let body = json!([event(9), event(4), event(7)]);
+    let trouble = |error| *fixture.sink_trouble.lock().unwrap() = error;
+    let refused = || std::mem::take(&mut *fixture.refused.lock().unwrap());
+    trouble(Some(SinkError::Away("gone".to_owned())));
+    assert_eq!(fixture.post(IN_PATH, &body).await.status, 503);
+    assert_eq!(refused(), [("claims".to_owned(), 4)]);
+    // It would be refused again.
+    trouble(Some(SinkError::Refused("a trigger".to_owned())));
+    assert_ne!(fixture.post(IN_PATH, &body).await.status, 200);
+    trouble(None);
+    assert_eq!(fixture.post(IN_PATH, &body).await.status, 200);
+    assert!(refused().is_empty());
+}
+
+#[actix_web::test]
 async fn ids_are_made_known_each_once() {
     let fixture = fixture().await;
     let body = json!({"tx_ids": ["t2", "t1", "t2"], "keys": ["k"]});

@@ -64,7 +64,9 @@ impl Following<'_> {
                             "no way back from block {goal} to a known one was found in {FORKS} attempts"
                         )));
                     }
-                    let ancestor = self.ancestor().await?;
+                    let ancestor = self.ancestor_below(i64::MAX).await?;
+                    // What comes back of the blocks behind it is known by being
+                    // recorded again.
                     self.go_back(ancestor, Vec::new()).await?;
                 }
             }
@@ -97,7 +99,12 @@ impl Following<'_> {
     /// Hands over the blocks of a walk; `last` where it ends at the newest block.
     async fn adopt(&mut self, found: Stretch, last: bool) -> Result<(), StreamError> {
         let adopted = found.path.iter().map(|(link, _)| link.block.clone());
-        self.go_back(found.ancestor, adopted.collect()).await?;
+        let ancestor = match found.ancestor {
+            Some(ancestor) => Some(ancestor),
+            // The walk ended there; what is known before may be part of the chain.
+            None => self.ancestor_below(self.floor).await?,
+        };
+        self.go_back(ancestor, adopted.collect()).await?;
         let mut ready = Vec::new();
         let (mut events, mut bytes) = (0, 0);
         for (link, kept) in found.path {
@@ -165,9 +172,11 @@ impl Following<'_> {
         Ok(())
     }
 
-    /// The newest known block that is part of the chain, found by number.
-    async fn ancestor(&mut self) -> Result<Option<BlockRef>, StreamError> {
-        let known: Vec<BlockRef> = self.trail.newest_first().cloned().collect();
+    /// The newest known block before `end` that is part of the chain, found by
+    /// number.
+    async fn ancestor_below(&mut self, end: i64) -> Result<Option<BlockRef>, StreamError> {
+        let known = self.trail.newest_first().filter(|block| block.number < end);
+        let known: Vec<BlockRef> = known.cloned().collect();
         for block in known {
             match self.listed_at(block.number).await {
                 Ok(Some(there)) if there == block => return Ok(Some(block)),

@@ -1,4 +1,5 @@
-//! Sending a subscription its events, each again until it is taken.
+//! Sending a subscription its events, each again until it is taken, or given up
+//! where the gateway is told to.
 
 use super::chain::SimEvent;
 use super::plan::{Step, Stream};
@@ -51,7 +52,7 @@ pub(super) async fn deliver(shared: Arc<GatewayShared>, id: u64, subscription: S
     shared.ended(id);
 }
 
-/// Sends a call until it is answered 2xx.
+/// Sends a call until it is answered 2xx, or given up.
 async fn send(
     shared: &GatewayShared,
     listener: usize,
@@ -70,9 +71,13 @@ async fn send(
         .map(|event| (event.block, event.index))
         .collect();
     let mut pause = FIRST_PAUSE;
+    let mut tries = 0_u32;
     loop {
         wait_until_sending(shared).await;
-        let timeout = shared.knobs.borrow().call_timeout;
+        let (timeout, most_tries) = {
+            let knobs = shared.knobs.borrow();
+            (knobs.call_timeout, knobs.give_up_after)
+        };
         shared.state().record.sent(listener, &places);
         let call = shared
             .client
@@ -85,7 +90,8 @@ async fn send(
             .await
             .is_ok_and(|answer| answer.status().is_success());
         shared.state().record.answered(listener, &places, taken);
-        if taken {
+        tries = tries.saturating_add(1);
+        if taken || most_tries.is_some_and(|most| tries >= most) {
             return;
         }
         tokio::time::sleep(pause).await;

@@ -57,6 +57,10 @@ pub struct GatewayKnobs {
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10s", value_name = "TIME")]
     #[serde(with = "duration_text")]
     pub call_timeout: Duration,
+    /// Tries after which a call that is not answered 2xx is given up; without it
+    /// calls are sent again until they are.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub give_up_after: Option<u32>,
 }
 
 /// How a gateway is out of order.
@@ -91,6 +95,7 @@ impl Default for GatewayKnobs {
             rest: false,
             latency: Duration::ZERO,
             call_timeout: Duration::from_secs(10),
+            give_up_after: None,
         }
     }
 }
