@@ -17,7 +17,7 @@ use super::signals::{Signals, StopHandle, SystemdReload, obey, told_to_stop, tol
 use super::sources::{Sources, prepare};
 use super::streams::{Streams, batch_news};
 use super::subscriptions::{Subscriptions, connect};
-use super::{AppError, Launch, states};
+use super::{AppError, Launch, followers, states};
 use crate::actors::{
     AtWork, Beating, FollowerParts, HousekeeperParts, LeaseKeeperParts, LoggingParts, PoolParts,
     SchedulerParts, StateSaverParts, SubscriberParts, UpdaterParts,
@@ -256,7 +256,8 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         view: view.clone(),
         draining: draining_reader.clone(),
     };
-    let datasets = served(contents, heads, replicas_view, &watchdog)?;
+    let datasets = served(contents, heads, replicas_view.clone(), &watchdog)?;
+    let followers = followers(replicas_view, watchdog.clone());
     let seeds = SeedServers::new(
         datasets.clone(),
         settings_reader.clone(),
@@ -325,7 +326,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     runtime.spawn(streams.run());
     runtime.spawn(sources.run());
     let sentinel = Sentinel::start(&query);
-    let server = http::server(state, listener, HTTP_WORKERS).map_err(failed)?;
+    let server = http::server_with(state, followers, listener, HTTP_WORKERS).map_err(failed)?;
     let http = server.handle();
     actix_rt::spawn(server);
     seeds.begin(&settings)?;
