@@ -21,6 +21,9 @@ pub type Publisher = Arc<
 /// Seconds after which what is not there for the moment may be asked for again.
 const RETRY_AFTER: &str = "2";
 
+/// How a replica stands, in a word; see [`Datasets::replica_state`].
+pub type ReplicaState = Arc<dyn Fn(&DatasetName) -> Option<String> + Send + Sync>;
+
 /// What the replica flow hands to HTTP; cheap to clone.
 #[derive(Clone)]
 pub struct Datasets {
@@ -31,7 +34,7 @@ pub struct Datasets {
     /// Publishes; answered when it is durable.
     pub publish: Publisher,
     /// How a replica stands, in a word; `None` while nobody knows.
-    pub replica_state: Arc<dyn Fn(&DatasetName) -> Option<String> + Send + Sync>,
+    pub replica_state: ReplicaState,
 }
 
 impl Datasets {

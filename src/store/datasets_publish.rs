@@ -236,17 +236,17 @@ impl<'a> Publishing<'a> {
         now: Timestamp,
     ) -> Result<Result<Published, PublishError>, StoreError> {
         let name = request.dataset.as_str();
-        if let Some((key, fingerprint)) = &request.idempotency {
-            if let Some(first) = self.known.get(&(name.to_owned(), key.clone())) {
-                if first.fingerprint != *fingerprint {
-                    return Ok(Err(PublishError::KeyReused));
-                }
-                return Ok(Ok(Published {
-                    epoch: Epoch::told(&first.epoch),
-                    head: first.head,
-                    repeated: true,
-                }));
+        if let Some((key, fingerprint)) = &request.idempotency
+            && let Some(first) = self.known.get(&(name.to_owned(), key.clone()))
+        {
+            if first.fingerprint != *fingerprint {
+                return Ok(Err(PublishError::KeyReused));
             }
+            return Ok(Ok(Published {
+                epoch: Epoch::told(&first.epoch),
+                head: first.head,
+                repeated: true,
+            }));
         }
         let Some(writing) = self.datasets.get_mut(name) else {
             return Err(StoreError::Internal(format!(

@@ -60,6 +60,9 @@ impl<M, A, E> Default for CallLane<M, A, E> {
     }
 }
 
+/// Calls of one transaction; and their size, in rows and bytes.
+pub(super) type Group<M, A, E> = (Vec<Call<M, A, E>>, (usize, usize));
+
 impl<M, A: Send + 'static, E: LaneError> CallLane<M, A, E> {
     /// Nothing waits.
     pub(super) fn is_empty(&self) -> bool {
@@ -101,7 +104,7 @@ impl<M, A: Send + 'static, E: LaneError> CallLane<M, A, E> {
     }
 
     /// The oldest calls, as many as one transaction takes; and their size.
-    pub(super) fn take_group(&mut self, most: usize) -> (Vec<Call<M, A, E>>, (usize, usize)) {
+    pub(super) fn take_group(&mut self, most: usize) -> Group<M, A, E> {
         let (mut rows, mut bytes) = (0, 0);
         let mut calls = Vec::new();
         while let Some(call) = self.waiting.pop_front() {
