@@ -252,11 +252,14 @@ impl Pools {
 /// application holds must not hold up the leases.
 const POSTGRES_LIMITS: &str = "SET lock_timeout TO '2s'; SET statement_timeout TO '30s'";
 
-/// Statements that open a PostgreSQL session: our schema, UTC.
+/// Statements that open a PostgreSQL session: our schema, UTC. Between two
+/// statements of a transaction only a few milliseconds pass, unless the server was
+/// stopped (SIGSTOP) or its machine froze: then its locks must not keep another
+/// from taking its leases over.
 pub(super) fn postgres_session(schema: &str) -> String {
     format!(
         "SET search_path TO \"{schema}\"; SET TIME ZONE 'UTC'; \
-         SET idle_in_transaction_session_timeout TO '60s'"
+         SET idle_in_transaction_session_timeout TO '2s'"
     )
 }
 
