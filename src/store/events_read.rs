@@ -1,13 +1,15 @@
 //! What the Subscriber reads: how far it has come, and what is open.
 
-use super::connection::on_backend;
+use super::connection::{Lent, on_backend};
 use super::events_rows::{DUE, OPEN_COLUMNS, OpenRow, SUBSCRIPTION_COLUMNS, SubscriptionRow};
 use super::{Store, StoreError};
 use crate::flows::events::{
     Checkpoint, EventRows, Fork, Judgement, OpenEvent, OpenPage, PageSize, Place, SubscriptionName,
 };
 use crate::time::Timestamp;
+use diesel::pg::Pg;
 use diesel::sql_types::{BigInt, Text};
+use diesel::sqlite::Sqlite;
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use futures_util::future::BoxFuture;
@@ -69,50 +71,20 @@ impl Store {
         after: Option<Place>,
         size: PageSize,
     ) -> Result<OpenPage, StoreError> {
-        let after = after.unwrap_or(FIRST);
-        let filter = format!(
-            "FROM events WHERE subscription = $1 AND (block, rank, arrival) > ($2, $3, $4) \
-             AND (block, rank, arrival) <= ($5, $6, $7) AND {DUE} \
-             ORDER BY block, rank, arrival LIMIT $8"
-        );
-        let mut lent = self.reader().await?;
-        let (mut to, mut cut) = (LAST, false);
-        if let Some(most_bytes) = size.bytes.filter(|most| *most < usize::MAX) {
-            // The lengths first: no database is to gather what is not read.
-            let query = format!("{LENGTHS} {filter}");
-            let lengths: Vec<Length> = on_backend!(lent, conn => {
-                diesel::sql_query(query)
-                    .bind::<Text, _>(subscription)
-                    .bind::<BigInt, _>(after.block)
-                    .bind::<BigInt, _>(after.rank)
-                    .bind::<BigInt, _>(after.arrival)
-                    .bind::<BigInt, _>(to.block)
-                    .bind::<BigInt, _>(to.rank)
-                    .bind::<BigInt, _>(to.arrival)
-                    .bind::<BigInt, _>(most(size.rows))
-                    .load(conn)
-                    .await
-            })?;
-            if let Some(last) = cut_at(&lengths, most_bytes) {
-                (to, cut) = (last.place(), true);
-            }
-        }
-        let query = format!("SELECT {} {filter}", columns(size));
-        let rows: Vec<OpenRow> = on_backend!(lent, conn => {
-            diesel::sql_query(query)
-                .bind::<Text, _>(subscription)
-                .bind::<BigInt, _>(after.block)
-                .bind::<BigInt, _>(after.rank)
-                .bind::<BigInt, _>(after.arrival)
-                .bind::<BigInt, _>(to.block)
-                .bind::<BigInt, _>(to.rank)
-                .bind::<BigInt, _>(to.arrival)
-                .bind::<BigInt, _>(most(size.rows))
-                .load(conn)
-                .await
-        })?;
-        let events = rows.into_iter().map(OpenEvent::from).collect();
-        Ok(OpenPage { events, cut })
+        let numbers = |place: &Place| vec![place.block, place.rank, place.arrival];
+        self.page(Reading {
+            subscription,
+            filter: format!(
+                "FROM events WHERE subscription = $1 AND (block, rank, arrival) > ($2, $3, $4) \
+                 AND (block, rank, arrival) <= ($5, $6, $7) AND {DUE} \
+                 ORDER BY block, rank, arrival LIMIT $8"
+            ),
+            after: numbers(&after.unwrap_or(FIRST)),
+            last: numbers(&LAST),
+            cut: |length| vec![length.block, length.rank, length.arrival],
+            size,
+        })
+        .await
     }
 
     /// Events that are not done with, of blocks that count, and arrived after `arrival`, in the order of
@@ -142,39 +114,72 @@ impl Store {
         arrival: i64,
         size: PageSize,
     ) -> Result<OpenPage, StoreError> {
-        let filter = format!(
-            "FROM events WHERE subscription = $1 AND arrival > $2 AND arrival <= $3 AND {DUE} \
-             ORDER BY arrival LIMIT $4"
-        );
+        self.page(Reading {
+            subscription,
+            filter: format!(
+                "FROM events WHERE subscription = $1 AND arrival > $2 AND arrival <= $3 AND {DUE} \
+                 ORDER BY arrival LIMIT $4"
+            ),
+            after: vec![arrival],
+            last: vec![i64::MAX],
+            cut: |length| vec![length.arrival],
+            size,
+        })
+        .await
+    }
+
+    /// A page: where its bytes are bounded the lengths are read first, since no
+    /// database is to gather what is not read.
+    async fn page(&self, mut reading: Reading<'_>) -> Result<OpenPage, StoreError> {
         let mut lent = self.reader().await?;
-        let (mut to, mut cut) = (i64::MAX, false);
-        if let Some(most_bytes) = size.bytes.filter(|most| *most < usize::MAX) {
-            let query = format!("{LENGTHS} {filter}");
-            let lengths: Vec<Length> = on_backend!(lent, conn => {
-                diesel::sql_query(query)
-                    .bind::<Text, _>(subscription)
-                    .bind::<BigInt, _>(arrival)
-                    .bind::<BigInt, _>(to)
-                    .bind::<BigInt, _>(most(size.rows))
-                    .load(conn)
-                    .await
-            })?;
+        let mut cut = false;
+        let bound = reading.size.bytes.filter(|most| *most < usize::MAX);
+        if let Some(most_bytes) = bound {
+            let lengths: Vec<Length> = reading.rows(&mut lent, LENGTHS).await?;
             if let Some(last) = cut_at(&lengths, most_bytes) {
-                (to, cut) = (last.arrival, true);
+                (reading.last, cut) = ((reading.cut)(last), true);
             }
         }
-        let query = format!("SELECT {} {filter}", columns(size));
-        let rows: Vec<OpenRow> = on_backend!(lent, conn => {
-            diesel::sql_query(query)
-                .bind::<Text, _>(subscription)
-                .bind::<BigInt, _>(arrival)
-                .bind::<BigInt, _>(to)
-                .bind::<BigInt, _>(most(size.rows))
-                .load(conn)
-                .await
-        })?;
+        let columns = columns(reading.size);
+        let rows: Vec<OpenRow> = reading
+            .rows(&mut lent, &format!("SELECT {columns}"))
+            .await?;
         let events = rows.into_iter().map(OpenEvent::from).collect();
         Ok(OpenPage { events, cut })
+    }
+}
+
+/// What a page is read from.
+struct Reading<'r> {
+    subscription: &'r str,
+    /// All of the query behind its columns. Its parameters: the subscription, what
+    /// it begins behind, what it ends with, and how many.
+    filter: String,
+    after: Vec<i64>,
+    last: Vec<i64>,
+    /// What a page ends with that ends with this event.
+    cut: fn(&Length) -> Vec<i64>,
+    size: PageSize,
+}
+
+impl Reading<'_> {
+    async fn rows<T>(&self, lent: &mut Lent, select: &str) -> Result<Vec<T>, StoreError>
+    where
+        T: QueryableByName<Sqlite> + QueryableByName<Pg> + Send + 'static,
+    {
+        let query = format!("{select} {}", self.filter);
+        let numbers = self.after.iter().chain(&self.last);
+        let limit = most(self.size.rows);
+        let rows = on_backend!(lent, conn => {
+            let mut query = diesel::sql_query(query)
+                .into_boxed()
+                .bind::<Text, _>(self.subscription);
+            for number in numbers {
+                query = query.bind::<BigInt, _>(*number);
+            }
+            query.bind::<BigInt, _>(limit).load(conn).await
+        })?;
+        Ok(rows)
     }
 }
 
@@ -189,16 +194,6 @@ struct Length {
     arrival: i64,
     #[diesel(sql_type = BigInt)]
     bytes: i64,
-}
-
-impl Length {
-    const fn place(&self) -> Place {
-        Place {
-            block: self.block,
-            rank: self.rank,
-            arrival: self.arrival,
-        }
-    }
 }
 
 /// What a [`Length`] is read from. Neither database reads the text for it.

@@ -74,6 +74,22 @@ impl Stage {
         }
     }
 
+    /// Two servers with a subscription each, which have processed so many blocks;
+    /// and the first one's, whose handler is at work.
+    async fn two_servers(&self, blocks: u32) -> (ServerProcess, ServerProcess, &'static str) {
+        let first = self.places[0].serve().await;
+        let second = self.places[1].serve().await;
+        self.are_even(&first, &second).await;
+        self.database.run(WITNESS).await.unwrap();
+        make_known(&first, &self.gateway, BLOCKS).await;
+        self.gateway.grow(blocks);
+        self.all_done().await;
+        let claims = self.runs(&first, "claims").await;
+        let of_first = if claims { "claims" } else { "audits" };
+        self.is_at_work(of_first).await;
+        (first, second, of_first)
+    }
+
     /// Waits until each server runs one subscription.
     async fn are_even(&self, one: &ServerProcess, other: &ServerProcess) {
         eventually(PATIENCE, "each server has a subscription", async || {
@@ -192,20 +208,7 @@ fn by_runs(consumer: &ConsumerHandle) -> Vec<Calls> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_one_of_two_servers_is_killed_the_other_goes_on_with_its_events() {
     let stage = Stage::new();
-    let first = stage.places[0].serve().await;
-    let second = stage.places[1].serve().await;
-    stage.are_even(&first, &second).await;
-    stage.database.run(WITNESS).await.unwrap();
-    make_known(&first, &stage.gateway, BLOCKS).await;
-    stage.gateway.grow(60);
-    stage.all_done().await;
-    let of_first = if stage.runs(&first, "claims").await {
-        "claims"
-    } else {
-        "audits"
-    };
-
-    stage.is_at_work(of_first).await;
+    let (first, second, of_first) = stage.two_servers(60).await;
     let pid = first.pid();
     let log = first.kill9();
     let took = stage.takes_over(&second, of_first).await;
@@ -235,20 +238,7 @@ async fn when_one_of_two_servers_is_killed_the_other_goes_on_with_its_events() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stood_still_writes_nothing_of_events_that_another_runs() {
     let stage = Stage::new();
-    let first = stage.places[0].serve().await;
-    let second = stage.places[1].serve().await;
-    stage.are_even(&first, &second).await;
-    stage.database.run(WITNESS).await.unwrap();
-    make_known(&first, &stage.gateway, BLOCKS).await;
-    stage.gateway.grow(20);
-    stage.all_done().await;
-    let of_first = if stage.runs(&first, "claims").await {
-        "claims"
-    } else {
-        "audits"
-    };
-
-    stage.is_at_work(of_first).await;
+    let (first, second, of_first) = stage.two_servers(20).await;
     first.stop_signal();
     let took = stage.takes_over(&second, of_first).await;
     println!("    {of_first} of a stopped server taken over after {took:.1?} (lease {LEASE:?})");

@@ -16,6 +16,8 @@ use crate::time::Timestamp;
 use actix::fut::wrap_future;
 use actix::{ActorFutureExt as _, AsyncContext as _, Context};
 use std::time::Duration;
+use tokio::task::JoinError;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 /// Time limit of a read or look-up.
@@ -100,12 +102,7 @@ impl Subscriber {
         let task = self.context.runtime().spawn(timeout(READ_LIMIT, read));
         ctx.spawn(
             wrap_future::<_, Self>(task).map(move |result, subscriber, ctx| {
-                let result = match result {
-                    Ok(Ok(Ok(read))) => Ok(read),
-                    Ok(Ok(Err(error))) => Err(error.to_string()),
-                    Ok(Err(_)) => Err(format!("no answer within {READ_LIMIT:?}")),
-                    Err(error) => Err(format!("a defect while reading: {error}")),
-                };
+                let result = answer(result);
                 if round != subscriber.round {
                     return;
                 }
@@ -280,12 +277,7 @@ impl Subscriber {
         });
         ctx.spawn(
             wrap_future::<_, Self>(task).map(move |result, subscriber, ctx| {
-                let result = match result {
-                    Ok(Ok(Ok(read))) => Ok(read),
-                    Ok(Ok(Err(error))) => Err(error.to_string()),
-                    Ok(Err(_)) => Err(format!("no answer within {READ_LIMIT:?}")),
-                    Err(error) => Err(format!("a defect while reading: {error}")),
-                };
+                let result = answer(result);
                 if round != subscriber.round {
                     return;
                 }
@@ -293,5 +285,17 @@ impl Subscriber {
                 take(subscriber, ctx, result);
             }),
         );
+    }
+}
+
+/// What came of a read, or why nothing did.
+fn answer<T>(
+    result: Result<Result<Result<T, StoreError>, Elapsed>, JoinError>,
+) -> Result<T, String> {
+    match result {
+        Ok(Ok(Ok(read))) => Ok(read),
+        Ok(Ok(Err(error))) => Err(error.to_string()),
+        Ok(Err(_)) => Err(format!("no answer within {READ_LIMIT:?}")),
+        Err(error) => Err(format!("a defect while reading: {error}")),
     }
 }

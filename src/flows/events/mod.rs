@@ -14,6 +14,10 @@ mod memory;
 mod model;
 mod plan;
 #[cfg(test)]
+mod plan_desk;
+#[cfg(test)]
+mod plan_model_ops;
+#[cfg(test)]
 mod plan_model_tests;
 #[cfg(test)]
 mod plan_tests;

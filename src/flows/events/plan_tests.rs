@@ -1,18 +1,14 @@
 //! What the plan of a subscription does in the cases that matter, one by one.
 
-use super::plan::SubscriptionPlan;
+use super::plan_desk::{Desk, START};
 use super::{
-    Checkpoint, Decision, EventChange, Judgement, Known, Marked, OpenEvent, Place, Step,
-    SubscriptionName, SubscriptionState,
+    Checkpoint, Decision, EventChange, Known, Marked, OpenEvent, Place, Step, SubscriptionName,
+    SubscriptionState,
 };
 use crate::config::{
     EventCode, EventHandlerSettings, Late, Order, Relevance, SourceSettings, SubscriptionSettings,
 };
-use crate::time::Timestamp;
-use std::collections::BTreeSet;
 use std::time::Duration;
-
-const START: Timestamp = Timestamp::from_millis(1_795_000_000_000);
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -53,109 +49,6 @@ fn with_handler(mut settings: SubscriptionSettings) -> SubscriptionSettings {
         timeout: ms(60_000),
     });
     settings
-}
-
-/// A plan with a database that is empty at first and does at once what it is
-/// told, but for handlers.
-struct Desk {
-    plan: SubscriptionPlan,
-    now: Timestamp,
-    known: BTreeSet<String>,
-    /// What was written.
-    written: Vec<EventChange>,
-    /// What was handed over, and for the how-manieth time.
-    handed: Vec<(Place, u32)>,
-    marks: usize,
-}
-
-impl Desk {
-    fn new(settings: &SubscriptionSettings) -> Self {
-        let mut desk = Self {
-            plan: SubscriptionPlan::new(settings, 500, Checkpoint::default()),
-            now: START,
-            known: BTreeSet::new(),
-            written: Vec::new(),
-            handed: Vec::new(),
-            marks: 0,
-        };
-        desk.go();
-        desk
-    }
-
-    fn record(&mut self, events: Vec<OpenEvent>) {
-        self.plan.recorded(events, self.now);
-        self.go();
-    }
-
-    fn go(&mut self) {
-        loop {
-            let steps = self.plan.next(self.now);
-            if steps.is_empty() {
-                return;
-            }
-            for step in steps {
-                self.perform(step);
-            }
-        }
-    }
-
-    fn perform(&mut self, step: Step) {
-        match step {
-            Step::Load(load) => self.plan.loaded(&load, Vec::new(), self.now),
-            Step::Sweep(sweep) => self.plan.swept(&sweep, Vec::new(), self.now),
-            Step::Judge(asked) => {
-                let judge = |(place, tx_id, _): (Place, String, Option<String>)| Judgement {
-                    place,
-                    known: self.known.contains(&tx_id),
-                };
-                let judged: Vec<Judgement> = asked.into_iter().map(judge).collect();
-                self.plan.judged(&judged, self.now);
-            }
-            Step::Handle(event, attempt) => self.handed.push((event.place, attempt)),
-            Step::Mark(changes) => {
-                self.written.extend(changes);
-                self.marks += 1;
-                self.plan.marked(Marked::Done, self.now);
-            }
-        }
-    }
-
-    /// Lets the time pass until the plan wants to be asked again; how long.
-    fn sleep(&mut self) -> Duration {
-        let until = self.plan.wake_at(self.now).expect("nothing to wait for");
-        let slept = until.since(self.now);
-        self.now = self.now.plus(slept);
-        self.go();
-        slept
-    }
-
-    fn handled(&mut self, place: Place, result: Result<(), &str>) {
-        self.plan
-            .handled(place, result.map_err(str::to_owned), self.now);
-        self.go();
-    }
-
-    fn decided(&self, wanted: Decision) -> Vec<Place> {
-        let places = self.written.iter().filter_map(|change| match change {
-            EventChange::Decided {
-                place, decision, ..
-            } if *decision == wanted => Some(*place),
-            _ => None,
-        });
-        places.collect()
-    }
-
-    fn processed(&self) -> Vec<Place> {
-        let places = self.written.iter().filter_map(|change| match change {
-            EventChange::Processed { place, .. } => Some(*place),
-            _ => None,
-        });
-        places.collect()
-    }
-
-    fn state(&self) -> SubscriptionState {
-        self.plan.view(self.now).state
-    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::error::StreamError;
 use crate::flows::events::{Fork, Heard, Sink, SinkError};
+use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 /// Events handed over at a time.
@@ -23,13 +24,7 @@ const TRIES: u32 = 16;
 /// another server's.
 pub(super) async fn record(sink: &dyn Sink, heard: Vec<Heard>) -> Result<(), StreamError> {
     for part in parts(heard) {
-        let mut tries = Tries::default();
-        loop {
-            match sink.record(part.clone()).await {
-                Ok(_) => break,
-                Err(error) => tries.again(error).await?,
-            }
-        }
+        until_taken(|| sink.record(part.clone())).await.map(drop)?;
     }
     Ok(())
 }
@@ -39,13 +34,7 @@ pub(super) async fn record(sink: &dyn Sink, heard: Vec<Heard>) -> Result<(), Str
 /// # Errors
 /// As [`record`].
 pub(super) async fn remember(sink: &dyn Sink, state: String) -> Result<(), StreamError> {
-    let mut tries = Tries::default();
-    loop {
-        match sink.remember(state.clone()).await {
-            Ok(()) => return Ok(()),
-            Err(error) => tries.again(error).await?,
-        }
-    }
+    until_taken(|| sink.remember(state.clone())).await
 }
 
 /// Tells of a fork.
@@ -53,12 +42,25 @@ pub(super) async fn remember(sink: &dyn Sink, state: String) -> Result<(), Strea
 /// # Errors
 /// As [`record`].
 pub(super) async fn abandoned(sink: &dyn Sink, fork: Fork) -> Result<(), StreamError> {
-    let mut tries = Tries::default();
+    until_taken(|| sink.abandoned(fork.clone())).await
+}
+
+/// Hands something over, and again while the database is away, for about a minute.
+async fn until_taken<'s, T>(
+    hand_over: impl Fn() -> BoxFuture<'s, Result<T, SinkError>>,
+) -> Result<T, StreamError> {
+    let mut tries = 0_u32;
     loop {
-        match sink.abandoned(fork.clone()).await {
-            Ok(()) => return Ok(()),
-            Err(error) => tries.again(error).await?,
+        let error = match hand_over().await {
+            Ok(taken) => return Ok(taken),
+            Err(error) => error,
+        };
+        tries += 1;
+        if !matches!(error, SinkError::Away(_)) || tries >= TRIES {
+            return Err(error.into());
         }
+        let pause = PAUSE.saturating_mul(1 << tries.min(8).saturating_sub(1));
+        tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
     }
 }
 
@@ -80,23 +82,6 @@ fn parts(heard: Vec<Heard>) -> Vec<Vec<Heard>> {
         }
     }
     parts
-}
-
-/// How often something was handed over in vain.
-#[derive(Default)]
-struct Tries(u32);
-
-impl Tries {
-    /// Waits where trying again may help.
-    async fn again(&mut self, error: SinkError) -> Result<(), StreamError> {
-        self.0 += 1;
-        if !matches!(error, SinkError::Away(_)) || self.0 >= TRIES {
-            return Err(error.into());
-        }
-        let pause = PAUSE.saturating_mul(1 << self.0.min(8).saturating_sub(1));
-        tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
