@@ -32,6 +32,29 @@ impl Generation {
         self.len += growth.len;
         self.bytes += growth.bytes;
     }
+
+    /// Counts all entries, which reads each of them.
+    pub(super) async fn recount(&mut self, conn: &mut Connection<'_>) -> Result<(), StoreError> {
+        let sql = format!(
+            "SELECT CAST(count(*) AS BIGINT) AS len, \
+             CAST(coalesce(sum(octet_length(key) + octet_length(value)), 0) AS BIGINT) AS bytes \
+             FROM dataset_entries WHERE generation = {}",
+            self.id
+        );
+        let counted: Counted = on_backend!(conn, c => {
+            diesel::sql_query(&sql).get_result(c).await
+        })?;
+        (self.len, self.bytes) = (counted.len, counted.bytes);
+        Ok(())
+    }
+}
+
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = BigInt)]
+    len: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
 }
 
 #[derive(QueryableByName)]

@@ -198,15 +198,33 @@ async fn change(
         ReplicaChange::Audited {
             cursor,
             differences,
-        } => {
-            row.audit_cursor.clone_from(cursor);
-            if cursor.is_none() {
-                row.audited_at = Some(now);
-                row.audit_differences = Some(number(*differences));
-            }
-            Ok(Ok(Applied::default()))
+        } => audited(conn, row, cursor.as_ref(), *differences, now).await,
+    }
+}
+
+/// Takes note of how far an audit is. At the end of one that found differences
+/// the copy is counted: who wrote to its rows kept no account of it.
+async fn audited(
+    conn: &mut Connection<'_>,
+    row: &mut ReplicaRow,
+    cursor: Option<&String>,
+    differences: u64,
+    now: Timestamp,
+) -> Outcome {
+    row.audit_cursor = cursor.cloned();
+    if cursor.is_some() {
+        return Ok(Ok(Applied::default()));
+    }
+    row.audited_at = Some(now);
+    row.audit_differences = Some(number(differences));
+    if differences > 0 {
+        let names = BTreeSet::from([row.name.as_str()]);
+        if let Some(mut copy) = lock_live(conn, ContentKind::Replica, &names).await?.pop() {
+            copy.recount(conn).await?;
+            copy.save(conn).await?;
         }
     }
+    Ok(Ok(Applied::default()))
 }
 
 /// The copy, locked, if it is this generation at this head.
