@@ -43,6 +43,9 @@ pub enum NotFollowed {
     /// No upstream answers.
     #[error("no upstream answers: {0}")]
     NoUpstream(String),
+    /// Ranges cannot be compared.
+    #[error("its ranges cannot be compared with the upstream's: {0}")]
+    NotCompared(String),
     /// It took too long.
     #[error("it was not done within {0:?}; what was written stays, and is gone on with")]
     TooLong(Duration),
@@ -134,6 +137,9 @@ impl FollowOnce<'_> {
                 if let Some(why) = given_up(&plan, &places, &view) {
                     return Err(NotFollowed::NoUpstream(why));
                 }
+            }
+            if let (Once::Verify, Some(why)) = (once, plan.cannot_verify()) {
+                return Err(NotFollowed::NotCompared(why.to_owned()));
             }
             match (plan.known(), &before) {
                 (Some(known), None) => {

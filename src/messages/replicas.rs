@@ -12,7 +12,7 @@ use crate::store::LeaseStake;
 pub struct Publish(pub PublishRequest);
 
 /// Write a change of a replica; answered when it is durable, or why it is not.
-#[derive(Debug, actix::Message)]
+#[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "Result<Applied, ApplyError>")]
 pub struct Apply {
     /// The replica.
@@ -30,6 +30,9 @@ pub enum ApplyError {
     /// replica now: read how it stands anew.
     #[error("the replica does not stand as it was thought to")]
     Fenced,
+    /// Too much waits to be written: to be handed over again in a moment.
+    #[error("the change is not taken in: {0}")]
+    Busy(String),
     /// The database is out of reach: to be tried again.
     #[error("the database is out of reach: {0}")]
     Away(String),

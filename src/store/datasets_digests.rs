@@ -17,6 +17,9 @@ const PAGE: u64 = 1000;
 /// Bytes of a value that is read with its page; a larger one is read by itself.
 const INLINE: u64 = 16 * 1024;
 
+/// What digests are made of in one answer may be so many times as large as a chunk.
+const MOST_TIMES: u64 = 4;
+
 /// Which ranges are asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Slices {
@@ -63,7 +66,8 @@ pub(super) async fn digests(
         }
         answer.diff = page.modifications;
     }
-    let (ranges, next) = ranges(conn, generation.id, slices).await?;
+    let most = bounds.bytes.saturating_mul(MOST_TIMES);
+    let (ranges, next) = ranges(conn, generation.id, slices, most).await?;
     let end = next.as_deref().or(slices.until.as_deref());
     let is_within = |modification: &Modification| {
         let key = modification.key();
@@ -81,11 +85,12 @@ async fn ranges(
     conn: &mut Connection<'_>,
     generation: i64,
     slices: &Slices,
+    most: u64,
 ) -> Result<(Vec<RangeDigest>, Option<String>), StoreError> {
     let parts = u64::try_from(slices.ranges).unwrap_or(1).max(1);
     let mut cutting = Cutting::new(&slices.after, slices.limit.div_ceil(parts).max(1));
     let mut cursor = slices.after.clone();
-    let mut left = slices.limit;
+    let (mut left, mut bytes) = (slices.limit, 0_u64);
     loop {
         let asked = Slice {
             after: &cursor,
@@ -97,11 +102,13 @@ async fn ranges(
         let rows = slice(conn, generation, asked).await?;
         let is_last = u64::try_from(rows.len()).is_ok_and(|len| len < PAGE);
         for row in rows {
-            if left == 0 {
+            if left == 0 || bytes >= most {
                 return Ok((cutting.end(Some(cursor.clone())), Some(cursor)));
             }
             let (key, value) = whole(conn, generation, row).await?;
             cutting.take(&key, &value);
+            let size = u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
+            bytes = bytes.saturating_add(size);
             cursor = key;
             left -= 1;
         }

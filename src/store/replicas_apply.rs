@@ -186,12 +186,13 @@ async fn change(
         } => repair(conn, row, (*generation, *head), modifications, now).await,
         ReplicaChange::Heard {
             upstream_head,
+            at,
             level,
         } => {
             row.upstream_head = Some(*upstream_head);
-            row.heard_at = Some(now);
+            row.heard_at = Some(*at);
             if *level {
-                row.level_at = Some(now);
+                row.level_at = Some(*at);
             }
             Ok(Ok(Applied::default()))
         }

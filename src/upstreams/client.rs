@@ -44,9 +44,16 @@ pub(super) struct Client {
 /// A problem document, as far as it is of use.
 #[derive(Deserialize)]
 struct Problem {
+    #[serde(rename = "type")]
+    kind: Option<String>,
     info: Option<Info>,
     detail: Option<String>,
 }
+
+/// What an upstream that holds as many waits as it can says.
+const TOO_MANY_WATCHERS: &str = "urn:highwater:problem:too-many-watchers";
+/// How long it is polled then.
+const POLLED_FOR: Duration = Duration::from_secs(60);
 
 impl Client {
     pub(super) fn new(settings: &ReplicaSettings, url: &Url) -> Result<Self, UpstreamProblem> {
@@ -127,7 +134,13 @@ impl Client {
         let result = exchange.instrument(span.clone()).await;
         let result = result.and_then(|body| {
             serde_json::from_slice(&body).map_err(|error| {
-                let words = format!("the answer cannot be read as what was asked for: {error}");
+                // Without the error's own words, which repeat what was answered.
+                let words = format!(
+                    "the answer cannot be read as what was asked for: {} in line {}, column {}",
+                    what_is_wrong(&error),
+                    error.line(),
+                    error.column()
+                );
                 self.failed(&words, None)
             })
         });
@@ -190,6 +203,7 @@ impl Client {
         if status == StatusCode::GONE {
             return UpstreamError::Stale(problem.and_then(|problem| problem.info));
         }
+        let kind = problem.as_ref().and_then(|problem| problem.kind.clone());
         let words = problem
             .and_then(|problem| problem.detail)
             .unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
@@ -210,14 +224,30 @@ impl Client {
             _ => format!("answered {code}: {words}"),
         };
         let pause = retry_after(response.headers(), Timestamp::now(), MAX_RETRY_AFTER);
+        if kind.as_deref() == Some(TOO_MANY_WATCHERS) {
+            return UpstreamError::Unable {
+                why: self.shown(&words),
+                for_now: Some(POLLED_FOR),
+            };
+        }
+        if matches!(code, 404 | 405 | 501) {
+            return UpstreamError::Unable {
+                why: self.shown(&words),
+                for_now: None,
+            };
+        }
         self.failed(&words, pause)
+    }
+
+    fn shown(&self, words: &str) -> String {
+        let words = one_line(&self.secrets.hide(words), MAX_WORDS);
+        format!("{}: {words}", self.place())
     }
 
     /// It failed, in words that may be shown.
     pub(super) fn failed(&self, words: &str, retry_after: Option<Duration>) -> UpstreamError {
-        let words = one_line(&self.secrets.hide(words), MAX_WORDS);
         UpstreamError::Failed {
-            why: format!("{}: {words}", self.place()),
+            why: self.shown(words),
             retry_after,
         }
     }
@@ -246,4 +276,14 @@ fn check(url: &Url) -> Result<(), &'static str> {
         return Err("holds a query or a fragment; give scheme, host, port and path alone");
     }
     Ok(())
+}
+
+fn what_is_wrong(error: &serde_json::Error) -> &'static str {
+    use serde_json::error::Category;
+    match error.classify() {
+        Category::Io => "it could not be read",
+        Category::Syntax => "no JSON",
+        Category::Data => "other JSON than was expected",
+        Category::Eof => "cut off",
+    }
 }

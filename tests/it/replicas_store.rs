@@ -268,6 +268,7 @@ async fn a_change_is_written_once(database: &Database) {
     assert_eq!(apply(&store, &stake, again).await, Err(NotApplied::Fenced));
     let heard = ReplicaChange::Heard {
         upstream_head: 9,
+        at: Timestamp::now(),
         level: true,
     };
     apply(&store, &stake, heard).await.unwrap();

@@ -23,7 +23,10 @@ const READ_LIMIT: Duration = Duration::from_secs(30);
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
 /// An upstream ends within its own time limits; it is cut off at the latest then.
 /// A fetch slot is waited for within it too.
+/// What it is to wait for comes on top.
 const ASK_LIMIT: Duration = Duration::from_secs(600);
+/// How long after the Updater was busy a change is handed to it again.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 impl Follower {
     pub(super) fn perform(&mut self, ctx: &mut Context<Self>, step: Step) {
@@ -91,9 +94,14 @@ impl Follower {
         let Some(upstream) = self.upstreams.get(place).cloned() else {
             return;
         };
+        let replica = &self.settings.replica;
+        let limit = match &ask {
+            Ask::Watch { wait, .. } => ASK_LIMIT + *wait + replica.timeout,
+            _ => ASK_LIMIT + replica.timeout,
+        };
         let work = answer(upstream, ask, self.parts.fetch_slots.clone());
         let name = self.settings.replica.name.clone();
-        let task = self.run_task(ctx, ASK_LIMIT, work, move |follower, result, now| {
+        let task = self.run_task(ctx, limit, work, move |follower, result, now| {
             let failed = |why| UpstreamError::Failed {
                 why,
                 retry_after: None,
@@ -160,11 +168,20 @@ impl Follower {
             .is_none_or(|end| Instant::now() < end);
         let (writer, round) = (self.writer.clone(), self.round);
         let send = async move {
-            if held {
-                writer.send(apply, WRITE_LIMIT).await
-            } else {
+            if !held {
                 // Somebody else may have taken over; the rows would refuse it.
-                Ok(Err(ApplyError::Fenced))
+                return Ok(Err(ApplyError::Fenced));
+            }
+            let begun = Instant::now();
+            loop {
+                let left = WRITE_LIMIT.saturating_sub(begun.elapsed());
+                match writer.send(apply.clone(), left).await {
+                    // Others write as well: what was fetched is kept meanwhile.
+                    Ok(Err(ApplyError::Busy(_))) if left > BUSY_PAUSE => {
+                        tokio::time::sleep(BUSY_PAUSE).await;
+                    }
+                    answer => return answer,
+                }
             }
         };
         ctx.spawn(

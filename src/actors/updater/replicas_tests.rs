@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::flows::replicas::{Epoch, Modification};
+use crate::time::Timestamp;
 use std::sync::Mutex;
 
 type CallLane<M, T, E> = super::super::lane::CallLane<M, T, E>;
@@ -138,6 +139,7 @@ async fn who_is_not_answered_is_told_so_and_only_what_is_served_moves() {
     };
     let heard = ReplicaChange::Heard {
         upstream_head: 5,
+        at: Timestamp::now(),
         level: true,
     };
     let first = push("prices", live.clone());

@@ -4,13 +4,14 @@
 //! While a page is compared nothing else is written, so that the copy stays at
 //! the head from which the upstream's diff leads to the digests.
 
+mod local;
 mod repair;
 
+use self::local::local_page;
+use super::backoff::Backoff;
 use super::change::ReplicaChange;
 use super::digest::{Overlay, RangeHasher};
-use super::model::{
-    Chunk, Digests, Epoch, Fetched, Fetching, Head, Modification, RangeDigest, Since,
-};
+use super::model::{Chunk, Digests, Epoch, Fetching, Head, Modification, RangeDigest, Since};
 use super::plan::{For, Pending, ReplicaPlan};
 use super::plan_step::{Ask, Step};
 use crate::time::Timestamp;
@@ -25,6 +26,10 @@ const LOCAL: u64 = 1000;
 const PACE: Duration = Duration::from_secs(1);
 /// How long after something went wrong a page is compared again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long it is believed that an upstream has no digests.
+const UNABLE_FOR: Duration = Duration::from_secs(6 * 3600);
+/// After so many comparisons in a row that came to nothing an order is given up.
+const HOPELESS: u32 = 3;
 /// How often a range is split.
 const DEEPEST: u8 = 40;
 /// What puts a range right is written in pieces of about so many.
@@ -34,7 +39,11 @@ const PIECE: usize = 10_000;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Audit {
     ordered: bool,
-    unable: bool,
+    /// No upstream has digests: until then that is believed.
+    unable_until: Option<Timestamp>,
+    /// Comparisons in a row that came to nothing, and why the last one did.
+    failures: u32,
+    trouble: Option<String>,
     run: Option<Run>,
     at: Option<Timestamp>,
     /// When the first one without an order may begin.
@@ -96,7 +105,7 @@ impl Audit {
     /// An operator wants one now.
     pub(super) fn order(&mut self) {
         self.ordered = true;
-        self.at = None;
+        (self.at, self.unable_until, self.failures) = (None, None, 0);
     }
 
     /// The copy must not move.
@@ -113,11 +122,28 @@ impl Audit {
     }
 
     /// The upstream has no digests.
-    pub(super) fn unable(&mut self) {
+    pub(super) fn unable(&mut self, now: Timestamp) {
         *self = Self {
-            unable: true,
+            unable_until: Some(now.plus(UNABLE_FOR)),
+            trouble: Some("it has no digests to compare with".to_owned()),
             ..Self::default()
         };
+    }
+
+    /// A comparison came to nothing: the next one begins the later.
+    pub(super) fn failed(&mut self, why: String, now: Timestamp) {
+        self.failures = self.failures.saturating_add(1);
+        self.trouble = Some(why);
+        if let Some(run) = &mut self.run {
+            run.stage = Stage::Ask;
+            self.at = Some(now.plus(Backoff::AUDIT.after(self.failures)));
+        }
+    }
+
+    /// Why nothing is to be hoped for at present, if so.
+    fn hopeless(&self) -> Option<&str> {
+        let is_hopeless = self.unable_until.is_some() || self.failures >= HOPELESS;
+        self.trouble.as_deref().filter(|_| is_hopeless)
     }
 
     pub(super) fn retry(&mut self, now: Timestamp) {
@@ -141,17 +167,26 @@ impl Audit {
 }
 
 impl ReplicaPlan {
+    /// Why an order to compare comes to nothing at present, if so.
+    pub fn cannot_verify(&self) -> Option<&str> {
+        self.audit.hopeless()
+    }
+
     fn copy(&self) -> Option<(i64, Epoch, Head)> {
         let live = self.standing.as_ref()?.live.as_ref()?;
         Some((live.0, live.1.clone(), live.2))
     }
 
     pub(super) fn audit_steps(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
-        if self.settings.by_index || self.audit.unable {
+        if self.settings.by_index || self.audit.unable_until.is_some_and(|until| until > now) {
             return;
         }
-        if self.audit.run.is_none() && !self.begin_audit(now) {
-            return;
+        if self.audit.run.is_none() {
+            // What ended the last one is written before the next begins.
+            let ends = |change: &ReplicaChange| matches!(change, ReplicaChange::Audited { .. });
+            if self.writes.values().any(ends) || !self.begin_audit(now) {
+                return;
+            }
         }
         let busy = !self.writes.is_empty() || self.is_asking(&For::Follow);
         if busy || self.audit.at.is_some_and(|at| at > now) {
@@ -163,6 +198,13 @@ impl ReplicaPlan {
         let Some((generation, epoch, head)) = self.copy() else {
             return;
         };
+        // The copy is brought on first: digests are compared at one head, and while
+        // they are it stands still.
+        let asks = |run: &Run| matches!(run.stage, Stage::Ask);
+        let need = (epoch.clone(), head);
+        if self.audit.run.as_ref().is_some_and(asks) && self.is_behind(&need, now) {
+            return;
+        }
         // Taken out while it is worked on; what fails begins the page again.
         let Some(mut run) = self.audit.run.take() else {
             return;
@@ -292,20 +334,30 @@ impl ReplicaPlan {
         };
         let last = run.work.last();
         let after = last.map(|span| span.after.clone()).unwrap_or_default();
+        if let Some(remote) = self.remotes.get_mut(upstream) {
+            remote.compared(&digests.epoch, digests.head, now);
+        }
+        if digests.ranges.is_empty() && digests.head > head && digests.next.as_ref() == Some(&after)
+        {
+            // More changed since than one answer holds: that is followed first.
+            run.stage = Stage::Ask;
+            return;
+        }
         let sound = digests.ranges.len() <= PAGE.1.saturating_mul(4)
             && digests.next.as_ref().is_none_or(|next| *next > after)
             && (digests.next.is_none() || !digests.ranges.is_empty());
         if !sound {
-            if let Some(remote) = self.remotes.get_mut(upstream) {
-                let why = format!(
-                    "answered {} ranges of digests behind {after:?} that lead nowhere",
-                    digests.ranges.len()
-                );
-                remote.fails(why, None, now);
-            }
-            self.audit.retry(now);
+            let why = format!(
+                "answered {} ranges of digests that lead nowhere",
+                digests.ranges.len()
+            );
+            self.audit.failed(why, now);
             return;
         }
+        (self.audit.failures, self.audit.trouble) = (0, None);
+        let Some(run) = &mut self.audit.run else {
+            return;
+        };
         run.stage = Stage::Compare(Box::new(Compare {
             head,
             ranges: digests.ranges.into(),
@@ -354,109 +406,5 @@ impl ReplicaPlan {
         }
         self.wake_by(self.turn_at);
         true
-    }
-
-    /// Entries of the copy were read.
-    pub fn local_read(&mut self, id: u64, read: Result<Fetched, String>, now: Timestamp) {
-        let Some((_, epoch, head)) = self.copy() else {
-            return;
-        };
-        let chunk = self.settings.chunk;
-        let Some(run) = &mut self.audit.run else {
-            return;
-        };
-        let wanted = match &run.stage {
-            Stage::Compare(page) => page.local == Some(id),
-            Stage::Repair(repair) => repair.local == Some(id),
-            Stage::Ask | Stage::Asked | Stage::Repairing => false,
-        };
-        if !wanted {
-            return;
-        }
-        let fetched = match read {
-            Ok(fetched) if fetched.epoch == epoch && fetched.head == head => fetched,
-            _ => {
-                self.audit.retry(now);
-                return;
-            }
-        };
-        let last = fetched.entries.last().map(|entry| entry.key.clone());
-        let ended = fetched.next.is_none() || last.is_none();
-        let depth = run.work.last().map_or(0, |span| span.depth);
-        match &mut run.stage {
-            Stage::Compare(page) => {
-                page.local = None;
-                let Some((range, mut overlay, mut hasher, cursor)) = page.current.take() else {
-                    return;
-                };
-                overlay.add(&fetched.entries, &mut hasher);
-                if !ended {
-                    page.current = Some((range, overlay, hasher, last.unwrap_or(cursor)));
-                    return;
-                }
-                overlay.end(&mut hasher);
-                if hasher.end() != (range.len, range.digest) {
-                    page.differ.push(Span {
-                        after: range.after,
-                        until: range.until,
-                        depth: depth.saturating_add(1),
-                        small: range.len <= chunk || depth >= DEEPEST,
-                    });
-                }
-            }
-            Stage::Repair(repair) => {
-                repair.local = None;
-                for entry in fetched.entries {
-                    match repair.theirs.remove(&entry.key) {
-                        Some(value) if value == entry.value => {}
-                        Some(value) => {
-                            let key = entry.key;
-                            let right = super::Entry { key, value };
-                            repair.modifications.push(Modification::Update(right));
-                        }
-                        None => repair.modifications.push(Modification::Delete(entry.key)),
-                    }
-                }
-                if let Some(last) = last {
-                    repair.cursor = last;
-                }
-                if ended {
-                    let lacking = std::mem::take(&mut repair.theirs);
-                    let update = |(key, value)| Modification::Update(super::Entry { key, value });
-                    repair.modifications.extend(lacking.into_iter().map(update));
-                    if repair.modifications.is_empty() {
-                        run.work.pop();
-                        run.stage = Stage::Ask;
-                        return;
-                    }
-                }
-                if ended || repair.modifications.len() >= PIECE {
-                    run.differences += u64::from(ended);
-                    let (head, modifications) =
-                        (repair.head, std::mem::take(&mut repair.modifications));
-                    // Looked at again then: it is left only when nothing differs.
-                    run.stage = Stage::Repairing;
-                    if let Some((generation, ..)) = self.copy() {
-                        self.ready.push(ReplicaChange::Repair {
-                            generation,
-                            head,
-                            modifications,
-                        });
-                    }
-                }
-            }
-            Stage::Ask | Stage::Asked | Stage::Repairing => {}
-        }
-    }
-}
-
-fn local_page(after: String, until: Option<String>) -> Fetching {
-    Fetching {
-        chunk: Chunk::Key {
-            after,
-            until,
-            limit: LOCAL,
-        },
-        since: None,
     }
 }

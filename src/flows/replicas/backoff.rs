@@ -15,6 +15,11 @@ impl Backoff {
     /// After a bootstrap came to nothing.
     pub const BOOTSTRAP: Self = Self::new(Duration::from_secs(1), Duration::from_secs(300));
 
+    /// After a comparison of digests came to nothing.
+    pub const AUDIT: Self = Self::new(Duration::from_secs(1), Duration::from_secs(600));
+    /// After rows could not be read or written.
+    pub const ROWS: Self = Self::new(Duration::from_millis(300), Duration::from_secs(30));
+
     /// From `first` to `longest`.
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest }

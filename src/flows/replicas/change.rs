@@ -1,6 +1,7 @@
 //! What a Follower has written of its replica.
 
 use super::model::{Diff, Entry, Epoch, Head, Modification};
+use crate::time::Timestamp;
 use std::fmt;
 
 /// Why a bootstrap was begun.
@@ -134,9 +135,11 @@ pub enum ReplicaChange {
     },
     /// What was heard of the upstream; no content changes.
     Heard {
-        /// Its head.
+        /// The highest head that is known of it.
         upstream_head: Head,
-        /// The copy has all of it.
+        /// When it last said how it stands.
+        at: Timestamp,
+        /// The copy had all of it then.
         level: bool,
     },
     /// How far the audit is; `None`: it ended, with so many ranges that differed.

@@ -13,6 +13,8 @@ mod heads;
 mod model;
 mod note;
 mod plan;
+mod plan_answers;
+mod plan_begin;
 mod plan_bootstrap;
 mod plan_follow;
 #[cfg(test)]
@@ -21,6 +23,8 @@ mod plan_step;
 mod plan_survey;
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod plan_upstreams_tests;
 mod remote;
 #[cfg(test)]
 pub(crate) mod testing;

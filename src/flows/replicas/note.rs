@@ -82,9 +82,9 @@ impl Standing {
                     *len = applied.len;
                 }
             }
-            ReplicaChange::Heard { level, .. } => {
+            ReplicaChange::Heard { level, at, .. } => {
                 if *level {
-                    self.level_at = Some(now);
+                    self.level_at = Some(*at);
                 }
             }
             ReplicaChange::Audited {

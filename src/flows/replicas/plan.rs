@@ -9,17 +9,15 @@
 //! transaction, guarded by what they were.
 
 use super::audit::Audit;
+use super::backoff::Backoff;
 use super::change::{BootstrapReason, ReplicaChange};
 use super::model::{Fetched, Head};
-use super::plan_step::{Answer, Ask, Step, Written};
+use super::plan_step::{Ask, Step, Written};
 use super::remote::{Need, Remote};
-use super::traits::{Standing, UpstreamError};
+use super::traits::Standing;
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// How long after rows could not be read, or written, they are read anew.
-const READ_AGAIN: Duration = Duration::from_millis(300);
 
 /// What a plan goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +89,8 @@ pub struct ReplicaPlan {
     /// What is known of the rows may be wrong.
     read_anew: bool,
     read_at: Timestamp,
+    /// In a row.
+    rows_failures: u32,
     draining: bool,
     next_id: u64,
     pub(super) asks: BTreeMap<u64, Pending>,
@@ -109,7 +109,7 @@ pub struct ReplicaPlan {
     /// Entries by index, and at which one they begin: they wait for how many are
     /// before them.
     pub(super) held: Option<(u64, Fetched)>,
-    /// When it was written last that all that the upstream had is there.
+    /// Of when what was heard of the upstreams was written last.
     pub(super) heard_at: Option<Timestamp>,
     /// The upstream by index had nothing new.
     pub(super) polled: bool,
@@ -123,6 +123,14 @@ pub struct ReplicaPlan {
     pub(super) look_at: Timestamp,
     /// Bootstraps in a row whose copy did not hold as many as the upstream.
     pub(super) miscounts: u32,
+    /// Bootstraps in a row without a calm after them.
+    pub(super) restless: u32,
+    /// Since when the copy is followed.
+    pub(super) calm_since: Option<Timestamp>,
+    /// Like the seed, it takes chunks by index as they come: to see that this
+    /// loses entries.
+    #[cfg(test)]
+    pub(super) careless: bool,
     pub(super) audit: Audit,
     /// Bytes of keys and values that were fetched.
     pub(super) bytes: u64,
@@ -143,6 +151,7 @@ impl ReplicaPlan {
             reading: false,
             read_anew: false,
             read_at: never,
+            rows_failures: 0,
             draining: false,
             next_id: 0,
             asks: BTreeMap::new(),
@@ -162,6 +171,10 @@ impl ReplicaPlan {
             still: None,
             look_at: never,
             miscounts: 0,
+            restless: 0,
+            calm_since: None,
+            #[cfg(test)]
+            careless: false,
             audit: Audit::default(),
             bytes: 0,
             pace: None,
@@ -211,7 +224,13 @@ impl ReplicaPlan {
     /// They could not be read.
     pub fn not_read(&mut self, now: Timestamp) {
         self.reading = false;
-        self.read_at = now.plus(READ_AGAIN);
+        self.rows_failed(now);
+    }
+
+    /// Rows could not be read or written: they are read anew, ever less often.
+    fn rows_failed(&mut self, now: Timestamp) {
+        self.rows_failures = self.rows_failures.saturating_add(1);
+        self.read_at = now.plus(Backoff::ROWS.after(self.rows_failures));
     }
 
     /// Whether an answer to this ask is still wanted.
@@ -234,80 +253,6 @@ impl ReplicaPlan {
         self.standing.as_ref().filter(|_| !self.read_anew)
     }
 
-    /// An upstream answered, or failed. What is not waited for any more is
-    /// passed over.
-    pub fn answered(&mut self, id: u64, answer: Result<Answer, UpstreamError>, now: Timestamp) {
-        let Some(pending) = self.asks.remove(&id) else {
-            return;
-        };
-        if let Some((_, waited_for)) = &mut self.survey {
-            waited_for.remove(&id);
-        }
-        let Some(upstream) = pending.upstream else {
-            return;
-        };
-        let Some(remote) = self.remotes.get_mut(upstream) else {
-            return;
-        };
-        match answer {
-            Err(error) => {
-                remote.failed(error, pending.need.as_ref(), now);
-                if pending.purpose == For::Audit {
-                    self.audit.retry(now);
-                }
-            }
-            Ok(Answer::Info(info)) => {
-                self.take_info(upstream, &pending, info, now);
-            }
-            Ok(Answer::Fetched(fetched)) => {
-                self.bytes = self.bytes.saturating_add(bytes_of(&fetched));
-                remote.showed(&fetched, now);
-                let need = pending.need.clone();
-                if need.is_some_and(|(epoch, head)| fetched.epoch != epoch || fetched.head < head) {
-                    // Another history: whether that is the end of ours is judged
-                    // by how all of them stand.
-                    if pending.purpose == For::Audit {
-                        self.audit.retry(now);
-                    }
-                    return;
-                }
-                self.take_fetched(upstream, &pending, fetched, now);
-            }
-            Ok(Answer::Digests(digests)) => self.take_digests(upstream, &pending, digests, now),
-            Ok(Answer::Unable) => match pending.purpose {
-                For::Audit => self.audit.unable(),
-                _ => remote.unwatchable = true,
-            },
-        }
-    }
-
-    fn take_fetched(&mut self, upstream: usize, of: &Pending, fetched: Fetched, now: Timestamp) {
-        let taken = match of.purpose {
-            For::Chunk(_) if self.settings.by_index => self.take_index_chunk(fetched),
-            For::Chunk(range) => self.take_chunk(range, fetched),
-            For::Forward => self.take_forward(fetched, now),
-            For::Follow => self.take_follow(fetched, now),
-            For::Audit => self.take_repair(fetched),
-            For::Look | For::Splits | For::Watch => Ok(()),
-        };
-        if let Err(why) = taken
-            && let Some(remote) = self.remotes.get_mut(upstream)
-        {
-            remote.fails(why, None, now);
-        }
-    }
-
-    fn take_info(&mut self, upstream: usize, of: &Pending, info: super::Info, now: Timestamp) {
-        if let Some(remote) = self.remotes.get_mut(upstream) {
-            remote.says(info.clone(), now);
-        }
-        match of.purpose {
-            For::Splits => self.begin(info),
-            For::Watch => self.watched(of, &info, now),
-            _ => {}
-        }
-    }
-
     /// A write ended.
     pub fn written(&mut self, id: u64, written: Written, now: Timestamp) {
         let Some(change) = self.writes.remove(&id) else {
@@ -315,6 +260,7 @@ impl ReplicaPlan {
         };
         match written {
             Written::Done(applied) => {
+                self.rows_failures = 0;
                 if let Some(standing) = &mut self.standing {
                     standing.note(&change, &applied, now);
                 }
@@ -323,7 +269,7 @@ impl ReplicaPlan {
             Written::Not(why) => {
                 self.trouble = Some(why);
                 self.read_anew = true;
-                self.read_at = now.plus(READ_AGAIN);
+                self.rows_failed(now);
             }
         }
     }
@@ -448,10 +394,4 @@ impl ReplicaPlan {
         });
         self.next_id
     }
-}
-
-fn bytes_of(fetched: &Fetched) -> u64 {
-    let entries: usize = fetched.entries.iter().map(super::Entry::bytes).sum();
-    let diff: usize = fetched.diff.iter().map(super::Modification::bytes).sum();
-    u64::try_from(entries.saturating_add(diff)).unwrap_or(u64::MAX)
 }

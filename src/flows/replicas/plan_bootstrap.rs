@@ -1,10 +1,11 @@
 //! How the plan fills a bootstrap: ranges side by side, each with its own head,
 //! brought to one head at the end.
 
-use super::change::{Applied, BootstrapReason, RangeStart, ReplicaChange};
-use super::model::{Chunk, Diff, Fetched, Fetching, Head, Info, Modification, Next, Since};
-use super::plan::{For, ReplicaPlan};
+use super::change::{Applied, BootstrapReason, ReplicaChange};
+use super::model::{Chunk, Diff, Fetched, Fetching, Head, Modification, Next, Since};
+use super::plan::{For, Pending, ReplicaPlan};
 use super::plan_step::{Ask, Step};
+use super::remote::Remote;
 use super::traits::{Bootstrap, RangeState};
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -15,6 +16,8 @@ const FORWARD_HEADS: Head = 1000;
 const FORWARD_AFTER: Duration = Duration::from_secs(5);
 /// How long after an upstream did not have what other ranges have already.
 const FORWARD_AGAIN: Duration = Duration::from_millis(200);
+/// How often an upstream is asked how far its history reaches.
+const INFORM_EVERY: Duration = Duration::from_secs(2);
 
 /// Whether a key is of a range that ends with `until`.
 fn within(key: &str, after: &str, until: Option<&str>) -> bool {
@@ -31,78 +34,6 @@ fn part(diff: Vec<Modification>, after: &str, until: &str) -> Vec<Modification> 
 impl ReplicaPlan {
     fn bootstrap_state(&self) -> Option<&Bootstrap> {
         self.standing.as_ref()?.bootstrap.as_ref()
-    }
-
-    /// Asks where the ranges begin, of who is asked first and answers.
-    pub(super) fn begin_steps(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
-        let Some(wanted) = &self.wanted else {
-            return;
-        };
-        if !self.writes.is_empty() || self.is_asking(&For::Splits) {
-            return;
-        }
-        if wanted.at > now {
-            let at = wanted.at;
-            self.wake_by(at);
-            return;
-        }
-        // A replica that is itself stale is asked only where nobody else is.
-        let stale = |place: usize| {
-            let info = self.remotes.get(place).and_then(|r| r.info.as_ref());
-            info.and_then(|info| info.state.as_deref()) == Some("stale")
-        };
-        let mut available: Vec<usize> = (0..self.remotes.len())
-            .filter(|place| self.remotes[*place].available(now))
-            .collect();
-        available.sort_by_key(|place| stale(*place));
-        let Some(upstream) = available.first().copied() else {
-            let last = self.remotes.iter().filter_map(|r| r.last_error.as_ref());
-            self.trouble = last.max_by_key(|(at, _)| *at).map(|(_, why)| why.clone());
-            let pauses = self.remotes.iter().filter_map(|remote| remote.not_before);
-            if let Some(until) = pauses.min() {
-                self.wake_by(until);
-            }
-            return;
-        };
-        let ranges = self.settings.ranges;
-        let splits = (!self.settings.by_index && ranges > 1).then_some(ranges);
-        let ask = Ask::Info { splits };
-        self.ask(steps, upstream, For::Splits, None, ask, now);
-    }
-
-    /// The upstream said where the ranges begin.
-    pub(super) fn begin(&mut self, info: Info) {
-        let Some(wanted) = &self.wanted else {
-            return;
-        };
-        let mut splits = info.splits.unwrap_or_default();
-        splits.retain(|key| super::check_key(key).is_ok());
-        splits.sort();
-        splits.dedup();
-        splits.truncate(self.settings.ranges.saturating_sub(1));
-        if self.settings.by_index {
-            splits.clear();
-        }
-        let mut after = String::new();
-        let mut ranges = Vec::with_capacity(splits.len() + 1);
-        for split in splits {
-            ranges.push(RangeStart {
-                after: std::mem::replace(&mut after, split.clone()),
-                until: Some(split),
-            });
-        }
-        ranges.push(RangeStart { after, until: None });
-        self.trouble = None;
-        let begin = ReplicaChange::Begin {
-            reason: wanted.reason,
-            why: wanted.why.clone(),
-            epoch: info.epoch,
-            head: info.head,
-            len: info.len,
-            ranges,
-            outrun: wanted.outrun,
-        };
-        self.ready.push(begin);
     }
 
     /// The next chunks, what done ranges lack, or the end.
@@ -132,7 +63,32 @@ impl ReplicaPlan {
                 self.ask(steps, upstream, purpose, Some(need), ask, now);
             }
         }
+        self.ask_reach(&bootstrap, now, steps);
         self.bring_forward(&bootstrap, now, steps);
+    }
+
+    /// Chunks do not say how far history reaches, and the more goes on meanwhile
+    /// the sooner it falls short of ranges that are done.
+    fn ask_reach(&mut self, bootstrap: &Bootstrap, now: Timestamp, steps: &mut Vec<Step>) {
+        if self.settings.by_index || self.is_asking(&For::Look) {
+            return;
+        }
+        let of_epoch = |remote: &Remote| {
+            let info = remote.info.as_ref();
+            info.is_some_and(|info| info.epoch == bootstrap.epoch)
+        };
+        let mut all = self.remotes.iter().enumerate();
+        let first = all.find(|(_, remote)| remote.available(now) && of_epoch(remote));
+        let Some((upstream, remote)) = first else {
+            return;
+        };
+        let next = remote.informed_at.map_or(now, |at| at.plus(INFORM_EVERY));
+        if next > now {
+            self.wake_by(next);
+        } else {
+            let ask = Ask::Info { splits: None };
+            self.ask(steps, upstream, For::Look, None, ask, now);
+        }
     }
 
     fn chunk_of(&self, bootstrap: &Bootstrap, range: &RangeState) -> Fetching {
@@ -242,15 +198,24 @@ impl ReplicaPlan {
     ///
     /// # Errors
     /// It is not what was asked for.
-    pub(super) fn take_chunk(&mut self, place: usize, fetched: Fetched) -> Result<(), String> {
+    pub(super) fn take_chunk(
+        &mut self,
+        place: usize,
+        of: &Pending,
+        fetched: Fetched,
+    ) -> Result<(), String> {
         let Some(bootstrap) = self.bootstrap_state() else {
             return Ok(());
         };
         let Some(range) = bootstrap.ranges.get(place) else {
             return Ok(());
         };
+        if of.need.as_ref() != Some(&(bootstrap.epoch.clone(), range.head)) {
+            return Ok(());
+        }
         let whole = fetched.head >= fetched.latest;
-        check_entries(&fetched, &range.cursor, range.until.as_deref())?;
+        let most = self.settings.chunk.max(1);
+        check_entries(&fetched, &range.cursor, range.until.as_deref(), most)?;
         if !whole && (fetched.head == range.head || !fetched.entries.is_empty()) {
             return Err(format!(
                 "answered a diff that ends at head {} with {} entries, where its newest is {}",
@@ -285,14 +250,17 @@ impl ReplicaPlan {
     ///
     /// # Errors
     /// It is not what was asked for.
-    pub(super) fn take_forward(&mut self, fetched: Fetched, now: Timestamp) -> Result<(), String> {
-        let Some(bootstrap) = self.bootstrap_state() else {
+    pub(super) fn take_forward(
+        &mut self,
+        of: &Pending,
+        fetched: Fetched,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        // Where the diff begins. Other ranges may be done since, at other heads.
+        let (Some(bootstrap), Some((_, from))) = (self.bootstrap_state(), &of.need) else {
             return Ok(());
         };
-        let done = bootstrap.ranges.iter().filter(|range| range.done);
-        let Some(from) = done.map(|range| range.head).min() else {
-            return Ok(());
-        };
+        let from = *from;
         if fetched.head == from {
             if fetched.head < fetched.latest {
                 return Err(format!(
@@ -303,9 +271,12 @@ impl ReplicaPlan {
             self.forward_after = now.plus(FORWARD_AGAIN);
             return Ok(());
         }
-        let of = |range: &RangeState| range.done && (from..=fetched.head).contains(&range.head);
+        let is_on = |range: &RangeState| range.done && (from..=fetched.head).contains(&range.head);
         let all = bootstrap.ranges.iter().enumerate();
-        let ranges = all.filter(|(_, r)| of(r)).map(|(place, _)| place).collect();
+        let ranges: Vec<usize> = all.filter(|(_, r)| is_on(r)).map(|(p, _)| p).collect();
+        if ranges.is_empty() {
+            return Ok(());
+        }
         let change = ReplicaChange::Forward {
             generation: bootstrap.generation,
             ranges,
@@ -332,7 +303,7 @@ impl ReplicaPlan {
         let Some(range) = bootstrap.ranges.first() else {
             return Ok(());
         };
-        check_entries(&fetched, "", None)?;
+        check_entries(&fetched, "", None, self.settings.chunk.max(1))?;
         if fetched.entries.is_empty() && fetched.next.is_some() {
             return Err("answered a chunk without entries that is not the last".to_owned());
         }
@@ -375,6 +346,8 @@ impl ReplicaPlan {
         else {
             return false;
         };
+        #[cfg(test)]
+        let begin = if self.careless { 0 } else { begin };
         if range.len < begin || range.head != fetched.head || range.done {
             // Deletions before the cursor moved entries to before the chunk:
             // it is asked for again, from where we stand now.
@@ -399,17 +372,20 @@ impl ReplicaPlan {
                 }
                 (self.wanted, self.held, self.still) = (None, None, None);
                 self.forwarded_at = now;
+                self.restless = self.restless.saturating_add(1);
+                self.calm_since = None;
                 self.audit.stop();
             }
             ReplicaChange::Live { .. } => {
                 (self.still, self.heard_at) = (None, None);
                 (self.polled, self.look_at) = (false, now);
+                self.calm_since = Some(now);
             }
             ReplicaChange::Follow { .. } => self.followed(applied, now),
             ReplicaChange::Repair { modifications, .. } => {
                 self.repaired(modifications, applied, now);
             }
-            ReplicaChange::Heard { .. } => self.heard_at = Some(now),
+            ReplicaChange::Heard { at, .. } => self.heard_at = Some(*at),
             ReplicaChange::Chunk { .. }
             | ReplicaChange::Forward { .. }
             | ReplicaChange::Audited { .. } => {}
@@ -445,7 +421,8 @@ fn index_chunk(generation: i64, range: &RangeState, diff: Diff, fetched: Fetched
     }
 }
 
-/// Checks that entries are those behind `after` up to `until`, in order.
+/// Checks that entries are those behind `after` up to `until`, in order, and at
+/// most `most`.
 ///
 /// # Errors
 /// They are not.
@@ -453,14 +430,19 @@ pub(super) fn check_entries(
     fetched: &Fetched,
     after: &str,
     until: Option<&str>,
+    most: u64,
 ) -> Result<(), String> {
+    if u64::try_from(fetched.entries.len()).is_ok_and(|count| count > most) {
+        return Err(format!(
+            "answered {} entries where {most} were asked for",
+            fetched.entries.len()
+        ));
+    }
     let mut last = after;
     for entry in &fetched.entries {
         if !within(&entry.key, last, until) {
-            return Err(format!(
-                "answered the key {:?} behind {last:?}, where keys are in order up to {until:?}",
-                entry.key
-            ));
+            // Without the keys: this is shown where entries may not be.
+            return Err("answered keys that are out of order, or out of the range".to_owned());
         }
         last = &entry.key;
     }
@@ -468,9 +450,7 @@ pub(super) fn check_entries(
         && !fetched.entries.is_empty()
         && next.as_str() != last
     {
-        return Err(format!(
-            "says that the next chunk begins behind {next:?}, its last key is {last:?}"
-        ));
+        return Err("says that the next chunk does not begin behind its last key".to_owned());
     }
     Ok(())
 }

@@ -5,11 +5,14 @@ use super::change::{Applied, ReplicaChange};
 use super::model::{Diff, Fetched, Info, LEN_UNKNOWN, Modification};
 use super::plan::{For, Pending, ReplicaPlan};
 use super::plan_step::{Ask, Step};
+use super::remote::Need;
 use crate::time::Timestamp;
 use std::time::Duration;
 
 /// How often, at most, it is written that the copy has all.
 const HEARD_EVERY: Duration = Duration::from_secs(5);
+/// How soon one that answered a wait at once, though nothing moved, is asked again.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
 impl ReplicaPlan {
     pub(super) fn follow_steps(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
@@ -17,30 +20,27 @@ impl ReplicaPlan {
         else {
             return;
         };
-        let busy = self.is_asking(&For::Watch) || self.is_asking(&For::Follow);
-        if busy || !self.writes.is_empty() || self.audit.holds() {
+        let busy = self.is_asking(&For::Follow) || !self.writes.is_empty();
+        if busy || self.audit.holds() {
             return;
         }
         let need = (epoch, head);
-        let Some(upstream) = self.choose(&need, 0, now, steps) else {
+        let behind = !self.settings.by_index && self.is_behind(&need, now);
+        if behind {
+            // Whoever it is: waiting for another is of no use any more.
+            self.asks.retain(|_, ask| ask.purpose != For::Watch);
+        } else if self.is_asking(&For::Watch) {
+            return;
+        }
+        let Some(upstream) = self.choose_to_follow(&need, now, steps) else {
             return;
         };
-        let Some(remote) = self.remotes.get(upstream) else {
-            return;
-        };
-        let upstream_head = remote.info.as_ref().map_or(head, |info| info.head);
-        let unwatchable = remote.unwatchable;
-        if upstream_head > head && !self.settings.by_index {
+        if behind {
             let ask = Ask::Fetch(self.diff_alone(&need.0, head, len));
             self.ask(steps, upstream, For::Follow, Some(need), ask, now);
             return;
         }
-        let heard_is_due = self.heard_at.is_none_or(|at| at.plus(HEARD_EVERY) <= now);
-        if heard_is_due && (self.polled || !self.settings.by_index) {
-            let heard = ReplicaChange::Heard {
-                upstream_head,
-                level: true,
-            };
+        if let Some(heard) = self.heard(upstream, &need) {
             self.write(steps, heard);
             return;
         }
@@ -51,7 +51,7 @@ impl ReplicaPlan {
         if self.settings.by_index {
             let ask = Ask::Fetch(self.diff_alone(&need.0, head, len));
             self.ask(steps, upstream, For::Follow, Some(need), ask, now);
-        } else if unwatchable {
+        } else if self.is_polled(upstream, now) {
             let ask = Ask::Info { splits: None };
             self.ask(steps, upstream, For::Watch, None, ask, now);
         } else {
@@ -61,18 +61,43 @@ impl ReplicaPlan {
         }
     }
 
+    /// What is to be written of what was heard of the upstreams last. Who does not
+    /// answer says nothing about the copy.
+    fn heard(&self, upstream: usize, (epoch, head): &Need) -> Option<ReplicaChange> {
+        let remote = self.remotes.get(upstream)?;
+        let at = remote.heard_at.filter(|_| remote.failures == 0)?;
+        let is_due = self
+            .heard_at
+            .is_none_or(|last| last.plus(HEARD_EVERY) <= at);
+        if !is_due || (self.settings.by_index && !self.polled) {
+            return None;
+        }
+        let infos = self.remotes.iter().filter_map(|r| r.info.as_ref());
+        let heads = infos.filter(|info| info.epoch == *epoch).map(|i| i.head);
+        let upstream_head = heads.max().unwrap_or(*head);
+        Some(ReplicaChange::Heard {
+            upstream_head,
+            at,
+            level: upstream_head <= *head,
+        })
+    }
+
+    fn is_polled(&self, upstream: usize, now: Timestamp) -> bool {
+        let remote = self.remotes.get(upstream);
+        self.settings.by_index || remote.is_some_and(|remote| remote.is_polled(now))
+    }
+
     /// A wait ended, or a poll was answered.
     pub(super) fn watched(&mut self, of: &Pending, info: &Info, now: Timestamp) {
         let ours = self.standing.as_ref().and_then(|s| s.live.as_ref());
         let moved =
             ours.is_some_and(|(_, epoch, head, _)| (epoch, *head) != (&info.epoch, info.head));
-        let remote = of.upstream.and_then(|place| self.remotes.get(place));
-        let polled = remote.is_some_and(|remote| remote.unwatchable);
+        let polled = of.upstream.is_some_and(|place| self.is_polled(place, now));
         // Who answers at once though nothing moved is not asked at once again.
-        self.look_at = if moved && !polled {
-            now
-        } else {
-            of.at.plus(self.settings.poll_interval)
+        self.look_at = match (polled, moved) {
+            (true, _) => of.at.plus(self.settings.poll_interval),
+            (false, true) => now,
+            (false, false) => of.at.plus(self.settings.poll_interval.min(WATCH_AGAIN)),
         };
     }
 
@@ -80,18 +105,29 @@ impl ReplicaPlan {
     ///
     /// # Errors
     /// It is not what was asked for.
-    pub(super) fn take_follow(&mut self, fetched: Fetched, now: Timestamp) -> Result<(), String> {
-        let Some((generation, _, head, len)) = self.standing.as_ref().and_then(|s| s.live.clone())
+    pub(super) fn take_follow(
+        &mut self,
+        of: &Pending,
+        fetched: Fetched,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let Some((generation, epoch, head, len)) =
+            self.standing.as_ref().and_then(|s| s.live.clone())
         else {
             return Ok(());
         };
+        if of.need.as_ref() != Some(&(epoch, head)) {
+            return Ok(());
+        }
         let whole = fetched.head >= fetched.latest;
         if fetched.head == head && !whole {
             return Err(format!(
                 "answered a diff from head {head} that leads nowhere"
             ));
         }
-        self.look_at = now.plus(self.settings.poll_interval);
+        if of.upstream.is_some_and(|place| self.is_polled(place, now)) {
+            self.look_at = now.plus(self.settings.poll_interval);
+        }
         self.expected =
             (whole && self.settings.by_index && fetched.len != LEN_UNKNOWN).then_some(fetched.len);
         if fetched.head > head {

@@ -4,12 +4,12 @@
 use super::model::{Chunk, Modification};
 use super::plan::{PlanSettings, ReplicaPlan};
 use super::plan_step::{Answer, Ask, Step, Written};
-use super::testing::{Node, Rows, Table, apply, entry, failed};
+use super::testing::{Node, Rows, Table, entry, failed};
 use super::traits::{Standing, UpstreamError};
-use super::{Diff, Epoch, Fetched, Fetching, Head, ReplicaChange, Since};
+use super::{Diff, Epoch, Fetched, Head, ReplicaChange};
 use crate::time::Timestamp;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{TestError, TestRunner};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ enum Op {
     /// The answer is lost: whether it was done or not.
     Lose(usize),
     Crash,
+    /// An operator has the copy compared.
+    Verify,
     Pass(u64),
 }
 
@@ -149,6 +151,10 @@ impl World {
             Step::Ask { upstream, ask, .. } => Came::Answer(self.nodes[*upstream].answer(ask)),
             Step::Local { fetching, .. } => Came::Local(self.rows.read(fetching)),
             Step::Write { change, .. } => {
+                if let ReplicaChange::Repair { modifications, .. } = change {
+                    let nothing = modifications.is_empty() || self.settings.by_index;
+                    assert!(nothing, "a copy that is right is repaired: {change:?}");
+                }
                 let written = self.rows.write(change, self.now);
                 let refused = || Written::Not("refused".to_owned());
                 Came::Written(written.map_or_else(refused, Written::Done))
@@ -223,9 +229,12 @@ impl World {
             Op::Tell(place) => self.tell(place % all),
             Op::Lose(place) => self.lose(place % all),
             Op::Crash => {
+                let careless = self.plan.careless;
                 self.plan = ReplicaPlan::new(self.settings.clone());
+                self.plan.careless = careless;
                 self.under_way.clear();
             }
+            Op::Verify => self.plan.verify(),
             Op::Pass(millis) => self.now = self.now.plus(Duration::from_millis(*millis)),
         }
     }
@@ -317,13 +326,17 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         16 => place.clone().prop_map(Op::Tell),
         1 => place.prop_map(Op::Lose),
         1 => prop::bool::weighted(0.3).prop_map(|crash| if crash { Op::Crash } else { Op::Next }),
+        1 => prop::bool::weighted(0.4).prop_map(|all| if all { Op::Verify } else { Op::Next }),
         3 => (1..3000_u64).prop_map(Op::Pass),
     ];
     prop::collection::vec(op, 0..250)
 }
 
 fn play(upstreams: usize, by_index: bool, shape: &Shape, ops: &[Op]) {
-    let mut world = World::new(upstreams, by_index, shape);
+    play_in(World::new(upstreams, by_index, shape), shape, ops);
+}
+
+fn play_in(mut world: World, shape: &Shape, ops: &[Op]) {
     for keys in &shape.before {
         world.publish(keys);
     }
@@ -354,55 +367,26 @@ proptest! {
     }
 }
 
-/// The seed's own way: chunks by index, each diff laid over what is there, and
-/// then the entries.
-fn follow_as_the_seed_does(shape: &Shape, between: &[Vec<(u8, bool)>]) -> (Table, Table) {
-    let mut world = World::new(1, true, shape);
-    world.nodes[0].keep = usize::MAX;
-    for keys in &shape.before {
-        world.publish(keys);
-    }
-    let mut copy = Table::new();
-    let (mut index, mut head) = (0, world.nodes[0].head);
-    let mut between = between.iter();
-    world.nodes[0].page = usize::MAX;
-    loop {
-        let end = index + shape.chunk;
-        let fetching = Fetching {
-            chunk: Chunk::Index { begin: index, end },
-            since: Some(Since {
-                epoch: None,
-                head,
-                from: None,
-            }),
-        };
-        let fetched = world.nodes[0].fetch(&fetching).unwrap();
-        apply(&mut copy, &fetched.diff, "", None);
-        for entry in &fetched.entries {
-            copy.insert(entry.key.clone(), entry.value.clone());
-        }
-        (index, head) = (end, fetched.head);
-        match between.next() {
-            Some(keys) => world.publish(keys),
-            None if index >= fetched.len => return (copy, world.nodes[0].data.clone()),
-            None => {}
-        }
-    }
-}
-
+/// The same plan, the same world and the same checks find what the seed's sample
+/// loses, which takes chunks by index as they come.
 #[test]
-fn the_seeds_own_way_loses_an_entry() {
-    let mut runner = TestRunner::deterministic();
-    let between = prop::collection::vec(keys(), 0..8);
-    let lost = runner.run(&(shape(), between), |(shape, between)| {
-        let (copy, published) = follow_as_the_seed_does(&shape, &between);
-        prop_assert!(published.keys().all(|key| copy.contains_key(key)));
+fn chunks_by_index_that_are_taken_as_they_come_lose_entries() {
+    let config = ProptestConfig {
+        cases: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let mut runner = TestRunner::new(config);
+    let lost = runner.run(&(shape(), ops()), |(shape, ops)| {
+        let mut world = World::new(1, true, &shape);
+        world.plan.careless = true;
+        play_in(world, &shape, &ops);
         Ok(())
     });
-    assert!(
-        lost.is_err(),
-        "no entry was lost: the generator is too tame"
-    );
+    let Err(TestError::Fail(why, _)) = &lost else {
+        panic!("nothing was lost: {lost:?}");
+    };
+    assert!(why.message().contains("at head"), "{why}");
 }
 
 #[test]

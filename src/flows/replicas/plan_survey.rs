@@ -12,7 +12,10 @@ use std::time::Duration;
 
 /// How long after the upstreams were of no help they are asked how they stand.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How often upstreams are asked that cannot help at present, while another can.
+/// A copy that was followed for so long is no sign of trouble when it is copied
+/// anew.
+const CALM: Duration = Duration::from_secs(60);
+/// How often upstreams are asked how they stand that are not followed at present.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 impl ReplicaPlan {
@@ -53,6 +56,39 @@ impl ReplicaPlan {
         let newest = fit.max_by_key(|(place, remote)| (head(remote), std::cmp::Reverse(*place)));
         let newest = newest.map(|(place, _)| place);
         newest.or_else(|| self.choose(need, 0, now, steps))
+    }
+
+    /// Whom the copy follows: of those that can bring it on the first of those at
+    /// the highest head, and one that is no good copy itself only where there is no
+    /// other.
+    pub(super) fn choose_to_follow(
+        &mut self,
+        need: &Need,
+        now: Timestamp,
+        steps: &mut Vec<Step>,
+    ) -> Option<usize> {
+        let all = self.remotes.iter().enumerate();
+        let fit = all.filter(|(_, remote)| remote.available(now) && remote.fits(need));
+        let best = fit.max_by_key(|(place, remote)| {
+            let head = remote.info.as_ref().map(|info| info.head);
+            (!remote.is_shaky(), head, std::cmp::Reverse(*place))
+        });
+        match best.map(|(place, _)| place) {
+            Some(place) => {
+                self.trouble = None;
+                Some(place)
+            }
+            None => self.choose(need, 0, now, steps),
+        }
+    }
+
+    /// Somebody who can bring the copy on is ahead of it.
+    pub(super) fn is_behind(&self, need: &Need, now: Timestamp) -> bool {
+        let ahead = |info: &super::Info| info.head > need.1;
+        let mut all = self.remotes.iter();
+        all.any(|remote| {
+            remote.available(now) && remote.fits(need) && remote.info.as_ref().is_some_and(ahead)
+        })
     }
 
     /// All that were asked how they stand answered or failed: judges that at once,
@@ -158,8 +194,15 @@ impl ReplicaPlan {
         outrun: bool,
         now: Timestamp,
     ) {
+        if self
+            .calm_since
+            .is_some_and(|since| now.since(since) >= CALM)
+        {
+            self.restless = 0;
+        }
         let before = self.standing.as_ref().map_or(0, |standing| standing.outrun);
-        let pause = Backoff::BOOTSTRAP.after(if outrun { before.saturating_add(1) } else { 0 });
+        let outruns = if outrun { before.saturating_add(1) } else { 0 };
+        let pause = Backoff::BOOTSTRAP.after(outruns.max(self.restless));
         let why = if outrun {
             let bootstrap = self.standing.as_ref().and_then(|s| s.bootstrap.as_ref());
             let took = bootstrap.map_or(Duration::ZERO, |b| now.since(b.begun_at));
@@ -179,21 +222,29 @@ impl ReplicaPlan {
         self.let_go();
     }
 
-    /// Asks those how they stand who cannot help at present, now and then.
+    /// Asks those how they stand who are not asked anything else, now and then: they
+    /// may be of help, or further than the one that is followed.
     pub(super) fn look_around(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
         if self.remotes.len() < 2 || self.survey.is_some() {
             return;
         }
         let needs = self.needs();
         let bootstrapping = self.of_standing(|standing| standing.bootstrap.is_some());
-        let pause = if bootstrapping { ASK_AGAIN } else { LOOK_AGAIN };
+        if needs.is_empty() {
+            return;
+        }
         for upstream in 0..self.remotes.len() {
             let remote = &self.remotes[upstream];
             let asking = |ask: &Pending| ask.upstream == Some(upstream);
-            let helps = needs.is_empty() || needs.iter().any(|need| remote.fits(need));
-            if helps || self.asks.values().any(asking) {
+            if self.asks.values().any(asking) {
                 continue;
             }
+            let helps = needs.iter().any(|need| remote.fits(need));
+            let pause = if bootstrapping && !helps {
+                ASK_AGAIN
+            } else {
+                LOOK_AGAIN
+            };
             let next = remote.asked_at.map_or(now, |at| at.plus(pause));
             let next = remote.not_before.map_or(next, |until| next.max(until));
             if next > now {

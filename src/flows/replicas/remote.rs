@@ -12,18 +12,25 @@ use std::time::Duration;
 const GONE_AFTER: Duration = Duration::from_secs(300);
 /// Longest wish to be left alone that is heeded.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// How long an upstream that cannot be waited for is polled before that is tried
+/// again.
+const POLLED_FOR: Duration = Duration::from_secs(600);
 
 /// An upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Remote {
     /// How it stood last.
     pub(super) info: Option<Info>,
-    /// When it said so.
+    /// When it answered last.
     pub(super) heard_at: Option<Timestamp>,
+    /// When it last said how far its history reaches.
+    pub(super) informed_at: Option<Timestamp>,
+    /// The highest head that it had in its present epoch.
+    highest: Option<Need>,
     /// When it was asked last.
     pub(super) asked_at: Option<Timestamp>,
-    /// It cannot be waited for.
-    pub(super) unwatchable: bool,
+    /// It cannot be waited for until then.
+    polled_until: Option<Timestamp>,
     /// Failures in a row.
     pub(super) failures: u32,
     /// Since when it fails.
@@ -50,11 +57,52 @@ impl Remote {
         })
     }
 
+    /// It is itself a copy that is not up to date, by its own words.
+    pub(super) fn is_shaky(&self) -> bool {
+        let state = self.info.as_ref().and_then(|info| info.state.as_deref());
+        state.is_some_and(|state| state != "live")
+    }
+
+    /// It is polled, since it cannot be waited for.
+    pub(super) fn is_polled(&self, now: Timestamp) -> bool {
+        self.polled_until.is_some_and(|until| until > now)
+    }
+
+    /// It cannot be waited for: for so long, or for good.
+    pub(super) fn poll(&mut self, for_now: Option<Duration>, now: Timestamp) {
+        let time = for_now.unwrap_or(POLLED_FOR).min(POLLED_FOR);
+        self.polled_until = Some(now.plus(time));
+    }
+
     /// It answered how it stands.
     pub(super) fn says(&mut self, info: Info, now: Timestamp) {
+        self.informed_at = Some(now);
+        self.hear(info, now);
+    }
+
+    fn hear(&mut self, info: Info, now: Timestamp) {
+        let before = self.highest.take();
+        let before = before.filter(|(epoch, _)| *epoch == info.epoch);
+        let highest = before.map_or(info.head, |(_, head)| head.max(info.head));
+        self.highest = Some((info.epoch.clone(), highest));
         self.info = Some(info);
         self.heard_at = Some(now);
         (self.failures, self.failing_since, self.not_before) = (0, None, None);
+    }
+
+    /// It was at this head in its present epoch, or beyond.
+    fn has_had(&self, (epoch, head): &Need) -> bool {
+        let highest = self.highest.as_ref();
+        highest.is_some_and(|(of, highest)| of == epoch && highest >= head)
+    }
+
+    /// It answered digests at this head.
+    pub(super) fn compared(&mut self, epoch: &Epoch, head: Head, now: Timestamp) {
+        let known = self.info.take().filter(|info| info.epoch == *epoch);
+        if let Some(mut info) = known {
+            info.head = info.head.max(head);
+            self.hear(info, now);
+        }
     }
 
     /// It answered a chunk or a diff.
@@ -73,7 +121,7 @@ impl Remote {
             splits: None,
             state: known.and_then(|info| info.state),
         };
-        self.says(info, now);
+        self.hear(info, now);
     }
 
     /// It failed, or does not have what was asked from `need` on.
@@ -95,6 +143,7 @@ impl Remote {
                 self.fails(why.to_owned(), None, now);
             }
             UpstreamError::Failed { why, retry_after } => self.fails(why, retry_after, now),
+            UpstreamError::Unable { why, for_now } => self.fails(why, for_now, now),
         }
     }
 
@@ -172,6 +221,14 @@ pub(super) fn judge(
         return Verdict::Stale(format!(
             "head {head} is older than the upstream's history, which reaches back to head {} (its head is {})",
             info.oldest_head, info.head
+        ));
+    }
+    // A copy that lags behind whoever is away will come after.
+    let need = (epoch.clone(), *head);
+    let is_back = fresh.len() == remotes.len() || fresh.iter().any(|r| r.has_had(&need));
+    if !same.is_empty() && !is_back {
+        return Verdict::Wait(format!(
+            "head {head} of epoch {epoch} is had by no upstream that answers"
         ));
     }
     if let Some(info) = same.first() {

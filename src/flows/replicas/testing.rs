@@ -53,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) page: usize,
     pub(crate) fetches: usize,
     pub(crate) down: bool,
+    /// What it refuses while it does everything else.
+    pub(crate) refuses: Option<fn(&Ask) -> Option<UpstreamError>>,
 }
 
 impl Node {
@@ -67,6 +69,7 @@ impl Node {
             page,
             fetches: 0,
             down: false,
+            refuses: None,
         }
     }
 
@@ -208,11 +211,16 @@ impl Node {
         splits: usize,
         since: &(Epoch, Head),
     ) -> Result<Digests, UpstreamError> {
-        let whole = Self {
-            page: usize::MAX,
-            ..self.clone()
-        };
-        let (head, diff) = whole.diff(Some(&since.0), since.1)?;
+        let (head, diff) = self.diff(Some(&since.0), since.1)?;
+        if head < self.head {
+            return Ok(Digests {
+                epoch: self.epoch.clone(),
+                head: self.head,
+                ranges: Vec::new(),
+                diff: Vec::new(),
+                next: Some(after.to_owned()),
+            });
+        }
         let of_range =
             |key: &String| key.as_str() > after && until.is_none_or(|until| key.as_str() <= until);
         let keys: Vec<&String> = self.data.keys().filter(|key| of_range(key)).collect();
@@ -259,6 +267,9 @@ impl Node {
     pub(crate) fn answer(&mut self, ask: &Ask) -> Result<Answer, UpstreamError> {
         if self.down {
             return Err(failed());
+        }
+        if let Some(error) = self.refuses.and_then(|refuses| refuses(ask)) {
+            return Err(error);
         }
         match ask {
             Ask::Info { splits } => Ok(Answer::Info(self.info(*splits))),

@@ -236,4 +236,13 @@ pub enum UpstreamError {
         /// How long to leave it alone.
         retry_after: Option<Duration>,
     },
+    /// It does not do this; what else it is asked is not concerned. Bounded text
+    /// without secrets.
+    #[error("{why}")]
+    Unable {
+        /// What it answered.
+        why: String,
+        /// For how long, where it is for now only.
+        for_now: Option<Duration>,
+    },
 }

@@ -28,7 +28,8 @@ impl ReplicaPlan {
             return Ok(());
         };
         run.stage = Stage::Ask;
-        check_entries(&fetched, &span.after, span.until.as_deref())?;
+        let most = self.settings.chunk.max(1).saturating_mul(2);
+        check_entries(&fetched, &span.after, span.until.as_deref(), most)?;
         let whole = fetched.head >= fetched.latest;
         if !whole && fetched.head == head {
             return Err(format!(
