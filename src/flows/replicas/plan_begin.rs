@@ -48,17 +48,21 @@ impl ReplicaPlan {
         if self.remotes.len() < 2 {
             return true;
         }
+        let mut are_known = true;
         for upstream in 0..self.remotes.len() {
             let remote = &self.remotes[upstream];
             let recently = |at: Timestamp| now.since(at) < LATELY;
-            let is_known = remote.informed_at.is_some_and(recently);
+            if !remote.available(now) || remote.informed_at.is_some_and(recently) {
+                continue;
+            }
+            are_known = false;
             let asked = |ask: &Pending| ask.upstream == Some(upstream);
-            if remote.available(now) && !is_known && !self.asks.values().any(asked) {
+            if !self.asks.values().any(asked) {
                 let ask = Ask::Info { splits: None };
                 self.ask(steps, upstream, For::Look, None, ask, now);
             }
         }
-        !self.is_asking(&For::Look)
+        are_known
     }
 
     /// Of whom the copy is begun: the first that answers decides the epoch; of

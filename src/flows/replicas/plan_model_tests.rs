@@ -281,6 +281,7 @@ fn sans_times(standing: &Standing) -> Standing {
     let mut standing = standing.clone();
     standing.level_at = standing.level_at.map(|_| START);
     standing.stale = standing.stale.map(|(_, why)| (START, why));
+    standing.audited = standing.audited.map(|(_, found)| (START, found));
     if let Some(bootstrap) = &mut standing.bootstrap {
         bootstrap.begun_at = START;
     }

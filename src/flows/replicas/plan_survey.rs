@@ -225,7 +225,7 @@ impl ReplicaPlan {
     /// Asks those how they stand who are not asked anything else, now and then: they
     /// may be of help, or further than the one that is followed.
     pub(super) fn look_around(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
-        if self.remotes.len() < 2 || self.survey.is_some() {
+        if self.remotes.len() < 2 || self.survey.is_some() || self.wanted.is_some() {
             return;
         }
         let needs = self.needs();

@@ -1,7 +1,7 @@
 //! What the Followers of this server show of their replicas.
 
 use super::change::BootstrapReason;
-use super::model::{DatasetName, Epoch, Head};
+use super::model::{DatasetName, Epoch, Head, Info};
 use super::plan::ReplicaPlan;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -188,7 +188,13 @@ impl ReplicaPlan {
             Some(_) if renewed => ReplicaState::Stale,
             Some(_) => ReplicaState::Live,
         };
-        let level = state == ReplicaState::Live && lag_heads == 0;
+        // Who does not answer may be further than it was.
+        let is_heard = self.remotes.iter().any(|remote| {
+            let info = remote.info.as_ref();
+            let is_level = |info: &Info| Some(&info.epoch) == epoch && Some(info.head) >= head;
+            remote.failures == 0 && info.is_some_and(is_level)
+        });
+        let level = state == ReplicaState::Live && lag_heads == 0 && is_heard;
         let lag = standing.level_at.filter(|_| !level);
         Some(PlanView {
             state,
