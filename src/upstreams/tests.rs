@@ -156,6 +156,36 @@ async fn who_asks_to_be_left_alone_says_for_how_long() {
     assert_eq!(retry_after, Some(Duration::from_secs(7)));
 }
 
+#[tokio::test]
+async fn what_an_upstream_does_not_do_is_told_from_its_failures() {
+    let crowded =
+        r#"{"type":"urn:highwater:problem:too-many-watchers","status":503,"detail":"1000 wait"}"#;
+    for (answered, expected) in [
+        (answer("404 Not Found", "", ""), None),
+        (answer("501 Not Implemented", "", ""), None),
+        (
+            answer("503 Service Unavailable", "", crowded),
+            Some(Duration::from_secs(60)),
+        ),
+    ] {
+        let (address, _) = server(vec![answered]).await;
+        let upstream = upstream(&address, ReplicaProtocol::Highwater);
+        let watch = upstream.watch(Epoch::told("e"), 1, Duration::ZERO).unwrap();
+        let UpstreamError::Unable { for_now, .. } = watch.await.unwrap_err() else {
+            panic!("a failure");
+        };
+        assert_eq!(for_now, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_is_answered_is_not_repeated_where_it_cannot_be_read() {
+    let body = r#"{"epoch":"e","head":"a secret value"}"#;
+    let words = info_of(vec![answer("200 OK", "", body)]).await.to_string();
+    assert!(words.contains("in line 1, column"), "{words}");
+    assert!(!words.contains("secret"), "{words}");
+}
+
 fn by_index(begin: u64, end: u64) -> Fetching {
     Fetching {
         chunk: Chunk::Index { begin, end },
