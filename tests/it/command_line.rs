@@ -192,6 +192,19 @@ fn check_says_what_is_configured() {
     let place = Place::new();
     let said = place.done(&["check"]);
     assert!(said.contains("supply-chain") && said.contains("http://127.0.0.1:8008"));
+    let followed = "[database]\nurl = \"sqlite://a.db\"\n[[datasets]]\nname = \"prices\"\n[[replicas]]\nname = \"copy\"\n\
+                    upstream = \"http://127.0.0.1:9999\"\ndataset = \"theirs\"\n";
+    let replicas = Place::with(followed);
+    let told = replicas.done(&["check"]);
+    for words in [
+        "prices",
+        "sent in",
+        "copy",
+        "theirs",
+        "http://127.0.0.1:9999/",
+    ] {
+        assert!(told.contains(words), "lacks {words}: {told}");
+    }
     // It looks, and makes nothing.
     assert!(!place.folder.path().join("highwater.db").exists());
 }

@@ -199,7 +199,7 @@ pub(super) fn replica_figures(report: &ReplicaReport, now: Timestamp) -> Markup 
         dl.figures {
             div { dt { "Head" } dd { (number(report.standing.head)) } }
             div { dt { "Upstream at" } dd { (number(report.upstream_head)) } }
-            div { dt { "Heads behind" } dd { (thousands(report.lag_heads)) } }
+            div { dt { "Heads behind" } dd { (number(report.standing.head.map(|_| report.lag_heads))) } }
             div { dt { "Behind for" } dd { (lag(report)) } }
             div { dt { "Entries" } dd { (number(report.standing.len)) } }
             div { dt { "Size" } dd { (bytes_or_dash(report.size.bytes)) } }
