@@ -12,8 +12,7 @@ mod tests;
 use super::follow_settings;
 use crate::config::{ReplicaProtocol, ReplicaSettings};
 use crate::flows::replicas::{
-    Contents, FollowerView, Holder, PlanSettings, ReplicaPlan, ReplicaRows, ReplicaState,
-    ReplicasView, Upstream,
+    Contents, FollowerView, Holder, PlanSettings, ReplicaPlan, ReplicaRows, ReplicasView, Upstream,
 };
 use crate::leases::{Holdings, replicas_lease};
 use crate::messages::{Apply, FollowerOrder, names};
@@ -101,8 +100,6 @@ struct Run {
     plan: ReplicaPlan,
     /// Asks under way.
     asks: BTreeMap<u64, Task>,
-    /// How it stood when that was last looked at.
-    stood: Option<ReplicaState>,
 }
 
 fn plan_settings(replica: &ReplicaSettings) -> PlanSettings {
@@ -201,7 +198,6 @@ impl Follower {
                 stake,
                 plan,
                 asks: BTreeMap::new(),
-                stood: None,
             });
         }
         self.turn(ctx);
@@ -258,8 +254,6 @@ impl Follower {
             upstreams: plan.map_or_else(Vec::new, |plan| plan.upstreams(&places)),
             trouble: self.trouble.clone(),
         };
-        self.log(&view);
-        let name = &self.settings.replica.name;
         self.parts.view.send_if_modified(|shown| {
             let differs = shown.replicas.get(name).is_none_or(|old| **old != view);
             if differs {
@@ -268,34 +262,6 @@ impl Follower {
             }
             differs
         });
-    }
-
-    /// Logs that upstreams cease to answer, that they answer again, and that a copy
-    /// is whole.
-    fn log(&mut self, view: &FollowerView) {
-        let Some((run, plan)) = self.run.as_mut().zip(view.plan.as_ref()) else {
-            return;
-        };
-        let name = &self.settings.replica.name;
-        let stood = run.stood.replace(plan.state);
-        if stood == Some(plan.state) {
-            return;
-        }
-        if plan.state == ReplicaState::Failing {
-            let last = view
-                .upstreams
-                .iter()
-                .filter_map(|of| of.last_error.as_ref());
-            let last = last.max_by_key(|(at, _)| *at);
-            let error = last.map_or("no error was kept", |(_, error)| error.as_str());
-            tracing::warn!(replica.name = %name, error = %error, "no upstream of a replica answers; it is tried again");
-        } else if stood == Some(ReplicaState::Failing) {
-            tracing::info!(replica.name = %name, "an upstream of a replica answers again");
-        }
-        let head = plan.head.unwrap_or(0);
-        if plan.state == ReplicaState::Live {
-            tracing::info!(replica.name = %name, dataset.head = head, "a replica is live");
-        }
     }
 
     #[expect(

@@ -285,7 +285,7 @@ impl ReplicaPlan {
         let taken = match of.purpose {
             For::Chunk(_) if self.settings.by_index => self.take_index_chunk(fetched),
             For::Chunk(range) => self.take_chunk(range, fetched),
-            For::Forward => self.take_forward(fetched, now),
+            For::Forward => self.take_forward(of, fetched, now),
             For::Follow => self.take_follow(fetched, now),
             For::Audit => self.take_repair(fetched),
             For::Look | For::Splits | For::Watch => Ok(()),

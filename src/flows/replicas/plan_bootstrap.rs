@@ -3,7 +3,7 @@
 
 use super::change::{Applied, BootstrapReason, RangeStart, ReplicaChange};
 use super::model::{Chunk, Diff, Fetched, Fetching, Head, Info, Modification, Next, Since};
-use super::plan::{For, ReplicaPlan};
+use super::plan::{For, Pending, ReplicaPlan};
 use super::plan_step::{Ask, Step};
 use super::traits::{Bootstrap, RangeState};
 use crate::time::Timestamp;
@@ -285,12 +285,18 @@ impl ReplicaPlan {
     ///
     /// # Errors
     /// It is not what was asked for.
-    pub(super) fn take_forward(&mut self, fetched: Fetched, now: Timestamp) -> Result<(), String> {
+    pub(super) fn take_forward(
+        &mut self,
+        of: &Pending,
+        fetched: Fetched,
+        now: Timestamp,
+    ) -> Result<(), String> {
         let Some(bootstrap) = self.bootstrap_state() else {
             return Ok(());
         };
-        let done = bootstrap.ranges.iter().filter(|range| range.done);
-        let Some(from) = done.map(|range| range.head).min() else {
+        // The diff begins at the head that was asked for. A range that is done
+        // since, at a lower one, lacks what was before it: not this time.
+        let Some((_, from)) = of.need else {
             return Ok(());
         };
         if fetched.head == from {
