@@ -37,7 +37,7 @@ const BRISK: usize = 80;
 /// Prices in a call at the beginning.
 const CALL: usize = 5000;
 /// How long is waited at the end for the copy to be level, …
-const LAST_WAIT: Duration = Duration::from_secs(30);
+const LAST_WAIT: Duration = Duration::from_secs(60);
 /// … and how often that is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_secs(5);
