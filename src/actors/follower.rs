@@ -285,6 +285,26 @@ impl Follower {
     }
 }
 
+impl Drop for Follower {
+    /// Whoever looks at the view is not to believe that it follows still, and that
+    /// its copy is level: it may have been stopped by an operator, or given up.
+    fn drop(&mut self) {
+        if self.context.fence().is_up() {
+            // The next generation shows itself.
+            return;
+        }
+        let name = &self.settings.replica.name;
+        self.parts.view.send_if_modified(|shown| {
+            let is_shown = shown.replicas.contains_key(name);
+            if is_shown {
+                let all: &mut ReplicasView = Arc::make_mut(shown);
+                all.replicas.remove(name);
+            }
+            is_shown
+        });
+    }
+}
+
 /// Calls the actor at each change of what is watched.
 fn on_change<T: Send + Sync + 'static>(
     ctx: &mut Context<Follower>,

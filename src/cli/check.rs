@@ -4,13 +4,15 @@ use super::context;
 use super::failure::Failure;
 use super::output::{self, OutputArgs, note};
 use crate::config::{
-    self, DatabaseLocation, EventHandlerSettings, Finding, HandlerSettings, LoadOptions, Relevance,
-    Settings, SourceSettings,
+    self, DatabaseLocation, DatasetSource, EventHandlerSettings, Finding, HandlerSettings,
+    LoadOptions, Relevance, ReplicaProtocol, Settings, SourceSettings,
 };
 use crate::handlers::Listeners;
 use clap::Args;
+use comfy_table::Table;
 use serde::Serialize;
 use std::path::Path;
+use url::Url;
 
 /// Finds every mistake in the configuration.
 ///
@@ -139,5 +141,38 @@ fn summary(settings: &Settings) -> String {
         summary.push_str("\n\n");
         summary.push_str(&output::lines(&mut table));
     }
+    for mut table in content_tables(settings) {
+        summary.push_str("\n\n");
+        summary.push_str(&output::lines(&mut table));
+    }
     summary
+}
+
+/// Datasets and replicas, where there are any.
+fn content_tables(settings: &Settings) -> Vec<Table> {
+    let token = |given: bool| if given { "yes" } else { "no" };
+    let mut datasets = output::table(&["dataset", "source", "token"]);
+    for dataset in &settings.datasets {
+        datasets.add_row([
+            dataset.name.as_str(),
+            dataset.source.map_or("sent in", DatasetSource::as_str),
+            token(dataset.token.is_some()),
+        ]);
+    }
+    let mut replicas = output::table(&["replica", "dataset", "upstreams", "protocol", "token"]);
+    for replica in &settings.replicas {
+        let upstreams: Vec<&str> = replica.upstreams.iter().map(Url::as_str).collect();
+        replicas.add_row([
+            replica.name.as_str(),
+            replica.dataset.as_str(),
+            &upstreams.join(" "),
+            match replica.protocol {
+                ReplicaProtocol::Highwater => "highwater",
+                ReplicaProtocol::Seed => "seed",
+            },
+            token(replica.token.is_some()),
+        ]);
+    }
+    let tables = [datasets, replicas].into_iter();
+    tables.filter(|table| table.row_count() > 0).collect()
 }

@@ -84,7 +84,10 @@ pub(super) fn load_with(
 ///
 /// # Errors
 /// The command's own; or no thread can be started.
-pub(super) fn block_on<F: Future<Output = Result<(), Failure>>>(work: F) -> Result<(), Failure> {
+pub(super) fn block_on<T, F>(work: F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

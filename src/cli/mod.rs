@@ -36,18 +36,21 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const ABOUT: &str =
-    "Keeps an application's database level with ledgers and their events, and visits remote sites";
+const ABOUT: &str = "Keeps an application's database level with ledgers, their events, remote sites and other nodes' data";
 
 const LONG_ABOUT: &str = "\
-Keeps an application's database level with ledgers, and visits remote sites.
+Keeps an application's database level with ledgers, their events, remote sites and \
+other nodes' data. An operator writes one TOML file and starts one server; the \
+application reads and writes tables, or speaks HTTP.
 
-Every batch that the application submitted to a ledger (Hyperledger Sawtooth, \
-Splinter) gets its true status in the database, soon after the ledger knows it. \
-An operator writes one TOML file and starts one server; the application writes \
-batches into a table, or sends them over HTTP, and reads their status. Remote \
-sites of an application are visited each when its retry policy says so; how each \
-of them stands is kept in the database too.";
+Batches: what the application submitted to a ledger (Hyperledger Sawtooth, Splinter) \
+gets its true status in the database, soon after the ledger knows it.
+Sites: remote sites of an application are visited each when its retry policy says \
+so; how each of them stands is in the database.
+Events: those of a ledger's contract are recorded once, judged, and handed to the \
+application in order.
+Replicas: a dataset is published for other nodes to follow; a replica is a copy of \
+another node's dataset, brought up to date all the time, which says when it is stale.";
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -10,7 +10,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 #[openapi(
     info(
         title = "Highwater",
-        description = "Keeps an application's database level with ledgers. Errors are \
+        description = "Keeps an application's database level with ledgers, sites, events and other nodes' data. Errors are \
             application/problem+json (RFC 9457); times are RFC 3339 in UTC; lists are \
             {\"items\":[…],\"next\":cursor or null}."
     ),

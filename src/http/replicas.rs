@@ -91,7 +91,18 @@ impl Known<'_> {
         let bootstraps = plan
             .map(|of| &of.bootstraps)
             .or(rows.map(|of| &of.bootstraps));
+        // What an upstream answered is told with the upstream, and not twice.
+        let told = |why: &String| {
+            let mut upstreams = self.follower.iter().flat_map(|of| &of.upstreams);
+            upstreams.any(|of| {
+                of.failures > 0 && matches!(&of.last_error, Some((_, error)) if error == why)
+            })
+        };
         let trouble = self.follower.and_then(|of| of.trouble.clone());
+        let trouble = trouble.or_else(|| {
+            plan.and_then(|of| of.trouble.clone())
+                .filter(|why| !told(why))
+        });
         let state = match plan {
             Some(plan) => plan.state,
             None => self.told.unwrap_or(ReplicaState::Waiting),
@@ -135,7 +146,7 @@ impl Known<'_> {
             upstream_reports: self.follower.map_or_else(Vec::new, |of| {
                 of.upstreams.iter().map(UpstreamReport::from).collect()
             }),
-            trouble: trouble.or_else(|| plan.and_then(|of| of.trouble.clone())),
+            trouble,
         }
     }
 }

@@ -137,13 +137,20 @@ impl Store {
             })
         })
         .await?;
-        let summary = |(row, standing): (ReplicaRow, Standing)| ReplicaSummary {
-            copy: copies.remove(&row.name),
-            standing,
-            upstream_head: row.upstream_head,
-            heard_at: row.heard_at,
-            repairs: count(row.repairs),
-            name: row.name,
+        let summary = |(row, standing): (ReplicaRow, Standing)| {
+            let copy = copies.remove(&row.name);
+            // What was heard is written now and then; a head that was applied was
+            // told. A stale copy may be ahead: its upstream went back.
+            let applied = copy.as_ref().map(|copy| copy.head);
+            let applied = applied.filter(|_| standing.stale.is_none());
+            ReplicaSummary {
+                copy,
+                standing,
+                upstream_head: row.upstream_head.max(applied),
+                heard_at: row.heard_at,
+                repairs: count(row.repairs),
+                name: row.name,
+            }
         };
         Ok(rows.into_iter().map(summary).collect())
     }

@@ -192,6 +192,19 @@ fn check_says_what_is_configured() {
     let place = Place::new();
     let said = place.done(&["check"]);
     assert!(said.contains("supply-chain") && said.contains("http://127.0.0.1:8008"));
+    let followed = "[database]\nurl = \"sqlite://a.db\"\n[[datasets]]\nname = \"prices\"\n[[replicas]]\nname = \"copy\"\n\
+                    upstream = \"http://127.0.0.1:9999\"\ndataset = \"theirs\"\n";
+    let replicas = Place::with(followed);
+    let told = replicas.done(&["check"]);
+    for words in [
+        "prices",
+        "sent in",
+        "copy",
+        "theirs",
+        "http://127.0.0.1:9999/",
+    ] {
+        assert!(told.contains(words), "lacks {words}: {told}");
+    }
     // It looks, and makes nothing.
     assert!(!place.folder.path().join("highwater.db").exists());
 }
@@ -255,7 +268,7 @@ fn a_fresh_database_is_migrated_once() {
 }
 
 #[test]
-fn the_demo_settles_batches_visits_sites_processes_events_and_leaves_nothing() {
+fn the_demo_settles_batches_visits_sites_processes_events_follows_and_leaves_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let output = program(temp.path())
         .args(["demo", "--duration", "12s", "--port", "0"])
@@ -276,6 +289,8 @@ fn the_demo_settles_batches_visits_sites_processes_events_and_leaves_nothing() {
     for words in [
         "/sites\n",
         "/subscriptions\n",
+        "/replicas\n",
+        "highwater replicas show prices_copy",
         "highwater ctl services --server http://127.0.0.1:",
         "500 sites are put into the database",
         "begin to fail",
@@ -293,6 +308,9 @@ fn the_demo_settles_batches_visits_sites_processes_events_and_leaves_nothing() {
         "{}",
         ended.out
     );
+    // The copy of the prices is whole, and in the end it equals what is published.
+    let words = "prices_copy equals prices: ";
+    assert!(ended.out.contains(words), "lacks {words}: {}", ended.out);
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
 }
 

@@ -370,6 +370,19 @@ async fn when_the_lease_is_lost_nothing_is_written_and_whoever_has_it_next_goes_
 }
 
 #[actix::test]
+async fn a_follower_that_is_gone_shows_nothing_of_its_replica() {
+    let mut bench = Bench::start();
+    bench.shared.publish("a", "1");
+    bench.hold(Some(1));
+    bench.is_at(1).await;
+    let mut view = bench.view.clone();
+    bench.stop();
+    let gone = view.wait_for(|view| view.replicas.is_empty());
+    let gone = tokio::time::timeout(PATIENCE, gone).await;
+    drop(gone.expect("it is shown still").unwrap());
+}
+
+#[actix::test]
 async fn what_was_refused_or_may_not_be_written_is_read_anew() {
     let mut bench = Bench::start();
     let away = || ApplyError::Away("gone".to_owned());

@@ -248,7 +248,11 @@ pub(super) async fn count(store: &Store) -> Result<Option<String>, StoreError> {
     Ok(any.then(|| format!("events: {processed} processed, {irrelevant} irrelevant, {open} open")))
 }
 
-async fn send(call: reqwest::RequestBuilder) -> Result<(), String> {
+/// Sends a call; the answer is of no interest, unless it is a refusal.
+///
+/// # Errors
+/// The refusal, or why there is no answer.
+pub(super) async fn send(call: reqwest::RequestBuilder) -> Result<(), String> {
     let answer = call.send().await.map_err(|error| error.to_string())?;
     let status = answer.status();
     if status.is_success() {

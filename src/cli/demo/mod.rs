@@ -1,6 +1,7 @@
 //! `highwater demo`: the server at work against two simulated ledgers, with
 //! batches coming in and one ledger failing now and then, against some hundreds
-//! of simulated sites, and with the events of a simulated gateway.
+//! of simulated sites, with the events of a simulated gateway, and with prices that
+//! are published and followed.
 //!
 //! | file | does |
 //! |---|---|
@@ -8,14 +9,19 @@
 //! | `feed` | plays the application: submits to a ledger, then tracks over HTTP |
 //! | `sites` | the sites, and what happens to two of them |
 //! | `events` | the gateway, what happens to it, and the operator |
+//! | `market` | prices, and how they change |
+//! | `prices` | publishes them, and what happens to their copy |
 //! | `story` | what happens when, and what the terminal tells of it |
 
 mod events;
 mod feed;
+mod market;
+mod prices;
 mod sites;
 mod stage;
 mod story;
 
+use super::context::block_on;
 use super::failure::Failure;
 use super::output::{self, note};
 use crate::app::{self, Launch, Ready};
@@ -31,11 +37,12 @@ use tokio::sync::{oneshot, watch};
 ///
 /// Starts two simulated ledgers (a Sawtooth "trace" and a Splinter
 /// "supply-chain"), 500 simulated sites that two jobs visit, a gateway whose
-/// events three subscriptions take in, a server on a fresh SQLite file in a
+/// events three subscriptions take in, 30,000 prices that change all the time and
+/// a copy that follows them, a server on a fresh SQLite file in a
 /// temporary folder, and an application that submits batches. One of the ledgers
 /// stops answering now and then; some of the sites fail, recover, or are given
-/// up; a subscription halts, and its operator has it go on. Ctrl-C ends it and
-/// removes the folder.
+/// up; a subscription halts, and its operator has it go on; the copy falls behind
+/// what history keeps, and is made anew. Ctrl-C ends it and removes the folder.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -64,16 +71,17 @@ pub(super) fn run(args: &DemoArgs, listeners: Listeners) -> Result<(), Failure> 
     let folder = stage.folder.path().to_owned();
     let (ready_sender, ready) = oneshot::channel::<Ready>();
     let (end, ended) = watch::channel(());
-    let story = Story::new(&stage, args.rate, args.duration);
     output::print(format_args!(
         "Starting two simulated ledgers, {} simulated sites, a gateway and a server; everything is in {}",
         stage.sites.count(),
         folder.display()
     ))?;
+    let market = block_on(prices::publish_first(&stage))?;
+    let story = Story::new(&stage, args.rate, args.duration);
     let served = thread::scope(|scope| {
         let teller = thread::Builder::new()
             .name("demo".to_owned())
-            .spawn_scoped(scope, || story.tell(ready, ended))?;
+            .spawn_scoped(scope, || story.tell(market, ready, ended))?;
         // The server takes the signals: Ctrl-C drains it and brings us back.
         let served = app::run(Launch {
             config,

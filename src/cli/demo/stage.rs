@@ -1,7 +1,7 @@
 //! What the demo plays on: a folder with a configuration, two ledgers, sites,
 //! and a gateway with a consumer of its events.
 
-use super::{events, sites};
+use super::{events, prices, sites};
 use crate::cli::failure::Failure;
 use crate::config::{self, LoadOptions, Loaded};
 use crate::ledgers::LedgerKind;
@@ -204,7 +204,7 @@ fn configuration(addresses: &Addresses) -> Result<String, Failure> {
     let gateway = named(&mut document, "gateways", CUSTOMS)?;
     gateway.insert("url", value(&addresses.gateway));
     let server = format!("http://{}", addresses.listen);
-    gateway.insert("callback_base", value(server));
+    gateway.insert("callback_base", value(&server));
     for name in [events::CLAIMS, events::PAYMENTS] {
         let handler = named(&mut document, "subscriptions", name)?
             .get_mut("handler")
@@ -213,6 +213,9 @@ fn configuration(addresses: &Addresses) -> Result<String, Failure> {
             .ok_or_else(|| broken(name))?;
         handler.insert("url", value(&addresses.consumer));
     }
+    // It follows this very server, as it would follow another.
+    let replica = named(&mut document, "replicas", prices::COPY)?;
+    replica.insert("upstream", value(server));
     Ok(document.to_string())
 }
 
@@ -283,6 +286,10 @@ mod tests {
             .collect();
         let told = format!("{}/{}", sites::APP, sites::JOB);
         assert!(names.contains(&told), "{names:?}");
+        let replica = &loaded.settings.replicas[0];
+        let followed = (replica.name.as_str(), replica.dataset.as_str());
+        assert_eq!(followed, (prices::COPY, prices::PRICES));
+        assert_eq!(replica.upstreams[0].port(), Some(0));
         assert!(text.contains(&format!("control_token_file = \"{TOKEN_FILE}\"")));
     }
 

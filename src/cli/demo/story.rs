@@ -2,6 +2,8 @@
 
 use super::events::{self, EventsStory};
 use super::feed::Feed;
+use super::market::Market;
+use super::prices::{self, PricesStory};
 use super::sites::{self, SitesStory};
 use super::stage::{Stage, TRACE};
 use crate::app::Ready;
@@ -23,7 +25,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const FEED: Duration = Duration::from_millis(250);
 /// How often a line is told.
 const TELL: Duration = Duration::from_secs(4);
-/// How often the stories of the sites and of the events are looked after.
+/// How often the stories of the sites, of the events and of the prices are looked
+/// after.
 const LOOK: Duration = Duration::from_secs(1);
 /// The burst at the start, in seconds of the usual rate.
 const BURST: usize = 30;
@@ -80,6 +83,7 @@ impl<'a> Story<'a> {
     /// What broke.
     pub(super) fn tell(
         &self,
+        market: Market,
         ready: oneshot::Receiver<Ready>,
         ended: watch::Receiver<()>,
     ) -> Result<(), Failure> {
@@ -91,13 +95,18 @@ impl<'a> Story<'a> {
             let Ok(ready) = ready.await else {
                 return Ok(());
             };
-            let told = self.go_on(&ready, ended).await;
+            let told = self.go_on(market, &ready, ended).await;
             ready.stop.stop();
             told
         })
     }
 
-    async fn go_on(&self, ready: &Ready, mut ended: watch::Receiver<()>) -> Result<(), Failure> {
+    async fn go_on(
+        &self,
+        market: Market,
+        ready: &Ready,
+        mut ended: watch::Receiver<()>,
+    ) -> Result<(), Failure> {
         let mut feed = Feed::new(self.stage, ready.http_addr).map_err(Failure::Failed)?;
         let store = Store::open_as_is(&self.stage.config.settings.database)?;
         self.introduce(ready)?;
@@ -127,6 +136,8 @@ impl<'a> Story<'a> {
         };
         let mut events_story =
             EventsStory::new(self.stage, ready.http_addr).map_err(Failure::Failed)?;
+        let mut prices_story =
+            PricesStory::new(self.stage, ready.http_addr, market).map_err(Failure::Failed)?;
         let (mut feeding, mut telling) = (interval(FEED), interval(TELL));
         let mut looking = interval(LOOK);
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -143,6 +154,12 @@ impl<'a> Story<'a> {
                 () = until(began, self.duration) => {
                     teller.tell_counts(&store).await?;
                     teller.say(format_args!("time is up"))?;
+                    tokio::select! {
+                        _ = ended.changed() => {},
+                        words = prices_story.compare(&store) => {
+                            teller.say(format_args!("{words}"))?;
+                        }
+                    }
                     break;
                 }
                 _ = telling.tick() => teller.tell_counts(&store).await?,
@@ -153,8 +170,9 @@ impl<'a> Story<'a> {
                     {
                         teller.say(format_args!("{news}"))?;
                     }
-                    let news = events_story.go_on(began.elapsed(), &store).await;
-                    for news in news.unwrap_or_default() {
+                    let mut news = events_story.go_on(began.elapsed(), &store).await.unwrap_or_default();
+                    news.extend(prices_story.go_on(began.elapsed(), &store).await.unwrap_or_default());
+                    for news in news {
                         teller.say(format_args!("{news}"))?;
                     }
                 },
@@ -162,10 +180,14 @@ impl<'a> Story<'a> {
                     let due = self.due(began.elapsed());
                     feed.submit(due.saturating_sub(fed));
                     fed = due;
-                    let trouble = match feed.send().await {
-                        Ok(()) => events_story.note().await.err(),
-                        Err(trouble) => Some(trouble),
-                    };
+                    let mut trouble = feed.send().await;
+                    if trouble.is_ok() {
+                        trouble = events_story.note().await;
+                    }
+                    if trouble.is_ok() {
+                        trouble = prices_story.trade().await;
+                    }
+                    let trouble = trouble.err();
                     // A server that is being stopped takes no more: no news.
                     if trouble.is_some()
                         && tokio::time::timeout(LAST_WORDS, ended.changed()).await.is_ok()
@@ -213,15 +235,18 @@ impl<'a> Story<'a> {
             "\n    Status page:    {server}/\n    \
              Sites:          {server}/sites\n    \
              Jobs:           {server}/jobs\n    \
-             Subscriptions:  {server}/subscriptions\n\n\
+             Subscriptions:  {server}/subscriptions\n    \
+             Replicas:       {server}/replicas\n\n\
              Ledgers: {} (Sawtooth) and {} (Splinter, {} services). In another terminal:\n\n    \
              highwater sites list --state given_up --config {config}\n    \
              highwater events status --config {config}\n    \
+             highwater replicas show {} --config {config}\n    \
              highwater ctl services --server {server} --token-file {}\n\n\
              Ctrl-C ends the demo.\n",
             TRACE,
             super::stage::SUPPLY_CHAIN,
             self.stage.services.len(),
+            prices::COPY,
             quoted(&self.stage.token_file()),
         ))
     }
@@ -281,6 +306,10 @@ impl Teller {
         if let Ok(Some(events)) = events::count(store).await {
             line.push_str("; ");
             line.push_str(&events);
+        }
+        if let Ok(Some(prices)) = prices::count(store).await {
+            line.push_str("; ");
+            line.push_str(&prices);
         }
         self.say(format_args!("{line}"))
     }

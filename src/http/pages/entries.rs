@@ -121,7 +121,7 @@ impl Looked {
         html! {
             @if !matches!(self.seen, Seen::Hidden) {
                 form.filters method="get" action=(whole) {
-                    div.wide { label for="prefix" { "Keys that begin with" }
+                    div.wide { label for="prefix" { "Entries whose keys begin with" }
                         input #prefix name="prefix" autocomplete="off" spellcheck="false" value=(self.looking.prefix); }
                     div.actions { button type="submit" { "Show" } a href=(whole) { "All" } }
                 }
@@ -140,7 +140,7 @@ impl Looked {
         };
         html! {
             @if rows.is_empty() {
-                p.empty { "No key begins so." }
+                p.empty { @if self.looking.prefix.is_empty() && self.looking.after.is_empty() { "There are none." } @else { "No key begins so." } }
             } @else {
                 div.scroll { table.cards {
                     thead { tr { th scope="col" { "Key" } th scope="col" { "Value" } } }

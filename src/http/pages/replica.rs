@@ -53,7 +53,8 @@ fn top(report: &ReplicaReport, figures: &ReplicaFigures, now: Timestamp) -> Mark
         p.lead { (card::replica_badge(report)) " " (card::source(report)) }
         (old_figures(figures.problem.as_deref(), figures.read_at, now))
         @if card::has_trouble(report) {
-            section.notice.bad { h2 { span aria-hidden="true" { "▲ " } "What holds it up" } (card::trouble(report, now)) }
+            @let (tone, shape) = if card::mends_itself(report) { ("warn", "◐ ") } else { ("bad", "▲ ") };
+            section class=(format!("notice {tone}")) { h2 { span aria-hidden="true" { (shape) } "What holds it up" } (card::trouble(report, now)) }
         }
         @if let Some(bootstrap) = &report.bootstrap { div.card { (card::progress(bootstrap, now)) } }
         (card::replica_figures(report, now))
@@ -75,7 +76,7 @@ fn top(report: &ReplicaReport, figures: &ReplicaFigures, now: Timestamp) -> Mark
 
 fn audits(report: &ReplicaReport, now: Timestamp) -> Markup {
     html! {
-        p {
+        p.note {
             @match &report.audited {
                 Some(audit) => {
                     "Compared with its upstream last " (ago(audit.at, now)) ": "

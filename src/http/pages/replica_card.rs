@@ -128,11 +128,16 @@ pub(super) fn has_trouble(report: &ReplicaReport) -> bool {
         || report.failing().next().is_some()
 }
 
+/// Whether what holds a replica up mends itself: it is stale, and no more.
+pub(super) fn mends_itself(report: &ReplicaReport) -> bool {
+    report.outrun == 0 && report.trouble.is_none() && report.failing().next().is_none()
+}
+
 /// What holds a replica up, and what to do.
 pub(super) fn trouble(report: &ReplicaReport, now: Timestamp) -> Markup {
     html! {
         @if let Some(stale) = &report.stale {
-            div.trouble {
+            div.trouble.warn {
                 p.words { "Stale since " (ago(stale.since, now)) ": " (cut(&stale.why, 400)) }
                 p { "Its copy stays readable; a new one takes its place by itself." }
             }
@@ -193,8 +198,8 @@ pub(super) fn replica_figures(report: &ReplicaReport, now: Timestamp) -> Markup 
     html! {
         dl.figures {
             div { dt { "Head" } dd { (number(report.standing.head)) } }
-            div { dt { "Upstream's head" } dd { (number(report.upstream_head)) } }
-            div { dt { "Heads behind" } dd { (thousands(report.lag_heads)) } }
+            div { dt { "Upstream at" } dd { (number(report.upstream_head)) } }
+            div { dt { "Heads behind" } dd { (number(report.standing.head.map(|_| report.lag_heads))) } }
             div { dt { "Behind for" } dd { (lag(report)) } }
             div { dt { "Entries" } dd { (number(report.standing.len)) } }
             div { dt { "Size" } dd { (bytes_or_dash(report.size.bytes)) } }

@@ -2,7 +2,7 @@
 
 use super::super::testing::{Fixture, id};
 use super::jobs::{run, sites};
-use super::pages_events;
+use super::{pages_events, pages_replicas};
 use crate::flows::batches::BatchKey;
 use crate::store::NewBatch;
 use std::collections::{BTreeMap, VecDeque};
@@ -86,6 +86,30 @@ async fn all_links_of_the_pages_lead_somewhere() {
     ] {
         assert!(found.contains_key(page), "{page}: {:?}", found.keys());
     }
+    none_is_dead(&found);
+}
+
+#[actix_web::test]
+async fn all_links_of_datasets_and_replicas_lead_somewhere() {
+    let fixture = pages_replicas::fixture().await;
+    pages_replicas::followed(&fixture);
+    let found = crawl(&fixture).await;
+    for page in [
+        "/replicas",
+        "/replicas/copy",
+        "/replicas/shadow",
+        "/datasets/prices",
+        "/datasets/closed",
+        "/datasets/gone",
+        "/datasets/prices?after=k%26047",
+        "/replicas/copy?after=k%26049",
+    ] {
+        assert!(found.contains_key(page), "{page}: {:?}", found.keys());
+    }
+    none_is_dead(&found);
+}
+
+fn none_is_dead(found: &BTreeMap<String, (u16, String)>) {
     let dead: Vec<_> = found
         .iter()
         .filter(|(_, (status, _))| *status != 200)

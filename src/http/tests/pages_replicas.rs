@@ -141,7 +141,7 @@ fn plan(state: ReplicaState) -> PlanView {
 }
 
 /// `copy` is stale and copied anew; nobody reaches an upstream of `shadow`.
-fn followed(fixture: &Fixture) {
+pub(super) fn followed(fixture: &Fixture) {
     let now = Timestamp::now();
     let range = |done| RangeView {
         len: 30_000,
