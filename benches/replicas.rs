@@ -13,7 +13,12 @@
 //! PostgreSQL is measured where `HIGHWATER_TEST_POSTGRES_URL` names a server
 //! (`./scripts/bench` starts one); its bulk tool needs `psql`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    missing_docs
+)]
 
 #[expect(dead_code, reason = "this benchmark has no server of its own process")]
 mod frame;
@@ -48,6 +53,9 @@ const PUBLISHER: &str = "bench_publisher";
 const FOLLOWER: &str = "bench_follower";
 const BULK: &str = "bench_bulk";
 const DATASET: &str = "[[datasets]]\nname = \"prices\"\n";
+/// What the follower has before it is told of the replica: a server needs
+/// something to do.
+const OTHER: &str = "[[datasets]]\nname = \"other\"\n";
 
 fn main() {
     let header = [
@@ -134,7 +142,8 @@ struct Round {
 impl Round {
     fn cells(&self) -> Vec<String> {
         let (bulk, bootstrap) = (self.bulk.as_secs_f64(), self.bootstrap.as_secs_f64());
-        let memory = |(idle, after): (Memory, Memory)| format!("{:.0}, {:.0}", idle.now, after.peak);
+        let memory =
+            |(idle, after): (Memory, Memory)| format!("{:.0}, {:.0}", idle.now, after.peak);
         vec![
             self.entries.to_string(),
             format!("{bulk:.1}"),
@@ -161,7 +170,7 @@ fn run_once(runtime: &Runtime, places: &Places, entries: u64) -> Round {
 
     let publisher = Side::start(runtime, "publisher", &places.publisher, DATASET);
     let wire = Wire::to(runtime, publisher.address());
-    let follower = Side::start(runtime, "follower", &places.follower, "");
+    let follower = Side::start(runtime, "follower", &places.follower, OTHER);
     // Until what begins with a server is done.
     std::thread::sleep(Duration::from_secs(1));
     let idle = (publisher.memory(), follower.memory());
@@ -171,9 +180,8 @@ fn run_once(runtime: &Runtime, places: &Places, entries: u64) -> Round {
     let before = runtime.block_on(writing.head());
     let begun = Instant::now();
     let replica = format!(
-        "[[replicas]]\nname = \"prices\"\nupstream = \"{}\"\n{}",
-        wire.url(),
-        std::env::var("BENCH_REPLICA").unwrap_or_default()
+        "{OTHER}[[replicas]]\nname = \"prices\"\nupstream = \"{}\"\n",
+        wire.url()
     );
     follower.reload(&places.follower, &replica);
     let bootstrap = runtime.block_on(frame::until(begun, "the copy is live", async || {
@@ -246,7 +254,12 @@ async fn fill(publisher: &Side, entries: u64) {
     let url = url(publisher);
     for first in (0..entries).step_by(LIST as usize) {
         let list = (first..entries.min(first + LIST)).map(|number| update(key(number), number));
-        post(&publisher.client, &url, &Value::from(list.collect::<Vec<_>>())).await;
+        post(
+            &publisher.client,
+            &url,
+            &Value::from(list.collect::<Vec<_>>()),
+        )
+        .await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::store::LeaseStake;
 pub struct Publish(pub PublishRequest);
 
 /// Write a change of a replica; answered when it is durable, or why it is not.
-#[derive(Debug, actix::Message)]
+#[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "Result<Applied, ApplyError>")]
 pub struct Apply {
     /// The replica.
@@ -33,6 +33,9 @@ pub enum ApplyError {
     /// The database is out of reach: to be tried again.
     #[error("the database is out of reach: {0}")]
     Away(String),
+    /// Too much waits to be written: the same change is to be sent again.
+    #[error("the Updater takes no more now: {0}")]
+    Busy(String),
     /// The database refuses it.
     #[error("the database refuses it: {0}")]
     Refused(String),

@@ -20,6 +20,14 @@ const COMMIT_BYTES: usize = 16 << 20;
 pub(super) trait LaneError: Send + 'static {
     /// Not now: it is to be tried again.
     fn away(why: String) -> Self;
+
+    /// Too much waits already.
+    fn busy(why: String) -> Self
+    where
+        Self: Sized,
+    {
+        Self::away(why)
+    }
 }
 
 impl LaneError for SinkError {
@@ -81,7 +89,7 @@ impl<M, A: Send + 'static, E: LaneError> CallLane<M, A, E> {
                 "it is busy: {} rows with {} bytes wait to be written",
                 self.rows, self.bytes
             );
-            return Box::pin(std::future::ready(Err(E::away(busy))));
+            return Box::pin(std::future::ready(Err(E::busy(busy))));
         }
         let (reply, answer) = oneshot::channel();
         self.rows += rows;

@@ -44,6 +44,10 @@ impl LaneError for ApplyError {
     fn away(why: String) -> Self {
         Self::Away(why)
     }
+
+    fn busy(why: String) -> Self {
+        Self::Busy(why)
+    }
 }
 
 impl Updater {

@@ -91,7 +91,13 @@ impl ReplicaPlan {
                 "answered a diff from head {head} that leads nowhere"
             ));
         }
-        self.look_at = now.plus(self.settings.poll_interval);
+        let polls = self.settings.by_index || fetched.head == head;
+        // Who can be waited for is waited for again as soon as the diff is written.
+        self.look_at = if polls {
+            now.plus(self.settings.poll_interval)
+        } else {
+            now
+        };
         self.expected =
             (whole && self.settings.by_index && fetched.len != LEN_UNKNOWN).then_some(fetched.len);
         if fetched.head > head {
