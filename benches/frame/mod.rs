@@ -9,7 +9,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use highwater::app::{self, Launch};
 use highwater::config::{self, DatabaseSettings, LoadOptions, Loaded};
 use highwater::handlers::Listeners;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -30,13 +30,25 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A configuration with this database, a free port, and more sections.
-    pub(crate) fn load(&self, sections: &str) -> Loaded {
-        let text = format!(
+    /// The same with its tables in another schema, on PostgreSQL.
+    #[allow(dead_code, reason = "not all benchmarks have several")]
+    pub(crate) fn in_schema(self, schema: &'static str) -> Self {
+        Self { schema, ..self }
+    }
+
+    /// The text of a configuration with this database, a free port, and more
+    /// sections.
+    pub(crate) fn text(&self, sections: &str) -> String {
+        format!(
             "[database]\nurl = \"{}\"\nschema = \"{}\"\n\
              [http]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"warn\"\n{sections}",
             self.url, self.schema
-        );
+        )
+    }
+
+    /// Such a configuration, read.
+    pub(crate) fn load(&self, sections: &str) -> Loaded {
+        let text = self.text(sections);
         let options = LoadOptions::default();
         config::parse(&text, "bench.toml", &self.folder, [], options).unwrap()
     }
@@ -44,6 +56,12 @@ impl Place {
     /// How the database is opened.
     pub(crate) fn database(&self) -> DatabaseSettings {
         self.load("").settings.database
+    }
+
+    /// Where files stand beside the database.
+    #[allow(dead_code, reason = "not all benchmarks have processes")]
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// A file beside the database, which configurations name by `name`.

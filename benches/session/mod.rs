@@ -2,7 +2,7 @@
 
 use super::frame::Place;
 use diesel::SqliteConnection;
-use diesel::sql_types::Text;
+use diesel::sql_types::{BigInt, Text};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
@@ -14,6 +14,12 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncC
 pub(crate) enum Session {
     Sqlite(SyncConnectionWrapper<SqliteConnection>),
     Postgres(AsyncPgConnection),
+}
+
+#[derive(diesel::QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
 }
 
 /// The same statement on either session.
@@ -56,8 +62,17 @@ impl Session {
         on_session!(self, conn => conn.batch_execute(statements).await.unwrap());
     }
 
+    /// The number that a query answers as `n`.
+    #[allow(dead_code, reason = "not all benchmarks call it")]
+    pub(crate) async fn number(&mut self, query: &str) -> i64 {
+        let rows: Vec<Number> =
+            on_session!(self, conn => diesel::sql_query(query).load(conn).await.unwrap());
+        rows[0].n
+    }
+
     /// One statement with one parameter, in a transaction of its own; answers
     /// how many rows it changed.
+    #[allow(dead_code, reason = "not all benchmarks call it")]
     pub(crate) async fn apply(&mut self, statement: &str, rows: String) -> usize {
         on_session!(self, conn => {
             conn.batch_execute("BEGIN").await.unwrap();

@@ -98,7 +98,7 @@ pub struct ReplicaSettings {
     pub poll_interval: Duration,
     /// Longest wait for the upstream's head to move. Default 30s.
     pub watch: Duration,
-    /// Entries of a chunk. Default 1000.
+    /// Entries of a chunk. Default 4000.
     pub chunk: usize,
     /// Ranges of a bootstrap, fetched side by side. Default 4.
     pub ranges: usize,

@@ -46,7 +46,7 @@ fn replica(s: &mut Section<'_, '_>, base: &Path, names: &mut Names) -> Option<Re
     let protocol = s.get("protocol", "highwater", word(protocols));
     let poll_interval = s.get("poll_interval", "1s", duration(SHORTEST_LOOK..=DAY));
     let watch = s.get("watch", "30s", duration(WATCH));
-    let chunk = s.get("chunk", 1000, count(CHUNK, ""));
+    let chunk = s.get("chunk", 4000, count(CHUNK, ""));
     let ranges = s.get("ranges", 4, count(1..=64, ""));
     let limits = Duration::from_millis(100)..=Duration::from_secs(600);
     let timeout = s.get("timeout", "30s", duration(limits));

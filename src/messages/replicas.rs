@@ -30,12 +30,12 @@ pub enum ApplyError {
     /// replica now: read how it stands anew.
     #[error("the replica does not stand as it was thought to")]
     Fenced,
-    /// Too much waits to be written: to be handed over again in a moment.
-    #[error("the change is not taken in: {0}")]
-    Busy(String),
     /// The database is out of reach: to be tried again.
     #[error("the database is out of reach: {0}")]
     Away(String),
+    /// Too much waits to be written: the same change is to be sent again.
+    #[error("the Updater takes no more now: {0}")]
+    Busy(String),
     /// The database refuses it.
     #[error("the database refuses it: {0}")]
     Refused(String),

@@ -2,11 +2,11 @@
 
 use super::StoreError;
 use super::changes::as_json;
-use super::connection::{Connection, on_backend};
+use super::connection::{Connection, boxed, on_backend};
 use super::datasets_rows::{Generation, size, texts};
 use crate::flows::replicas::{Entry, Modification};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{Array, BigInt, Text};
 use diesel_async::RunQueryDsl;
 use std::collections::HashMap;
 use std::ops::AddAssign;
@@ -119,7 +119,8 @@ pub(super) async fn modify(
     }
     if !updates.is_empty() {
         updates.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        write(conn, generation, &updates).await?;
+        let over = "ON CONFLICT (generation, key) DO UPDATE SET value = excluded.value";
+        write(conn, generation, &updates, over).await?;
     }
     Ok(growths)
 }
@@ -134,7 +135,8 @@ pub(super) async fn insert(
         return Ok(Growth::default());
     }
     let all: Vec<&Entry> = entries.iter().collect();
-    write(conn, generation, &all).await?;
+    // PostgreSQL takes half as long again where a row might be there already.
+    write(conn, generation, &all, "").await?;
     Ok(Growth {
         len: size(entries.len()),
         bytes: entries.iter().map(|entry| size(entry.bytes())).sum(),
@@ -142,28 +144,43 @@ pub(super) async fn insert(
     })
 }
 
-/// Writes entries, each over the one of its key where there is one.
+/// Writes entries; `conflict` says what is done where there is one of the key.
 async fn write(
     conn: &mut Connection<'_>,
     generation: i64,
     entries: &[&Entry],
+    conflict: &str,
 ) -> Result<(), StoreError> {
-    // Lists of two instead of objects: a third less to write and to read.
-    let rows: Vec<(&str, &str)> = entries
-        .iter()
-        .map(|entry| (entry.key.as_str(), entry.value.as_str()))
-        .collect();
-    let rows = as_json(&rows)?;
-    let source = if conn.is_sqlite() {
-        "value ->> 0, value ->> 1 FROM json_each($1)"
-    } else {
-        "value ->> 0, value ->> 1 FROM json_array_elements($1::json)"
-    };
-    let sql = format!(
-        "INSERT INTO dataset_entries (generation, key, value) SELECT {generation}, {source} \
-         WHERE TRUE ON CONFLICT (generation, key) DO UPDATE SET value = excluded.value"
-    );
-    on_backend!(conn, c => diesel::sql_query(&sql).bind::<Text, _>(&rows).execute(c).await)?;
+    let insert = "INSERT INTO dataset_entries (generation, key, value) SELECT";
+    match conn {
+        Connection::Sqlite(c) => {
+            // Lists of two instead of objects: a third less to write and to read.
+            let rows: Vec<(&str, &str)> = entries
+                .iter()
+                .map(|entry| (entry.key.as_str(), entry.value.as_str()))
+                .collect();
+            let rows = as_json(&rows)?;
+            let sql = format!(
+                "{insert} {generation}, value ->> 0, value ->> 1 FROM json_each($1) \
+                 WHERE TRUE {conflict}"
+            );
+            let query = diesel::sql_query(&sql).bind::<Text, _>(&rows);
+            boxed(query.execute(*c)).await?;
+        }
+        Connection::Postgres(c) => {
+            // Arrays instead of JSON: a third less for the server to do.
+            let keys: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+            let values: Vec<&str> = entries.iter().map(|entry| entry.value.as_str()).collect();
+            let sql = format!(
+                "{insert} {generation}, u.key, u.value FROM unnest($1, $2) AS u (key, value) \
+                 {conflict}"
+            );
+            let query = diesel::sql_query(&sql)
+                .bind::<Array<Text>, _>(&keys)
+                .bind::<Array<Text>, _>(&values);
+            boxed(query.execute(*c)).await?;
+        }
+    }
     Ok(())
 }
 

@@ -15,18 +15,18 @@ use actix::{ActorFutureExt as _, AsyncContext as _, Context};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Time limit of a read.
 const READ_LIMIT: Duration = Duration::from_secs(30);
 /// How long the Updater is waited for.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
+/// How long after the Updater was too busy for a change it is sent again.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// An upstream ends within its own time limits; it is cut off at the latest then.
 /// A fetch slot is waited for within it too.
 /// What it is to wait for comes on top.
 const ASK_LIMIT: Duration = Duration::from_secs(600);
-/// How long after the Updater was busy a change is handed to it again.
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 impl Follower {
     pub(super) fn perform(&mut self, ctx: &mut Context<Self>, step: Step) {
@@ -161,24 +161,20 @@ impl Follower {
             stake: run.stake.clone(),
             change,
         };
-        let held = self
-            .parts
-            .held_until
-            .borrow()
-            .is_none_or(|end| Instant::now() < end);
+        let held_until = self.parts.held_until.clone();
         let (writer, round) = (self.writer.clone(), self.round);
         let send = async move {
-            if !held {
-                // Somebody else may have taken over; the rows would refuse it.
-                return Ok(Err(ApplyError::Fenced));
-            }
-            let begun = Instant::now();
+            let until = Instant::now() + WRITE_LIMIT;
             loop {
-                let left = WRITE_LIMIT.saturating_sub(begun.elapsed());
-                match writer.send(apply.clone(), left).await {
-                    // Others write as well: what was fetched is kept meanwhile.
-                    Ok(Err(ApplyError::Busy(_))) if left > BUSY_PAUSE => {
-                        tokio::time::sleep(BUSY_PAUSE).await;
+                let held = held_until.borrow().is_none_or(|end| Instant::now() < end);
+                if !held {
+                    // Somebody else may have taken over; the rows would refuse it.
+                    return Ok(Err(ApplyError::Fenced));
+                }
+                match writer.send(apply.clone(), WRITE_LIMIT).await {
+                    // What was fetched is not thrown away because others fetch too.
+                    Ok(Err(ApplyError::Busy(_))) if Instant::now() < until => {
+                        sleep(BUSY_PAUSE).await;
                     }
                     answer => return answer,
                 }

@@ -395,6 +395,21 @@ async fn what_was_refused_or_may_not_be_written_is_read_anew() {
 }
 
 #[actix::test]
+async fn a_chunk_that_the_updater_is_too_busy_for_is_not_fetched_again() {
+    let mut bench = Bench::start();
+    for key in ["a", "b", "c", "d", "e"] {
+        bench.shared.publish(key, "1");
+    }
+    let busy = || ApplyError::Busy("others write".to_owned());
+    let answers = [busy(), busy(), busy(), busy(), busy()];
+    bench.shared.answers.lock().unwrap().extend(answers);
+    bench.hold(Some(1));
+    bench.is_at(5).await;
+    assert_eq!(bench.shared.node.lock().unwrap().fetches, 3, "one a range");
+    bench.stop();
+}
+
+#[actix::test]
 async fn a_range_that_differs_is_put_right_by_an_order() {
     let mut bench = Bench::start();
     for key in ["a", "b", "c", "d", "e"] {

@@ -21,7 +21,7 @@ pub(super) trait LaneError: Send + 'static {
     /// Not now: it is to be tried again.
     fn away(why: String) -> Self;
 
-    /// Too much waits: to be handed over again in a moment.
+    /// Too much waits already.
     fn busy(why: String) -> Self
     where
         Self: Sized,

@@ -149,6 +149,23 @@ fn while_nothing_changes_the_only_requests_are_waits() {
 }
 
 #[test]
+fn what_changes_right_after_a_diff_is_not_waited_for_by_the_poll_interval() {
+    let mut bench = Bench::new();
+    bench.publish("a");
+    bench.turns(20);
+    bench.publish("b");
+    while bench.live_head() != Some(2) {
+        bench.turns(1);
+    }
+    let since = bench.now;
+    bench.publish("c");
+    while bench.live_head() != Some(3) {
+        bench.turns(1);
+    }
+    assert!(bench.now.since(since) < Duration::from_millis(100));
+}
+
+#[test]
 fn an_upstream_that_is_away_is_asked_ever_less_often_and_the_replica_is_failing() {
     let mut bench = Bench::new();
     bench.publish("a");
