@@ -94,7 +94,7 @@ fn main() {
                 rounds.push(round);
                 places.clear(runtime);
             }
-            rounds.sort_by(|a, b| a.bootstrap.cmp(&b.bootstrap));
+            rounds.sort_by_key(|round| round.bootstrap);
             let cells = rounds[rounds.len() / 2].cells();
             table.add_row([label.to_owned()].into_iter().chain(cells));
         }
