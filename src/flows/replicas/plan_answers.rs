@@ -73,7 +73,10 @@ impl ReplicaPlan {
             return;
         };
         match (&pending.purpose, error) {
-            (For::Watch, UpstreamError::Unable { for_now, .. }) => remote.poll(for_now, now),
+            // Where it is polled already, it was asked how it stands.
+            (For::Watch, UpstreamError::Unable { for_now, .. }) if !remote.is_polled(now) => {
+                remote.poll(for_now, now);
+            }
             (For::Audit, UpstreamError::Unable { .. }) => self.audit.unable(now),
             (For::Audit, UpstreamError::Failed { why, .. }) => self.audit.failed(why, now),
             (purpose, error) => {

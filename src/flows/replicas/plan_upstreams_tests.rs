@@ -276,6 +276,23 @@ fn an_upstream_that_cannot_be_waited_for_is_polled() {
     }
 }
 
+#[test]
+fn an_upstream_that_does_nothing_of_all_is_failing() {
+    let mut desk = Desk::new(1, |_| {});
+    desk.publish(0, &["a"]);
+    desk.run(Duration::from_secs(5));
+    desk.nodes[0].refuses = Some(|_| Some(unable(None)));
+    desk.run(MINUTE);
+    assert_eq!(desk.view().state, ReplicaState::Failing);
+    desk.nodes[0].refuses = None;
+    desk.publish(0, &["b"]);
+    desk.run(MINUTE * 2);
+    assert_eq!(
+        (desk.head(), desk.view().state),
+        (Some(2), ReplicaState::Live)
+    );
+}
+
 fn unable(for_now: Option<Duration>) -> UpstreamError {
     UpstreamError::Unable {
         why: "it does not do that".to_owned(),
