@@ -5,14 +5,17 @@
 //! plan says what is asked and written, and when. On failure: rows are the truth.
 //! Whatever ends it, the next one begins with how the replica stands.
 
+mod news;
 mod perform;
 #[cfg(test)]
 mod tests;
 
+use self::news::{News, Told};
 use super::follow_settings;
 use crate::config::{ReplicaProtocol, ReplicaSettings};
 use crate::flows::replicas::{
-    Contents, FollowerView, Holder, PlanSettings, ReplicaPlan, ReplicaRows, ReplicasView, Upstream,
+    Contents, DatasetName, FollowerView, Holder, PlanSettings, ReplicaPlan, ReplicaRows,
+    ReplicasView, Upstream, without_contents,
 };
 use crate::leases::{Holdings, replicas_lease};
 use crate::messages::{Apply, FollowerOrder, names};
@@ -80,6 +83,8 @@ pub struct Follower {
     round: u64,
     /// Why rows cannot be read or written.
     trouble: Option<String>,
+    /// What the log was told.
+    told: Told,
     /// Bytes when the view was shown last, and of late.
     rate: (u64, f64),
     timer: Option<SpawnHandle>,
@@ -132,6 +137,7 @@ impl Follower {
             run: None,
             round: 0,
             trouble: None,
+            told: Told::default(),
             rate: (0, 0.0),
             timer: None,
         })
@@ -247,13 +253,17 @@ impl Follower {
         };
         let places: Vec<String> = self.upstreams.iter().map(|of| of.place()).collect();
         let plan = self.run.as_ref().map(|run| &run.plan);
+        let now = Timestamp::now();
         let view = FollowerView {
             holder,
-            plan: plan.and_then(|plan| plan.view(Timestamp::now())),
+            plan: plan.and_then(|plan| plan.view(now)),
             bytes_per_second: self.rate.1,
             upstreams: plan.map_or_else(Vec::new, |plan| plan.upstreams(&places)),
             trouble: self.trouble.clone(),
         };
+        for news in self.told.news(&view.upstreams, view.plan.as_ref(), now) {
+            news.log(name);
+        }
         self.parts.view.send_if_modified(|shown| {
             let differs = shown.replicas.get(name).is_none_or(|old| **old != view);
             if differs {
@@ -302,6 +312,32 @@ impl Drop for Follower {
             }
             is_shown
         });
+    }
+}
+
+impl News {
+    fn log(self, name: &DatasetName) {
+        match self {
+            Self::Failed {
+                place,
+                failures,
+                retry_after,
+                why,
+            } => tracing::warn!(
+                replica.name = %name,
+                upstream.place = place,
+                upstream.failures = failures,
+                upstream.retry_after_ms = retry_after.as_millis() as u64,
+                error = without_contents(&why),
+                "an upstream gave no answer to work with; it is asked again later"
+            ),
+            Self::Answers { place } => {
+                tracing::info!(replica.name = %name, upstream.place = place, "an upstream answers again");
+            }
+            Self::Live { head, len } => {
+                tracing::info!(replica.name = %name, dataset.head = head, dataset.entries = len, "a replica is live");
+            }
+        }
     }
 }
 

@@ -5,8 +5,7 @@ use crate::actors::{ReplicaEdit, ReplicaWriter};
 use crate::config::{HistorySettings, RetentionSettings, Settings};
 use crate::flows::replicas::{
     Applied, Content, ContentKind, Contents, DatasetName, Digests, Epoch, FetchError, Fetched,
-    Fetching, Head, Heads, Info, PublishError, PublishRequest, Published, ReplicaState,
-    ReplicasView,
+    Fetching, Head, Heads, Info, PublishError, PublishRequest, Published,
 };
 use crate::http::{Datasets, Publisher};
 use crate::messages::{ApplyError, Publish, names};
@@ -35,11 +34,10 @@ pub(super) fn replica_writer(store: Store, heads: Heads) -> Arc<dyn ReplicaWrite
     Arc::new(StoreWriter { store, heads })
 }
 
-/// What HTTP is handed; `view` says how replicas stand.
+/// What HTTP is handed.
 pub(super) fn served(
     contents: Arc<dyn Contents>,
     heads: Heads,
-    view: watch::Receiver<Arc<ReplicasView>>,
     watchdog: &Watchdog,
 ) -> Result<Datasets, LookupError> {
     let updater = watchdog.intercom::<Publish>("http", names::UPDATER)?;
@@ -47,12 +45,6 @@ pub(super) fn served(
         contents,
         heads,
         publish: publisher(updater),
-        replica_state: Arc::new(move |name| {
-            let view = view.borrow();
-            let plan = view.replicas.get(name)?.plan.as_ref();
-            let state = plan.map_or(ReplicaState::Waiting, |plan| plan.state);
-            Some(state.as_str().to_owned())
-        }),
     })
 }
 

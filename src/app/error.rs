@@ -1,5 +1,6 @@
 //! Why a server did not start or did not end well.
 
+use crate::flows::replicas::DatasetName;
 use crate::store::StoreError;
 use crate::telemetry::LogError;
 use crate::watchdog::LookupError;
@@ -39,6 +40,18 @@ pub enum AppError {
     /// The address to listen on.
     #[error("cannot listen on {listen}: {source}; choose another [http] listen address")]
     Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// The address of a dataset's seed wire.
+    #[error(
+        "datasets.{dataset}.seed_listen: cannot listen on {listen}: {source}; choose another address, or leave it out"
+    )]
+    SeedListen {
+        /// The dataset.
+        dataset: DatasetName,
         /// The address.
         listen: SocketAddr,
         /// What went wrong.

@@ -77,7 +77,8 @@ impl SettingsFan {
     }
 
     /// Why settings that are sound cannot be put to use. Waits for the disk of
-    /// a log file, off this thread and not for long.
+    /// a log file, off this thread and not for long; and for an address of the
+    /// seed's wire that is given up at this moment.
     pub(super) async fn check(&self, old: &Settings, new: &Settings) -> Result<(), String> {
         // Also a job that control gives to servers.
         let mut jobs = new.jobs.iter().filter(|job| job.server);
@@ -88,15 +89,17 @@ impl SettingsFan {
         if let Some(problem) = subscriptions.find_map(|of| self.listeners.lacks_events(of)) {
             return Err(problem);
         }
-        if let Some(seeds) = &self.seeds {
-            seeds.check(new)?;
+        if old.log != new.log {
+            let log = new.log.clone();
+            let check =
+                move || telemetry::check_log_settings(&log).map_err(|error| error.to_string());
+            within(CHECK_WITHIN, self.runtime.spawn_blocking(check)).await?;
         }
-        if old.log == new.log {
-            return Ok(());
+        // The last one: what it binds is held for what is applied now.
+        match &self.seeds {
+            Some(seeds) => seeds.bind(new).await.map_err(|not| not.told()),
+            None => Ok(()),
         }
-        let log = new.log.clone();
-        let check = move || telemetry::check_log_settings(&log).map_err(|error| error.to_string());
-        within(CHECK_WITHIN, self.runtime.spawn_blocking(check)).await
     }
 
     /// Tells each service what changed for it; answers why some were not. One
@@ -129,15 +132,6 @@ impl SettingsFan {
                 .update_settings(names::LOGGING, settings.log.clone())
                 .map(drop),
         ];
-        if let Some(seeds) = &self.seeds
-            && let Err((address, error)) = seeds.follow(settings)
-        {
-            tracing::error!(
-                http.listen = %address,
-                error = %error,
-                "the seed's wire is not served there"
-            );
-        }
         told.into_iter().filter_map(Result::err).collect()
     }
 
@@ -186,6 +180,10 @@ impl SettingsFan {
         );
         for error in self.tell(&settings) {
             tracing::error!(error = %error, "a service was not told its settings");
+        }
+        if let Some(seeds) = &self.seeds {
+            let failed = seeds.follow(&settings).into_iter();
+            restart.extend(failed.map(|name| format!("datasets.{name}.seed_listen")));
         }
         current.send_replace(Arc::new(settings));
         if restart.is_empty() {

@@ -164,7 +164,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
             view: Arc::new(replicas_view_sender),
         },
     );
-    let heads = Heads::new(contents.clone(), runtime.clone());
+    let heads = Heads::new(contents.clone(), settings_reader.clone(), runtime.clone());
     register(
         &query,
         &settings,
@@ -256,7 +256,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         view: view.clone(),
         draining: draining_reader.clone(),
     };
-    let datasets = served(contents, heads, replicas_view.clone(), &watchdog)?;
+    let datasets = served(contents, heads, &watchdog)?;
     let followers = followers(replicas_view, watchdog.clone());
     let seeds = SeedServers::new(
         datasets.clone(),
@@ -264,6 +264,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
         draining_reader.clone(),
         runtime.clone(),
     );
+    seeds.bind(&settings).await?;
     let state = HttpState {
         datasets,
         store: share_of(owners::HTTP),
@@ -329,7 +330,7 @@ pub(super) async fn serve(launch: Launch, runtime: tokio::runtime::Handle) -> Re
     let server = http::server_with(state, followers, listener, HTTP_WORKERS).map_err(failed)?;
     let http = server.handle();
     actix_rt::spawn(server);
-    seeds.begin(&settings)?;
+    seeds.follow(&settings);
     live.serve(seeds.clone());
     tracing::info!(http.listen = %http_addr, database.location = %store.location(), server.holder = %holder, "ready");
     let serving = format!("serving http://{http_addr}");

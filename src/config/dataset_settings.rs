@@ -25,7 +25,7 @@ pub struct ReplicationSettings {
     pub max_chunk_bytes: usize,
     /// Longest that a follower may wait for the head to move. Default 60s.
     pub max_watch: Duration,
-    /// Followers that may wait at once. Default 1000.
+    /// Followers that may wait at once, 1500 at most. Default 1000.
     pub max_watchers: usize,
 }
 

@@ -186,6 +186,110 @@ fn what_the_wire_of_the_seed_cannot_keep_closed_is_refused() {
 }
 
 #[test]
+fn what_the_rest_of_the_configuration_leaves_no_room_for_is_refused() {
+    let twice = "[[datasets]]\nname='a'\nsource='batches'\n[[datasets]]\nname='b'\nsource='batches'\n[[datasets]]\nname='c'\nsource='sites'";
+    let told = errors(twice);
+    assert!(
+        told.contains("datasets[1].source: \"batches\" is the source of datasets[0] already"),
+        "{told}"
+    );
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(errors("[replication]\nmax_watchers = 1501").contains("expected 1 to 1500"));
+
+    // The read token would be no use.
+    let seed = "[[datasets]]\nname='a'\nseed_listen='127.0.0.1:8780'\n";
+    let elsewhere = seed.replace("8780", "8790");
+    let read = ("HIGHWATER_HTTP__READ_TOKEN", SECRET);
+    let told = try_parse(&elsewhere, &[read]).unwrap_err().to_string();
+    assert!(
+        told.contains("datasets[0].seed_listen: http.read_token_file is set"),
+        "{told}"
+    );
+    // Who listens on every address has the port on each.
+    let tokens = [
+        ("HIGHWATER_HTTP__INTAKE_TOKEN", SECRET),
+        ("HIGHWATER_HTTP__CONTROL_TOKEN", "another-hunter2-another"),
+    ];
+    for every in ["0.0.0.0:8780", "[::]:8780"] {
+        let http = format!("http.listen = \"{every}\"\n");
+        let told = try_parse(&format!("{http}{seed}"), &tokens).unwrap_err();
+        let expected = format!(
+            "\"127.0.0.1:8780\" is http.listen (\"{every}\", which takes this port on every address) already"
+        );
+        assert!(told.to_string().contains(&expected), "{told}");
+        loaded(&format!("{http}{elsewhere}"), &tokens);
+    }
+}
+
+#[test]
+fn a_replica_that_would_not_follow_what_it_says_is_refused() {
+    let replica = |more: &str| format!("[[replicas]]\nname='r'\n{more}\n");
+    let other = replica("upstream='http://h/v1/datasets/x'\ndataset='y'");
+    let told = errors(&other);
+    assert!(
+        told.contains(
+            "replicas[0].dataset: \"y\" is not what is followed: the address names \"x\" itself"
+        ),
+        "{told}"
+    );
+    for fine in [
+        other.replace("'y'", "'x'"),
+        replica("upstreams=['http://h/v1/datasets/x','http://g']\ndataset='y'"),
+        replica("upstream='http://h/v1/replicas/r'"),
+        replica("upstream='http://127.0.0.1:8780/v1/replicas/other'"),
+        replica("upstream='http://127.0.0.1:8780/v1/datasets/r'"),
+    ] {
+        loaded(&fine, &[]);
+    }
+    for own in ["127.0.0.1", "localhost", "[::1]"] {
+        let own = format!("upstream='http://{own}:8780/v1/replicas/r'");
+        let told = errors(&replica(&own));
+        assert!(
+            told.contains("is the replica itself, on this node"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn doubts_are_told_by_a_check() {
+    let warnings = |text: &str, environment: &[(&str, &str)]| {
+        let warnings = loaded(text, environment).warnings;
+        let told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        told
+    };
+    let nothing: [String; 0] = [];
+    let plain = "[[datasets]]\nname='a'\n[[replicas]]\nname='r'\nupstream='http://h'\n";
+    assert_eq!(warnings(plain, &[]), nothing);
+
+    let short = plain.replace("name='a'", "name='a'\nhistory={changes=9999,bytes='64KiB'}");
+    let told = warnings(&short, &[]);
+    assert!(
+        told.len() == 2
+            && told[0].contains("datasets[0].history.changes: 9999 modifications are less than")
+            && told[1].contains("datasets[0].history.bytes: 65536 bytes are less than"),
+        "{told:?}"
+    );
+    let seed = format!("{plain}protocol='seed'\nranges=2\nwatch='5s'\n");
+    let told = warnings(&seed, &[]);
+    assert!(
+        told.len() == 2
+            && told[0]
+                .contains("replicas[0].ranges: ranges means nothing with protocol = \"seed\"")
+            && told[1].contains("replicas[0].watch: watch means nothing"),
+        "{told:?}"
+    );
+    let token = ("HIGHWATER_DATASETS__A__TOKEN", SECRET);
+    let told = warnings(plain, &[token]);
+    assert!(
+        told.len() == 1 && told[0].contains("reading takes a token, and there is no intake token"),
+        "{told:?}"
+    );
+    let intake = ("HIGHWATER_HTTP__INTAKE_TOKEN", "another-hunter2-another");
+    assert_eq!(warnings(plain, &[token, intake]), nothing);
+}
+
+#[test]
 fn control_sets_limits_and_neither_what_is_published_nor_from_where() {
     let first = loaded(ISSUE, &[]);
     let control = |key: &str, value: &str| {

@@ -36,6 +36,10 @@ const VALUE: RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::mib(64);
 /// Bounds of the bytes of a chunk: they stand in memory.
 const CHUNK_BYTES: RangeInclusive<ByteSize> = ByteSize::kib(64)..=ByteSize::mib(256);
 
+/// Most followers that may wait at once. Each has a connection, of which the HTTP
+/// server takes 2048; the rest are for operators, probes and intake.
+const MOST_WATCHERS: u64 = 1500;
+
 /// Bounds of the bytes of a history.
 const HISTORY_BYTES: RangeInclusive<ByteSize> = ByteSize::kib(64)..=ByteSize::tib(1);
 
@@ -49,7 +53,7 @@ pub(super) fn replication(s: &mut Section<'_, '_>) -> Option<ReplicationSettings
     let max_chunk = s.get("max_chunk", 10_000, count(CHUNK, ""));
     let max_chunk_bytes = s.get("max_chunk_bytes", "4MiB", size(CHUNK_BYTES));
     let max_watch = s.get("max_watch", "60s", duration(WATCH));
-    let max_watchers = s.get("max_watchers", 1000, count(1..=100_000, ""));
+    let max_watchers = s.get("max_watchers", 1000, count(1..=MOST_WATCHERS, ""));
     if let (Some(modifications), Some(chunk)) = (max_modifications, max_chunk)
         && modifications > chunk
     {
@@ -93,24 +97,66 @@ pub(super) fn history(s: &mut Section<'_, '_>) -> Option<HistorySettings> {
     })
 }
 
+/// What datasets before have, which each may have once: where it is written.
+#[derive(Default)]
+struct Given {
+    sources: BTreeMap<DatasetSource, String>,
+    addresses: Vec<(SocketAddr, String)>,
+}
+
+/// Warns of a history that one publication may push out whole: every follower
+/// that is not at the head before it would copy anew.
+pub(super) fn warn_of_short_history(
+    s: &mut Section<'_, '_>,
+    history: &HistorySettings,
+    replication: &ReplicationSettings,
+) {
+    let (chunk, modifications) = (
+        replication.max_chunk_bytes as u64,
+        replication.max_modifications as u64,
+    );
+    if history.bytes < chunk {
+        let message = format!(
+            "{} bytes are less than one request may publish ({chunk}, replication.max_chunk_bytes): it would push out all else, and followers that lack more than that one copy anew; expected a few times as much",
+            history.bytes
+        );
+        s.warn(&["history.bytes"], message);
+    }
+    if history.changes < modifications {
+        let message = format!(
+            "{} modifications are less than one request may publish ({modifications}, replication.max_modifications): it would push out all else, and followers that lack more than that one copy anew; expected a few times as many",
+            history.changes
+        );
+        s.warn(&["history.changes"], message);
+    }
+}
+
 /// Reads all datasets; `None` when something is wrong. `http` is where the rest
-/// is served, where that is right.
+/// is served, and `replication` what they share, where those are right.
 pub(super) fn datasets<'d>(
     reader: &mut Reader<'d>,
     root: &'d dyn TableLike,
     base: &Path,
     http: Option<&HttpSettings>,
+    replication: Option<&ReplicationSettings>,
 ) -> Option<Vec<DatasetSettings>> {
     let mut names = Names::default();
-    let mut taken = BTreeMap::new();
+    let mut given = Given::default();
     if let Some(http) = http {
-        taken.insert(http.listen, "http.listen".to_owned());
+        let listen = (http.listen, "http.listen".to_owned());
+        given.addresses.push(listen);
     }
     let mut index = 0;
     let datasets = reader.list(root, "datasets", own_name, |section| {
-        let place = format!("datasets[{index}].seed_listen");
+        let place = format!("datasets[{index}]");
         index += 1;
-        dataset(section, base, &mut names, &mut taken, place)
+        let read = dataset(section, base, &mut names, http, &mut given, &place);
+        if let (Some(read), Some(replication)) = (&read, replication)
+            && read.source.is_none()
+        {
+            warn_of_short_history(section, &read.history, replication);
+        }
+        read
     });
     datasets.into_iter().collect()
 }
@@ -119,8 +165,9 @@ fn dataset(
     s: &mut Section<'_, '_>,
     base: &Path,
     names: &mut Names,
-    taken: &mut BTreeMap<SocketAddr, String>,
-    place: String,
+    http: Option<&HttpSettings>,
+    given: &mut Given,
+    place: &str,
 ) -> Option<DatasetSettings> {
     let name = names.read(s, "datasets", "a name, e.g. name = \"prices\"");
     for key in ["source", "seed_listen"] {
@@ -128,11 +175,34 @@ fn dataset(
     }
     let sources = DatasetSource::ALL.map(|source| (source.as_str(), source));
     let source = s.optional("source", word(sources));
+    if let Some(Some(source)) = source {
+        if let Some(first) = given.sources.get(&source) {
+            let message = format!(
+                "\"{}\" is the source of {first} already, and a table is published as one dataset only; expected another table, or followers of that dataset",
+                source.as_str()
+            );
+            s.fault(&["source"], message);
+        } else {
+            given.sources.insert(source, place.to_owned());
+        }
+    }
     let history = history(s);
     let token = token(s, "token", "token_file", base, Missing::Refused);
     let seed_listen = s.optional("seed_listen", socket_address);
     if let Some(Some(address)) = seed_listen {
-        seed_address(s, address, token.given, taken, place);
+        if token.given {
+            let message = "the dataset asks for a token, and the seed's wire knows none, so that it could be read without; leave out seed_listen or the token";
+            s.fault(&["seed_listen"], message.to_owned());
+        } else if http.is_some_and(|http| http.read_token.is_some()) {
+            let message = "http.read_token_file is set, and the seed's wire knows no token, so that the dataset could be read without; leave out seed_listen or that token";
+            s.fault(&["seed_listen"], message.to_owned());
+        }
+        seed_address(s, address, given, place);
+    }
+    let is_open = || http.is_some_and(|http| http.intake_token.is_none());
+    if token.given && source == Some(None) && is_open() {
+        let message = "reading takes a token, and there is no intake token: whoever reaches this server may publish to the dataset without one, and learn its head by that; set http.intake_token_file";
+        s.warn(&["token_file", "token"], message.to_owned());
     }
     Some(DatasetSettings {
         name: DatasetName::parse(&name?)?,
@@ -145,13 +215,7 @@ fn dataset(
 
 /// The seed's wire carries no token: whoever reaches the address reads and sends
 /// in, so it is to be reached from this machine alone.
-fn seed_address(
-    s: &mut Section<'_, '_>,
-    address: SocketAddr,
-    has_token: bool,
-    taken: &mut BTreeMap<SocketAddr, String>,
-    place: String,
-) {
+fn seed_address(s: &mut Section<'_, '_>, address: SocketAddr, given: &mut Given, place: &str) {
     if !address.ip().to_canonical().is_loopback() {
         let message = format!(
             "\"{address}\" is open to other machines, and the seed's wire knows no token; expected an address of loopback, e.g. \"127.0.0.1:{}\"",
@@ -159,19 +223,30 @@ fn seed_address(
         );
         s.fault(&["seed_listen"], message);
     }
-    if has_token {
-        let message = "the dataset asks for a token, and the seed's wire knows none, so that it could be read without; leave out seed_listen or the token";
-        s.fault(&["seed_listen"], message.to_owned());
-    }
     // Port 0 is another one each time.
     if address.port() == 0 {
         return;
     }
-    if let Some(first) = taken.get(&address) {
-        let message =
-            format!("\"{address}\" is {first} already; expected an address of the dataset's own");
+    let mut before = given.addresses.iter();
+    if let Some((other, first)) = before.find(|(other, _)| takes(*other, address)) {
+        let whole = if *other == address {
+            String::new()
+        } else {
+            format!(" (\"{other}\", which takes this port on every address)")
+        };
+        let message = format!(
+            "\"{address}\" is {first}{whole} already; expected an address of the dataset's own"
+        );
         s.fault(&["seed_listen"], message);
     } else {
-        taken.insert(address, place);
+        let place = format!("{place}.seed_listen");
+        given.addresses.push((address, place));
     }
+}
+
+/// Whether who listens on `first` keeps `second` from being listened on.
+fn takes(first: SocketAddr, second: SocketAddr) -> bool {
+    let (wide, narrow) = (first.ip().to_canonical(), second.ip().to_canonical());
+    let every = wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4());
+    first.port() == second.port() && (every || wide == narrow)
 }

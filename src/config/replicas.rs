@@ -2,34 +2,109 @@
 
 use super::control::PUBLISHED;
 use super::credentials::{Missing, token};
-use super::dataset_settings::{ReplicaProtocol, ReplicaSettings};
-use super::datasets::{CHUNK, SHORTEST_LOOK, WATCH, history};
+use super::dataset_settings::{ReplicaProtocol, ReplicaSettings, ReplicationSettings};
+use super::datasets::{CHUNK, SHORTEST_LOOK, WATCH, history, warn_of_short_history};
 use super::event_forms::Names;
 use super::event_settings::SecretOf;
 use super::forms::{DAY, Parsed, count, duration, http_url, word};
 use super::reader::{Reader, own_name};
 use super::scalar::Scalar;
 use super::section::Section;
+use super::settings::HttpSettings;
 use crate::flows::replicas::DatasetName;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 use toml_edit::TableLike;
-use url::Url;
+use url::{Host, Url};
 
 /// Most upstreams of a replica.
 const MOST_UPSTREAMS: usize = 32;
 
-/// Reads all replicas; `None` when something is wrong.
+/// Reads all replicas; `None` when something is wrong. `http` is where this node
+/// serves, and `replication` what all of them share, where those are right.
 pub(super) fn replicas<'d>(
     reader: &mut Reader<'d>,
     root: &'d dyn TableLike,
     base: &Path,
+    http: Option<&HttpSettings>,
+    replication: Option<&ReplicationSettings>,
 ) -> Option<Vec<ReplicaSettings>> {
     let mut names = Names::default();
     let replicas = reader.list(root, "replicas", own_name, |section| {
-        replica(section, base, &mut names)
+        let read = replica(section, base, &mut names)?;
+        look_at(section, &read, http);
+        if let Some(replication) = replication {
+            warn_of_short_history(section, &read.history, replication);
+        }
+        Some(read)
     });
     replicas.into_iter().collect()
+}
+
+/// What does not mean what it says, or deserves a look, once all of a replica is
+/// read.
+fn look_at(s: &mut Section<'_, '_>, replica: &ReplicaSettings, http: Option<&HttpSettings>) {
+    let name = &replica.name;
+    if let Some(http) = http
+        && let Some(url) = replica.upstreams.iter().find(|url| is_own(url, name, http))
+    {
+        let message = format!(
+            "\"{url}\" is the replica itself, on this node (http.listen): it would follow what it has; expected where the dataset is published"
+        );
+        s.fault(&["upstream", "upstreams"], message);
+    }
+    if replica.protocol == ReplicaProtocol::Seed {
+        for key in ["dataset", "ranges", "watch"] {
+            if s.is_written(key) {
+                let message = format!(
+                    "{key} means nothing with protocol = \"seed\": an address of that wire has one dataset, which is copied as one range, and asked every poll_interval"
+                );
+                s.warn(&[key], message);
+            }
+        }
+        return;
+    }
+    let named = |url: &Url| named(url).map(|(_, name)| name.to_owned());
+    let all: Option<Vec<String>> = replica.upstreams.iter().map(named).collect();
+    if let Some(all) = all
+        && s.is_written("dataset")
+        && !all.iter().any(|name| name == replica.dataset.as_str())
+    {
+        let message = format!(
+            "\"{}\" is not what is followed: the address names \"{}\" itself; leave out dataset, or that part of the address",
+            replica.dataset,
+            all.join("\", \"")
+        );
+        s.fault(&["dataset"], message);
+    }
+}
+
+/// What an address names by itself: `datasets` or `replicas`, and its name.
+fn named(url: &Url) -> Option<(&str, &str)> {
+    let (folder, name) = url.path().trim_end_matches('/').rsplit_once('/')?;
+    let mut kinds = ["datasets", "replicas"].into_iter();
+    let kind = kinds.find(|kind| folder.ends_with(&format!("/v1/{kind}")))?;
+    (!name.is_empty()).then_some((kind, name))
+}
+
+/// Whether an address is that of this node's own copy.
+fn is_own(url: &Url, name: &DatasetName, http: &HttpSettings) -> bool {
+    let listen = http.listen;
+    if named(url) != Some(("replicas", name.as_str()))
+        || url.scheme() != "http"
+        || url.port_or_known_default() != Some(listen.port())
+    {
+        return false;
+    }
+    let ip = match url.host() {
+        Some(Host::Ipv4(ip)) => IpAddr::from(ip),
+        Some(Host::Ipv6(ip)) => IpAddr::from(ip),
+        Some(Host::Domain("localhost")) => IpAddr::from([127, 0, 0, 1]),
+        Some(Host::Domain(_)) | None => return false,
+    };
+    let (ip, own) = (ip.to_canonical(), listen.ip().to_canonical());
+    ip == own || (ip.is_loopback() && (own.is_unspecified() || own.is_loopback()))
 }
 
 fn replica(s: &mut Section<'_, '_>, base: &Path, names: &mut Names) -> Option<ReplicaSettings> {

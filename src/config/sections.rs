@@ -94,8 +94,8 @@ pub(super) fn settings<'d>(
     let gateways = gateways(reader, root, base);
     let subscriptions = subscriptions(reader, root, base, gateways.as_deref(), ledgers.as_deref());
     let replication = reader.section(root, "replication", replication);
-    let datasets = datasets(reader, root, base, http.as_ref());
-    let replicas = replicas(reader, root, base);
+    let datasets = datasets(reader, root, base, http.as_ref(), replication.as_ref());
+    let replicas = replicas(reader, root, base, http.as_ref(), replication.as_ref());
     if let Some(http) = &http {
         let shared = shared_secrets(apps.as_deref(), jobs.as_deref());
         warn_of_open_intake(reader, http, &shared);

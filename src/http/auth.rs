@@ -126,7 +126,7 @@ pub(super) fn opens_hook(
 }
 
 /// Whether a request may read what a token of its own guards, which it shows, or
-/// the control token. With `reading` the read token will do, too.
+/// the control token.
 ///
 /// # Errors
 /// It may not.
@@ -134,14 +134,9 @@ pub(super) fn opens_content(
     settings: &HttpSettings,
     request: &HttpRequest,
     own: &SecretString,
-    reading: bool,
 ) -> Result<(), Refused> {
     let shown = bearer(request).ok_or(Refused::Missing)?;
-    let by_reading = || {
-        let token = settings.read_token.as_ref().filter(|_| reading);
-        token.is_some_and(|token| matches(&shown, token))
-    };
-    if matches(&shown, own) || is_control(settings, &shown) || by_reading() {
+    if matches(&shown, own) || is_control(settings, &shown) {
         Ok(())
     } else {
         Err(Refused::Wrong)

@@ -21,9 +21,6 @@ pub type Publisher = Arc<
 /// Seconds after which what is not there for the moment may be asked for again.
 const RETRY_AFTER: &str = "2";
 
-/// How a replica stands, in a word; see [`Datasets::replica_state`].
-pub type ReplicaState = Arc<dyn Fn(&DatasetName) -> Option<String> + Send + Sync>;
-
 /// What the replica flow hands to HTTP; cheap to clone.
 #[derive(Clone)]
 pub struct Datasets {
@@ -33,8 +30,6 @@ pub struct Datasets {
     pub heads: Heads,
     /// Publishes; answered when it is durable.
     pub publish: Publisher,
-    /// How a replica stands, in a word; `None` while nobody knows.
-    pub replica_state: ReplicaState,
 }
 
 impl Datasets {
@@ -122,9 +117,9 @@ pub(super) fn count(
     };
     let outcome = answered.err().unwrap_or("ok").to_owned();
     let of_request = labels(&[("request", request.to_owned()), ("outcome", outcome)]);
-    metrics::counter!("highwater_datasets_requests_total", &of_request).increment(1);
+    metrics::counter!("highwater_dataset_requests_total", &of_request).increment(1);
     if let Ok(bytes) = answered {
-        metrics::counter!("highwater_datasets_sent_bytes_total", &labels(&[]))
+        metrics::counter!("highwater_dataset_sent_bytes_total", &labels(&[]))
             .increment(bytes as u64);
     }
 }
@@ -229,7 +224,7 @@ impl From<PublishError> for Box<Problem> {
             PublishError::Away(why) => {
                 tracing::warn!(error = %why, "nothing was published");
                 Problem::database(
-                    "the database is out of reach; nothing was lost, send the request again, with the same Idempotency-Key where it has one".to_owned(),
+                    "the database is out of reach, or too much waits for it; send the request again, with the same Idempotency-Key where it has one".to_owned(),
                 )
             }
             PublishError::Refused(why) => {

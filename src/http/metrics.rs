@@ -52,6 +52,7 @@ pub(super) async fn metrics(http: web::Data<Http>) -> HttpResponse {
         Timestamp::now(),
     );
     out.replicas(&gather_replicas(&http, &figures));
+    out.watchers(&http);
     out.watchdog(&(http.state.services)());
     out.resources(&(http.state.resources)());
     out.family("highwater_ready", "gauge", "Whether the server is ready.");

@@ -46,7 +46,7 @@ mod testing_contents;
 #[cfg(test)]
 mod tests;
 
-pub use datasets::{Datasets, Publisher, ReplicaState};
+pub use datasets::{Datasets, Publisher};
 pub use followers::{Followers, ReplicaOrder, ReplicaOrders};
 pub use seed_wire::{SeedWire, seed_server};
 pub use server::{server, server_with};

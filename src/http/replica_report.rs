@@ -59,7 +59,8 @@ pub(crate) struct ReplicaReport {
     pub outrun: u32,
     /// The last audit; null before the first.
     pub audited: Option<AuditReport>,
-    /// Last key that an audit under way compared; null while none is.
+    /// Last key that an audit under way compared, empty at its beginning and where
+    /// entries take a token of their own; null while none is.
     pub auditing: Option<String>,
     /// Ranges that were put right.
     pub repairs: u64,

@@ -1,15 +1,17 @@
 //! Replicas as API, pages, metrics and probes show them: what is configured, what
 //! the Followers of this server say, and what the database says.
 
+use super::api::datasets::is_shown;
 use super::dataset_reports::{SizeBody, StandingBody};
-use super::replica_figures::ReplicaFigures;
+use super::replica_figures::{ReplicaFigures, replica_figures};
 use super::replica_report::{
     AuditReport, BootstrapReport, ReplicaReport, StaleReport, UpstreamReport, WantedReport,
 };
 use super::state::Http;
 use crate::config::{HistorySettings, ReplicaProtocol, ReplicaSettings};
 use crate::flows::replicas::{
-    Bootstrap, BootstrapReason, DatasetName, FollowerView, Head, Holder, PlanView, ReplicaState,
+    Bootstrap, BootstrapReason, ContentKind, DatasetName, FollowerView, Head, Holder, PlanView,
+    ReplicaState, Standing, without_contents,
 };
 use crate::store::ReplicaSummary;
 use crate::time::Timestamp;
@@ -23,10 +25,6 @@ pub(super) fn gather_replicas(http: &Http, figures: &ReplicaFigures) -> Vec<Repl
     let view = http.replicas_view();
     let now = Timestamp::now();
     let found = |name: &str| figures.replicas.iter().find(|of| of.name == name);
-    let told = |name: &DatasetName| {
-        let word = (http.state.datasets.replica_state)(name)?;
-        ReplicaState::ALL.into_iter().find(|of| of.as_str() == word)
-    };
     let own = &http.state.holder;
     let configured = settings.replicas.iter().map(|replica| {
         let name = &replica.name;
@@ -35,7 +33,7 @@ pub(super) fn gather_replicas(http: &Http, figures: &ReplicaFigures) -> Vec<Repl
             settings: Some(replica),
             follower,
             summary: found(name.as_str()),
-            told: told(name),
+            is_shown: is_shown(&settings, ContentKind::Replica, name.as_str()),
             own,
         };
         known.report(name.as_str(), now)
@@ -47,7 +45,7 @@ pub(super) fn gather_replicas(http: &Http, figures: &ReplicaFigures) -> Vec<Repl
             settings: None,
             follower: None,
             summary: Some(summary),
-            told: None,
+            is_shown: false,
             own,
         };
         known.report(&summary.name, now)
@@ -55,13 +53,36 @@ pub(super) fn gather_replicas(http: &Http, figures: &ReplicaFigures) -> Vec<Repl
     configured.chain(others).collect()
 }
 
+/// How a replica stands: by who follows it here, else by its rows and who is known
+/// to have its lease.
+pub(super) async fn state_of_replica(http: &Http, name: &DatasetName) -> ReplicaState {
+    let view = http.replicas_view();
+    let follower = view.replicas.get(name).map(|of| &**of);
+    if let Some(plan) = follower.and_then(|of| of.plan.as_ref()) {
+        return plan.state;
+    }
+    let figures = replica_figures(http).await;
+    let mut all = figures.replicas.iter();
+    state(follower, all.find(|of| of.name == name.as_str()))
+}
+
+fn state(follower: Option<&FollowerView>, summary: Option<&ReplicaSummary>) -> ReplicaState {
+    if let Some(plan) = follower.and_then(|of| of.plan.as_ref()) {
+        return plan.state;
+    }
+    let is_held = follower.is_some_and(|of| of.holder != Holder::Nobody);
+    let has_copy = summary.is_some_and(|of| of.copy.is_some());
+    let none = Standing::default();
+    ReplicaState::of_rows(is_held, has_copy, summary.map_or(&none, |of| &of.standing))
+}
+
 /// What is known of a replica.
 struct Known<'a> {
     settings: Option<&'a ReplicaSettings>,
     follower: Option<&'a FollowerView>,
     summary: Option<&'a ReplicaSummary>,
-    /// Its state, as whoever serves it says.
-    told: Option<ReplicaState>,
+    /// Whoever may look at this may see its entries.
+    is_shown: bool,
     /// Name of this server.
     own: &'a str,
 }
@@ -103,10 +124,8 @@ impl Known<'_> {
             plan.and_then(|of| of.trouble.clone())
                 .filter(|why| !told(why))
         });
-        let state = match plan {
-            Some(plan) => plan.state,
-            None => self.told.unwrap_or(ReplicaState::Waiting),
-        };
+        let state = state(self.follower, summary);
+        let words = |words: String| self.words(words);
         ReplicaReport {
             name: name.to_owned(),
             configured: self.settings.is_some(),
@@ -133,20 +152,42 @@ impl Known<'_> {
             level_at: plan.map_or_else(|| rows.and_then(|of| of.level_at), |of| of.level_at),
             bytes_per_second: self.follower.map_or(0.0, |of| of.bytes_per_second),
             fetched_bytes: plan.map_or(0, |of| of.bytes),
-            stale: stale.map(|(since, why)| StaleReport { since, why }),
+            stale: stale.map(|(since, why)| StaleReport {
+                since,
+                why: words(why),
+            }),
             bootstrap,
             bootstrap_wanted: plan
                 .and_then(|of| of.bootstrap_wanted.clone())
-                .map(|(at, why)| WantedReport { at, why }),
+                .map(|(at, why)| WantedReport {
+                    at,
+                    why: words(why),
+                }),
             bootstraps: counts(bootstraps),
             outrun: plan.map_or_else(|| rows.map_or(0, |of| of.outrun), |of| of.outrun),
             audited: audited.map(|(at, differences)| AuditReport { at, differences }),
-            auditing: plan.and_then(|of| of.auditing.clone()),
+            auditing: plan
+                .and_then(|of| of.auditing.clone())
+                .map(|key| if self.is_shown { key } else { String::new() }),
             repairs: summary.map_or(0, |of| of.repairs),
             upstream_reports: self.follower.map_or_else(Vec::new, |of| {
-                of.upstreams.iter().map(UpstreamReport::from).collect()
+                let reports = of.upstreams.iter().map(UpstreamReport::from);
+                let told = reports.map(|report| UpstreamReport {
+                    last_error: report.last_error.clone().map(words),
+                    ..report
+                });
+                told.collect()
             }),
-            trouble,
+            trouble: trouble.map(words),
+        }
+    }
+
+    /// Words that may quote entries, for those who may not see these.
+    fn words(&self, words: String) -> String {
+        if self.is_shown {
+            words
+        } else {
+            without_contents(&words)
         }
     }
 }

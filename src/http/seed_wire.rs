@@ -23,6 +23,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::middleware::{Next as NextService, from_fn};
 use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -37,11 +38,14 @@ const MOST_DIFF_BYTES: usize = 64 << 20;
 /// How long the head of a request may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a dataset is served with; cheap to clone.
+/// What is served at an address; cheap to clone. The settings in force say which
+/// dataset that is, so an address may pass from one to another.
 #[derive(Clone)]
 pub struct SeedWire {
-    /// The dataset.
-    pub name: DatasetName,
+    /// The address, as the settings have it (`seed_listen`).
+    pub listen: SocketAddr,
+    /// With port 0, which is another one each time: the dataset.
+    pub only: Option<DatasetName>,
     /// What is served, and who publishes.
     pub datasets: Datasets,
     /// Settings in force.
@@ -142,13 +146,14 @@ async fn no_browser(
 }
 
 async fn info(wire: web::Data<SeedWire>) -> Answer<web::Json<(i64, u64)>> {
-    let content = wire.content();
+    let name = wire.dataset()?.name;
+    let content = content(&name);
     let read = wire
         .datasets
         .read(&wire.runtime, move |contents| async move {
             contents.info(&content, None).await
         });
-    let Info { head, len, .. } = wire.counted("seed-info", read.await)?;
+    let Info { head, len, .. } = counted(&name, "seed-info", read.await)?;
     Ok(web::Json((head, len)))
 }
 
@@ -161,7 +166,8 @@ async fn fetch(
     let (begin, end, head): (u64, u64, i64) = parse_json(&body)?;
     let settings = wire.settings.borrow().replication.clone();
     check_range(begin, end, &settings)?;
-    let content = wire.content();
+    let name = wire.dataset()?.name;
+    let content = content(&name);
     let read = wire
         .datasets
         .read(&wire.runtime, move |contents| async move {
@@ -186,7 +192,7 @@ async fn fetch(
                 .map(Some)
                 .map_err(|error| StoreError::Internal(error.to_string()).into())
         });
-    let body = wire.counted("seed-fetch", read.await)?;
+    let body = counted(&name, "seed-fetch", read.await)?;
     let Some(body) = body else {
         return Err(chunk_too_large(format!(
             "the entries {begin} to {end} are larger than {} bytes (replication.max_chunk_bytes); ask for fewer",
@@ -194,12 +200,7 @@ async fn fetch(
         ))
         .into());
     };
-    count(
-        ContentKind::Dataset,
-        &wire.name,
-        "seed-fetch",
-        Ok(body.len()),
-    );
+    count(ContentKind::Dataset, &name, "seed-fetch", Ok(body.len()));
     Ok(HttpResponse::Ok()
         .content_type(header::ContentType::json())
         .body(body))
@@ -214,12 +215,11 @@ async fn insert(
         return Err(Problem::draining().into());
     }
     let settings = wire.settings.borrow().clone();
-    let dataset = wire.dataset(&settings)?;
-    if let Some(source) = dataset.source {
-        return Err(Problem::read_only(&wire.name, source.as_str()).into());
+    let DatasetSettings { name, source, .. } = wire.dataset()?;
+    if let Some(source) = source {
+        return Err(Problem::read_only(&name, source.as_str()).into());
     }
     if settings.http.intake_token.is_some() {
-        let name = &wire.name;
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
             "intake-token-needed",
@@ -242,7 +242,7 @@ async fn insert(
     }
     check_modifications(&modifications, &settings.replication)?;
     let published = (wire.datasets.publish)(PublishRequest {
-        dataset: wire.name.clone(),
+        dataset: name.clone(),
         modifications,
         if_head: None,
         idempotency: None,
@@ -252,41 +252,48 @@ async fn insert(
         Ok(_) => Ok(0),
         Err(_) => Err("refused"),
     };
-    count(ContentKind::Dataset, &wire.name, "seed-insert", outcome);
+    count(ContentKind::Dataset, &name, "seed-insert", outcome);
     published?;
     Ok(HttpResponse::Ok().finish())
 }
 
 impl SeedWire {
-    fn content(&self) -> Content {
-        Content {
-            kind: ContentKind::Dataset,
-            name: self.name.clone(),
-        }
-    }
-
-    fn dataset<'s>(&self, settings: &'s Settings) -> Answer<&'s DatasetSettings> {
+    /// The dataset that is served here now.
+    fn dataset(&self) -> Answer<DatasetSettings> {
+        let settings = self.settings.borrow();
         let mut datasets = settings.datasets.iter();
-        let found = datasets.find(|dataset| dataset.name == self.name);
+        let found = datasets.find(|dataset| {
+            let only = self.only.as_ref();
+            dataset.seed_listen == Some(self.listen)
+                && only.is_none_or(|name| *name == dataset.name)
+        });
         // It was just removed, and this server is about to stop.
-        found.ok_or_else(|| {
-            Problem::content_not_found(ContentKind::Dataset, self.name.as_str()).into()
-        })
-    }
-
-    /// What was read, or the problem, which is counted.
-    fn counted<T>(&self, request: &'static str, read: Result<T, FetchError>) -> Answer<T> {
-        read.map_err(|error| {
-            let problem: Box<Problem> = error.into();
-            count(
-                ContentKind::Dataset,
-                &self.name,
-                request,
-                Err(problem.name()),
+        found.cloned().ok_or_else(|| {
+            let problem = Problem::new(
+                StatusCode::NOT_FOUND,
+                "dataset-not-found",
+                "There is no such dataset",
+                "no dataset has this address any more (seed_listen)",
             );
             problem.into()
         })
     }
+}
+
+fn content(name: &DatasetName) -> Content {
+    Content {
+        kind: ContentKind::Dataset,
+        name: name.clone(),
+    }
+}
+
+/// What was read, or the problem, which is counted.
+fn counted<T>(name: &DatasetName, request: &'static str, read: Result<T, FetchError>) -> Answer<T> {
+    read.map_err(|error| {
+        let problem: Box<Problem> = error.into();
+        count(ContentKind::Dataset, name, request, Err(problem.name()));
+        problem.into()
+    })
 }
 
 fn check_range(begin: u64, end: u64, settings: &ReplicationSettings) -> Answer<()> {

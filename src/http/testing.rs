@@ -315,7 +315,7 @@ impl Fixture {
         let (control, orders) = WatchdogQuery::new(tokio::runtime::Handle::current());
         let contents = Arc::new(FakeContents::default());
         let state = HttpState {
-            datasets: contents.datasets(),
+            datasets: contents.datasets(settings_reader.clone()),
             control,
             store: store.clone(),
             settings: settings_reader,

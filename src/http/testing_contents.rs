@@ -2,6 +2,7 @@
 //! in a few lines.
 
 use super::datasets::{Datasets, Publisher};
+use crate::config::Settings;
 use crate::flows::replicas::{
     Chunk, Content, ContentKind, Contents, Digests, Entry, Epoch, FetchError, Fetched, Fetching,
     Head, Heads, Info, Modification, Next, PublishError, PublishRequest, Published, RangeDigest,
@@ -11,6 +12,7 @@ use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 #[derive(Default)]
 pub(super) struct One {
@@ -108,8 +110,8 @@ impl FakeContents {
     }
 
     /// What HTTP is handed.
-    pub(super) fn datasets(self: &Arc<Self>) -> Datasets {
-        let heads = Heads::new(self.clone(), Handle::current());
+    pub(super) fn datasets(self: &Arc<Self>, settings: watch::Receiver<Arc<Settings>>) -> Datasets {
+        let heads = Heads::new(self.clone(), settings, Handle::current());
         let publish: Publisher = {
             let (fake, heads) = (self.clone(), heads.clone());
             Arc::new(move |request: PublishRequest| {
@@ -126,7 +128,6 @@ impl FakeContents {
             contents: self.clone(),
             heads,
             publish,
-            replica_state: Arc::new(|_| Some("live".to_owned())),
         }
     }
 }

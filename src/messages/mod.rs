@@ -15,7 +15,7 @@ pub use events::{EventsNews, EventsRefused, KnownNews, LookAgain};
 pub use fetch::Fetch;
 pub use in_flight::{InFlight, Ticket, TicketNews, WorkId};
 pub use record::{Mark, Record};
-pub use replicas::{Apply, ApplyError, FollowerOrder, HeadMoved, Publish};
+pub use replicas::{Apply, ApplyError, FollowerOrder, Publish};
 pub use schedule::{Drain, Settled, SettledWork, Wake};
 pub use state::SaveStates;
 pub use update::{Commit, Done, Flush};

@@ -1,8 +1,8 @@
 //! HTTP, Follower → Updater: what is published, and what becomes of replicas;
-//! Updater → whoever waits: which heads moved.
+//! HTTP → Follower: orders.
 
 use crate::flows::replicas::{
-    Applied, Content, DatasetName, PublishError, PublishRequest, Published, ReplicaChange,
+    Applied, DatasetName, PublishError, PublishRequest, Published, ReplicaChange,
 };
 use crate::store::LeaseStake;
 
@@ -40,11 +40,6 @@ pub enum ApplyError {
     #[error("the database refuses it: {0}")]
     Refused(String),
 }
-
-/// The head of this content moved: whoever watches it is told.
-#[derive(Clone, Debug, actix::Message)]
-#[rtype(result = "()")]
-pub struct HeadMoved(pub Content);
 
 /// An operator wants a replica to be verified or bootstrapped anew now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, actix::Message)]

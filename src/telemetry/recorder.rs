@@ -61,15 +61,15 @@ fn describe() {
         "Calls of hooks that were refused, by reason."
     );
     describe_counter!(
-        "highwater_datasets_requests_total",
+        "highwater_dataset_requests_total",
         "Requests for datasets and replicas by kind, name, what was asked, and outcome: ok, or the name of the problem."
     );
     describe_counter!(
-        "highwater_datasets_sent_bytes_total",
+        "highwater_dataset_sent_bytes_total",
         "Bytes of answers to followers by kind and name, before they are compressed."
     );
     describe_counter!(
-        "highwater_datasets_modifications_total",
+        "highwater_dataset_modifications_total",
         "Modifications that were published, by dataset."
     );
     describe_counter!(

@@ -52,6 +52,7 @@ mod replicas_support;
 mod resource_database;
 mod resource_fetch;
 mod rude_ledgers;
+mod seed_listen;
 mod settle;
 mod settle_by_transactions;
 mod sharing;

@@ -187,7 +187,7 @@ pub(crate) async fn requests(server: &ServerProcess, name: &str, request: &str) 
     let label = |key: &str, value: &str| format!("{key}=\"{value}\"");
     let (name, request) = (label("name", name), label("request", request));
     let counted = metrics.lines().filter(|line| {
-        let counts = line.starts_with("highwater_datasets_requests_total{");
+        let counts = line.starts_with("highwater_dataset_requests_total{");
         counts && line.contains(&name) && line.contains(&request)
     });
     let numbers = counted.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());

@@ -5,7 +5,7 @@
 use super::{Follower, Task};
 use crate::flows::replicas::{
     Answer, Applied, Ask, Content, ContentKind, Fetching, ReplicaChange, ReplicaPlan, Step,
-    Upstream, UpstreamError, Written,
+    Upstream, UpstreamError, Written, without_contents,
 };
 use crate::messages::{Apply, ApplyError};
 use crate::time::Timestamp;
@@ -108,7 +108,7 @@ impl Follower {
             };
             let answer = result.map_err(failed).and_then(|answer| answer);
             if let Err(error) = &answer {
-                tracing::debug!(replica.name = %name, error = %error, "an upstream gave no answer to work with");
+                tracing::debug!(replica.name = %name, error = without_contents(&error.to_string()), "an ask came to nothing");
             }
             if let Some(run) = &mut follower.run {
                 run.asks.remove(&id);
@@ -151,10 +151,18 @@ impl Follower {
         } = &change
         {
             if *outrun {
-                tracing::warn!(replica.name = %name, bootstrap.reason = %reason, error = %why, "a bootstrap came to nothing; another begins");
+                tracing::warn!(replica.name = %name, bootstrap.reason = %reason, error = without_contents(why), "a bootstrap came to nothing; another begins");
             } else {
-                tracing::info!(replica.name = %name, bootstrap.reason = %reason, bootstrap.why = %why, "a bootstrap begins");
+                tracing::info!(replica.name = %name, bootstrap.reason = %reason, bootstrap.why = without_contents(why), "a bootstrap begins");
             }
+        }
+        if let ReplicaChange::Repair {
+            head,
+            modifications,
+            ..
+        } = &change
+        {
+            tracing::warn!(replica.name = %name, dataset.head = head, repair.entries = modifications.len(), "a range of a replica differs from its upstream; it is put right");
         }
         let apply = Apply {
             replica: name,

@@ -176,7 +176,7 @@ pub(super) async fn write_publishes(with: &With, calls: Vec<PublishCall>) {
     for request in done() {
         let name = request.dataset.to_string();
         let count = request.modifications.len() as u64;
-        metrics::counter!("highwater_datasets_modifications_total", "dataset" => name)
+        metrics::counter!("highwater_dataset_modifications_total", "dataset" => name)
             .increment(count);
     }
     let rows = done().map(|request| request.modifications.len()).sum();

@@ -6,7 +6,7 @@ use crate::cli::datasets::{number, time};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, OutputArgs, note};
 use crate::config::{Loaded, ReplicaSettings};
-use crate::flows::replicas::{BootstrapReason, Standing};
+use crate::flows::replicas::{BootstrapReason, ReplicaState, Standing};
 use crate::leases::replicas_lease;
 use crate::store::{LeaseRow, ReplicaSummary, Store};
 use crate::time::Timestamp;
@@ -149,12 +149,7 @@ fn report(
     });
     let (copy, rows) = summary.map_or((None, Standing::default()), |of| (of.copy, of.standing));
     let copy = copy.as_ref();
-    let state = match (&holder, copy) {
-        (None, _) => "waiting",
-        (Some(_), None) => "bootstrapping",
-        (Some(_), Some(_)) if rows.stale.is_some() || rows.bootstrap.is_some() => "stale",
-        (Some(_), Some(_)) => "live",
-    };
+    let state = ReplicaState::of_rows(holder.is_some(), copy.is_some(), &rows).as_str();
     let heads = upstream_head.zip(copy.map(|of| of.head));
     let lag_heads = heads.map_or(0, |(theirs, ours)| {
         u64::try_from(theirs.saturating_sub(ours)).unwrap_or(0)

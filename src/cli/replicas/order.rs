@@ -13,9 +13,9 @@ use crate::cli::ctl::{Client, ServerArgs};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, OutputArgs, note};
 use crate::cli::progress::Progress;
-use crate::config::{Loaded, ReplicaProtocol, ReplicaSettings};
+use crate::config::{Loaded, ReplicaSettings};
 use crate::flows::events::read_reason;
-use crate::flows::replicas::{DatasetName, PlanView};
+use crate::flows::replicas::{DatasetName, PlanView, check_verify};
 use crate::store::{AuditOutcome, NewAudit, Store};
 use clap::Args;
 use serde::Serialize;
@@ -131,6 +131,12 @@ async fn order(
     check(settings, &before, once)?;
     let followed_by = holder(name, &store.leases().await?);
     let (server, done) = match followed_by {
+        Some(holder) if holder.starts_with(FOLLOWER_PREFIX) => {
+            return Err(Failure::Failed(format!(
+                "another command ({}) is at work on replica \"{name}\" at this moment: send the order again when that has ended",
+                audit::one_line(&holder)
+            )));
+        }
         Some(holder) => {
             let client = Client::new(&to.server, named)?;
             tell(to, &client, &holder, once).await?;
@@ -150,18 +156,11 @@ async fn order(
 }
 
 fn check(settings: &ReplicaSettings, before: &Report, once: Once) -> Result<(), Failure> {
-    let name = &settings.name;
-    if once == Once::Verify && settings.protocol == ReplicaProtocol::Seed {
-        return Err(Failure::Failed(format!(
-            "replica \"{name}\" follows by the seed's wire, which has no digests to compare: `highwater replicas bootstrap {name}` copies it anew"
-        )));
+    match once {
+        Once::Verify => check_verify(settings, before.head.is_some())
+            .map_err(|error| Failure::Failed(error.to_string())),
+        Once::Bootstrap => Ok(()),
     }
-    if once == Once::Verify && before.head.is_none() {
-        return Err(Failure::Failed(format!(
-            "replica \"{name}\" has no copy yet: there is nothing to compare"
-        )));
-    }
-    Ok(())
 }
 
 /// Has the server that follows it do it.

@@ -2,19 +2,21 @@
 //!
 //! For a content that somebody waits for there is one task, which looks how it
 //! stands: at once when this server's own commit rings, and else each
-//! `sweep_interval`, which finds what other servers wrote. All who wait share its
-//! looks, so that a thousand followers cost as many queries as one. It ends with
-//! the last of them.
+//! `sweep_interval` of the settings in force, which finds what other servers wrote.
+//! All who wait share its looks, so that a thousand followers cost as many queries
+//! as one. It ends with the last of them. Whoever comes looks for himself first, and
+//! is one of those who wait only if nothing moved: that they are many keeps nobody
+//! from what is there.
 
 use super::model::{Content, Epoch, Head, Info};
 use super::traits::{Contents, FetchError};
-use crate::config::ReplicationSettings;
+use crate::config::Settings;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// What a look found; `None` before the first.
 type Look = Option<Result<Info, FetchError>>;
@@ -23,6 +25,8 @@ type Look = Option<Result<Info, FetchError>>;
 #[derive(Clone)]
 pub struct Heads {
     contents: Arc<dyn Contents>,
+    /// Settings in force.
+    settings: watch::Receiver<Arc<Settings>>,
     /// Looks are taken there, where the store's connections live.
     runtime: Handle,
     waiting: Arc<Mutex<Waiting>>,
@@ -50,7 +54,7 @@ struct Watched {
     looks: watch::Receiver<Look>,
 }
 
-/// Why nobody waited.
+/// Why nothing was waited for.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WatchError {
     /// So many wait already.
@@ -62,10 +66,16 @@ pub enum WatchError {
 }
 
 impl Heads {
-    /// Nobody waits. Looks are taken on `runtime`.
-    pub fn new(contents: Arc<dyn Contents>, runtime: Handle) -> Self {
+    /// Nobody waits. Looks are taken on `runtime`, as often as the settings in force
+    /// say.
+    pub fn new(
+        contents: Arc<dyn Contents>,
+        settings: watch::Receiver<Arc<Settings>>,
+        runtime: Handle,
+    ) -> Self {
         Self {
             contents,
+            settings,
             runtime,
             waiting: Arc::default(),
         }
@@ -84,10 +94,11 @@ impl Heads {
     }
 
     /// Waits until the head of `content` is no longer `head`, or its epoch
-    /// another than `epoch`, for `wait` at most; answers how it stands then.
+    /// another than `epoch`, for `wait` at most; answers how it stands then. What
+    /// moved already is answered at once, however many wait.
     ///
     /// # Errors
-    /// Too many wait already, or it cannot be read how it stands. A database that
+    /// It did not move, and too many wait already; or it cannot be read how it stands. A database that
     /// goes away while somebody waits is waited for.
     pub async fn wait(
         &self,
@@ -95,14 +106,16 @@ impl Heads {
         epoch: Option<&Epoch>,
         head: Head,
         wait: Duration,
-        settings: &ReplicationSettings,
     ) -> Result<Info, WatchError> {
         let until = Instant::now() + wait;
         let moved =
             |info: &Info| info.head != head || epoch.is_some_and(|epoch| *epoch != info.epoch);
         // Before the first look, so that no commit in between goes unheard.
-        let mut follower = self.follow(content, settings)?;
+        let mut follower = self.follow(content);
         let mut info = self.look(content).await?;
+        if !moved(&info) && !wait.is_zero() {
+            follower.wait_in_line(self.settings.borrow().replication.max_watchers)?;
+        }
         while !moved(&info) {
             let Ok(told) = timeout_at(until, follower.looks.changed()).await else {
                 return Ok(info);
@@ -132,42 +145,48 @@ impl Heads {
         })
     }
 
-    fn follow(
-        &self,
-        content: &Content,
-        settings: &ReplicationSettings,
-    ) -> Result<Follower, WatchError> {
+    /// Hears of all looks from now on; is not one of those who wait yet.
+    fn follow(&self, content: &Content) -> Follower {
         let mut waiting = self.waiting();
-        if waiting.total >= settings.max_watchers {
-            return Err(WatchError::Full(waiting.total));
-        }
-        waiting.total += 1;
         let watched = waiting.by_content.entry(content.clone());
-        let watched = watched.or_insert_with(|| self.begin(content, settings.sweep_interval));
+        let watched = watched.or_insert_with(|| self.begin(content));
         watched.followers += 1;
         let mut looks = watched.looks.clone();
         // What was found before this one came is older than its own look.
         looks.mark_unchanged();
-        Ok(Follower {
+        Follower {
             heads: self.clone(),
             content: content.clone(),
             looks,
-        })
+            waits: false,
+        }
     }
 
     /// Begins the looks at a content.
-    fn begin(&self, content: &Content, every: Duration) -> Watched {
+    fn begin(&self, content: &Content) -> Watched {
         let bell = Arc::new(Notify::new());
         let (sender, looks) = watch::channel(None);
         let (contents, content, ring) = (self.contents.clone(), content.clone(), bell.clone());
+        let mut settings = self.settings.clone();
         self.runtime.spawn(async move {
+            let mut looked = Instant::now();
             loop {
+                let every = settings.borrow_and_update().replication.sweep_interval;
+                // Settings that never change again leave the rest as it is.
+                let changed = async {
+                    if settings.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                };
                 tokio::select! {
                     () = ring.notified() => {}
-                    () = sleep(every) => {}
+                    () = sleep_until(looked + every) => {}
+                    // Another interval, from the last look on.
+                    () = changed => continue,
                     // The last of those who waited is gone.
                     () = sender.closed() => return,
                 }
+                looked = Instant::now();
                 let look = contents.info(&content, None).await;
                 if let Err(FetchError::Store(error)) = &look {
                     tracing::debug!(
@@ -196,12 +215,30 @@ struct Follower {
     heads: Heads,
     content: Content,
     looks: watch::Receiver<Look>,
+    /// It is one of those who wait.
+    waits: bool,
+}
+
+impl Follower {
+    /// From now on it is one of those who wait.
+    ///
+    /// # Errors
+    /// So many, `most`, do already.
+    fn wait_in_line(&mut self, most: usize) -> Result<(), WatchError> {
+        let mut waiting = self.heads.waiting();
+        if waiting.total >= most {
+            return Err(WatchError::Full(waiting.total));
+        }
+        waiting.total += 1;
+        self.waits = true;
+        Ok(())
+    }
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
         let mut waiting = self.heads.waiting();
-        waiting.total = waiting.total.saturating_sub(1);
+        waiting.total = waiting.total.saturating_sub(usize::from(self.waits));
         if let Some(watched) = waiting.by_content.get_mut(&self.content) {
             watched.followers = watched.followers.saturating_sub(1);
             if watched.followers == 0 {

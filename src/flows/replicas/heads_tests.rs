@@ -79,18 +79,34 @@ fn heads() -> (Arc<Fake>, Heads) {
     let fake = Arc::new(Fake {
         state: Mutex::new((Ok(info("e", 1)), 0)),
     });
-    (fake.clone(), Heads::new(fake, Handle::current()))
+    let (_, heads) = with_settings(&fake);
+    (fake, heads)
+}
+
+/// Settings that can be changed, and what goes by them.
+fn with_settings(fake: &Arc<Fake>) -> (watch::Sender<Arc<Settings>>, Heads) {
+    let (sender, settings) = watch::channel(Arc::new(settings(1000, Duration::from_secs(1))));
+    let heads = Heads::new(fake.clone(), settings, Handle::current());
+    (sender, heads)
+}
+
+fn settings(max_watchers: usize, sweep_interval: Duration) -> Settings {
+    let text = format!(
+        "[replication]\nmax_watchers = {max_watchers}\nsweep_interval = \"{}s\"\n",
+        sweep_interval.as_secs()
+    );
+    let base = std::path::Path::new("/base");
+    let options = crate::config::LoadOptions::default();
+    let loaded = crate::config::parse(&text, "t.toml", base, [], options).unwrap();
+    loaded.settings
 }
 
 /// Waits for head 1 of epoch `e` to move.
 fn waits(heads: &Heads, wait: Duration) -> tokio::task::JoinHandle<Result<Info, WatchError>> {
     let heads = heads.clone();
     tokio::spawn(async move {
-        let settings = ReplicationSettings::default();
         let epoch = Epoch::told("e");
-        heads
-            .wait(&prices(), Some(&epoch), 1, wait, &settings)
-            .await
+        heads.wait(&prices(), Some(&epoch), 1, wait).await
     })
 }
 
@@ -162,21 +178,24 @@ async fn nothing_moved_is_answered_in_time_also_while_the_database_is_away() {
     assert_eq!(begun.elapsed(), Duration::from_secs(30));
     // Nobody waits any more, so nobody looks.
     let looks = fake.looks();
-    sleep(LONG).await;
+    tokio::time::sleep(LONG).await;
     assert_eq!(fake.looks(), looks);
 }
 
 #[tokio::test(start_paused = true)]
 async fn too_many_are_turned_away_and_what_is_gone_is_told() {
-    let (fake, heads) = heads();
-    let few = ReplicationSettings {
-        max_watchers: 1,
-        ..ReplicationSettings::default()
-    };
+    let (fake, _) = heads();
+    let (sender, heads) = with_settings(&fake);
+    let few = Arc::new(settings(1, Duration::from_secs(1)));
     let follower = waits(&heads, LONG);
     until_there_are(&heads, 1).await;
-    let turned_away = heads.wait(&prices(), None, 1, LONG, &few).await;
+    sender.send_replace(few);
+    let turned_away = heads.wait(&prices(), None, 1, LONG).await;
     assert!(matches!(turned_away, Err(WatchError::Full(1))));
+    // What moved already is answered, however many wait.
+    let moved = heads.wait(&prices(), None, 0, LONG).await;
+    assert_eq!(moved.unwrap().head, 1);
+    assert_eq!(heads.followers(), 1);
     fake.set(Err(FetchError::Missing));
     let told = follower.await.unwrap();
     assert!(matches!(told, Err(WatchError::Fetch(FetchError::Missing))));
@@ -185,4 +204,20 @@ async fn too_many_are_turned_away_and_what_is_gone_is_told() {
     given_up.abort();
     assert!(given_up.await.unwrap_err().is_cancelled());
     assert_eq!(heads.followers(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_interval_reaches_those_who_wait_already() {
+    let (fake, _) = heads();
+    let (sender, heads) = with_settings(&fake);
+    sender.send_replace(Arc::new(settings(1000, LONG)));
+    let begun = Instant::now();
+    let follower = waits(&heads, LONG * 2);
+    until_there_are(&heads, 1).await;
+    fake.set(Ok(info("e", 2)));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(heads.followers(), 1, "nobody looked yet");
+    sender.send_replace(Arc::new(settings(1000, Duration::from_secs(20))));
+    assert_eq!(follower.await.unwrap().unwrap().head, 2);
+    assert_eq!(begun.elapsed(), Duration::from_secs(20));
 }

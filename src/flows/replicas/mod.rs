@@ -29,7 +29,9 @@ mod remote;
 #[cfg(test)]
 pub(crate) mod testing;
 mod traits;
+mod verify;
 mod view;
+mod words;
 
 pub use backoff::Backoff;
 pub use change::{Applied, BootstrapReason, RangeStart, ReplicaChange};
@@ -46,7 +48,9 @@ pub use traits::{
     Bootstrap, Contents, FetchError, PublishError, PublishRequest, Published, RangeState,
     ReplicaRows, Standing, Upstream, UpstreamError,
 };
+pub use verify::{CannotVerify, check_verify};
 pub use view::{
     BootstrapView, FollowerView, Holder, PlanView, RangeView, ReplicaState, ReplicasView,
     UpstreamView,
 };
+pub use words::without_contents;

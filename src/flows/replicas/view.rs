@@ -3,6 +3,7 @@
 use super::change::BootstrapReason;
 use super::model::{DatasetName, Epoch, Head, Info};
 use super::plan::ReplicaPlan;
+use super::traits::Standing;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ pub enum Holder {
 /// How a replica stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplicaState {
-    /// Nobody follows it here.
+    /// No server follows it.
     Waiting,
     /// There is no copy yet.
     Bootstrapping,
@@ -66,6 +67,18 @@ impl ReplicaState {
         Self::Stale,
         Self::Failing,
     ];
+
+    /// By its rows, where it is not followed here. `is_held`: somebody has its
+    /// lease. Whether its upstreams answer is known to who follows it alone, so it
+    /// is never [`Self::Failing`].
+    pub fn of_rows(is_held: bool, has_copy: bool, rows: &Standing) -> Self {
+        match (is_held, has_copy) {
+            (false, _) => Self::Waiting,
+            (true, false) => Self::Bootstrapping,
+            (true, true) if rows.stale.is_some() || rows.bootstrap.is_some() => Self::Stale,
+            (true, true) => Self::Live,
+        }
+    }
 
     /// The word in API, metrics and pages.
     pub const fn as_str(self) -> &'static str {
@@ -259,5 +272,28 @@ impl ReplicaPlan {
             }
         });
         shown.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_and_lease_say_how_a_replica_stands_that_others_follow() {
+        let level = Standing::default();
+        let stale = Standing {
+            stale: Some((Timestamp::now(), "history is too short".to_owned())),
+            ..Standing::default()
+        };
+        for (is_held, has_copy, rows, expected) in [
+            (false, true, &level, ReplicaState::Waiting),
+            (false, true, &stale, ReplicaState::Waiting),
+            (true, false, &level, ReplicaState::Bootstrapping),
+            (true, true, &level, ReplicaState::Live),
+            (true, true, &stale, ReplicaState::Stale),
+        ] {
+            assert_eq!(ReplicaState::of_rows(is_held, has_copy, rows), expected);
+        }
     }
 }

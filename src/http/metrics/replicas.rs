@@ -4,6 +4,7 @@ use super::Exposition;
 use crate::flows::replicas::{BootstrapReason, ReplicaState};
 use crate::http::dataset_reports::{DatasetReport, fills};
 use crate::http::replica_report::{BootstrapReport, ReplicaReport};
+use crate::http::state::Http;
 use crate::time::Timestamp;
 
 type OfDataset = (
@@ -165,6 +166,22 @@ impl Exposition {
                 self.sample(fill, &labels, bound.share());
             }
         }
+    }
+
+    /// How many wait; nothing where there is nothing to wait for.
+    pub(super) fn watchers(&mut self, http: &Http) {
+        let settings = http.settings();
+        if settings.datasets.is_empty() && settings.replicas.is_empty() {
+            return;
+        }
+        let watchers = "highwater_dataset_watchers";
+        self.family(
+            watchers,
+            "gauge",
+            "Followers that wait at this server for a head to move.",
+        );
+        let waiting = http.state.datasets.heads.followers();
+        self.sample(watchers, &[], waiting as f64);
     }
 
     /// Of configured replicas each; nothing where there are none.

@@ -35,7 +35,6 @@ pub(super) fn replica_badge(report: &ReplicaReport) -> Markup {
         "bootstrapping" => (Tone::Quiet, "◐", "bootstrapping"),
         "stale" => (Tone::Warn, "◐", "stale"),
         "failing" => (Tone::Bad, "▲", "failing"),
-        _ if report.holder.is_some() => (Tone::Quiet, "◇", "followed elsewhere"),
         _ => (Tone::Quiet, "○", "waiting"),
     };
     badge(tone, shape, word)
@@ -112,8 +111,8 @@ pub(super) fn source(report: &ReplicaReport) -> Markup {
                 @if report.protocol == Some("seed") { " · by the seed's wire" }
             },
         }
-        @match (&report.holder, report.state) {
-            (Some(holder), "waiting") => { " · followed by server " code { (cut(holder, 80)) } },
+        @match (&report.holder, report.upstream_reports.is_empty()) {
+            (Some(holder), true) => { " · followed by server " code { (cut(holder, 80)) } },
             _ => {},
         }
         "."

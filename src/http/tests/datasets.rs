@@ -2,13 +2,19 @@
 
 use super::super::testing::Fixture;
 use super::Seen;
+use super::pages_replicas::plan;
 use crate::config::{
     DatasetSettings, DatasetSource, HistorySettings, ReplicaProtocol, ReplicaSettings, SecretOf,
 };
-use crate::flows::replicas::{Content, ContentKind, DatasetName, Modification, PublishError};
+use crate::flows::replicas::{
+    Content, ContentKind, DatasetName, FollowerView, Holder, Modification, PublishError,
+    ReplicaState, ReplicasView,
+};
 use actix_web::test::TestRequest;
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 const TOKEN: &str = "dataset-token-0123456789";
@@ -254,6 +260,11 @@ async fn a_follower_waits_until_the_head_moves_or_the_server_stops() {
         let full = fixture.get(watch).await;
         full.problem(503, "too-many-watchers");
         assert!(!full.header("retry-after").is_empty());
+        // What moved already needs no waiting.
+        let moved = fixture
+            .get("/v1/datasets/prices/watch?head=0&timeout=60")
+            .await;
+        assert_eq!(moved.json()["head"], 1);
         fixture.post(ENTRIES, &body).await
     };
     let (woken, _) = tokio::join!(fixture.get(watch), publish);
@@ -306,9 +317,14 @@ async fn a_dataset_with_a_token_is_read_with_that_and_a_replica_is_no_way_around
         .await
         .problem(503, "no-copy-yet");
     // Who may not read does not learn what there is.
-    for uri in ["/v1/datasets/prices/info", "/v1/datasets/other/info"] {
-        fixture.get(uri).await.problem(401, "unauthorized");
-    }
+    let told = async |name: &str| {
+        let refused = fixture.get(&format!("/v1/datasets/{name}/info")).await;
+        let problem = refused.problem(401, "unauthorized");
+        problem["detail"].as_str().unwrap().replace(name, "NAME")
+    };
+    let unprotected = told("prices").await;
+    assert_eq!(told("closed").await, unprotected);
+    assert_eq!(told("other").await, unprotected);
 }
 
 #[actix_web::test]
@@ -320,6 +336,7 @@ async fn a_replica_is_served_as_a_dataset_with_its_state() {
     };
     let delete = Modification::Delete("a".to_owned());
     fixture.contents.write(&copy, &[delete]);
+    follow(&fixture, Holder::Here, Some(ReplicaState::Live));
     let info = fixture.get("/v1/replicas/copy/info").await.json();
     assert_eq!(
         info,
@@ -336,6 +353,64 @@ async fn a_replica_is_served_as_a_dataset_with_its_state() {
         (&single["state"], &single["head"]),
         (&json!("live"), &json!(1))
     );
+}
+
+/// `copy` is followed by that server, and stands so.
+fn follow(fixture: &Fixture, holder: Holder, state: Option<ReplicaState>) {
+    let follower = FollowerView {
+        holder,
+        plan: state.map(plan),
+        bytes_per_second: 0.0,
+        upstreams: Vec::new(),
+        trouble: None,
+    };
+    let by_name = BTreeMap::from([(name("copy"), Arc::new(follower))]);
+    let view = ReplicasView { replicas: by_name };
+    fixture.replicas.send_replace(Arc::new(view));
+}
+
+#[actix_web::test]
+async fn a_replica_that_is_followed_elsewhere_is_told_by_its_rows_and_its_lease() {
+    let fixture = fixture().await;
+    let copy = Content {
+        kind: ContentKind::Replica,
+        name: name("copy"),
+    };
+    let delete = Modification::Delete("a".to_owned());
+    fixture.contents.write(&copy, &[delete]);
+    let other = Holder::Other("host-2".to_owned());
+    for (holder, expected) in [(other, "bootstrapping"), (Holder::Nobody, "waiting")] {
+        follow(&fixture, holder, None);
+        for uri in [
+            "/v1/replicas/copy/info",
+            "/v1/replicas/copy/watch?head=0",
+            "/v1/replicas/copy",
+        ] {
+            let told = fixture.get(uri).await.json();
+            assert_eq!(told["state"], expected, "{uri}: {told}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn what_is_closed_while_somebody_waits_is_not_told_to_them() {
+    let fixture = fixture().await;
+    let body = json!([{"update": ["a", 1]}]);
+    fixture.post(ENTRIES, &body).await;
+    let close = async {
+        while fixture.state.datasets.heads.followers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        fixture.settings.send_modify(|settings| {
+            let mut changed = (**settings).clone();
+            changed.datasets[0].token = Some(secret(TOKEN));
+            *settings = changed.into();
+        });
+        fixture.post(ENTRIES, &body).await;
+    };
+    let waits = fixture.get("/v1/datasets/prices/watch?head=1&timeout=60");
+    let (told, ()) = tokio::join!(waits, close);
+    told.problem(401, "unauthorized");
 }
 
 #[actix_web::test]

@@ -114,7 +114,7 @@ pub(super) async fn rows(fixture: &Fixture) {
     fixture.contents.write(&copy, &many);
 }
 
-fn plan(state: ReplicaState) -> PlanView {
+pub(super) fn plan(state: ReplicaState) -> PlanView {
     let now = Timestamp::now();
     PlanView {
         state,
@@ -308,6 +308,47 @@ async fn what_takes_a_token_of_its_own_is_not_shown() {
 }
 
 #[actix_web::test]
+async fn keys_of_entries_that_are_not_shown_are_not_told_by_audits_and_failures_either() {
+    let fixture = fixture().await;
+    followed(&fixture);
+    let held = fixture.replicas.borrow().clone();
+    let mut quoting = (*held).clone();
+    let why = r#"http://up:1: answered the key "secret-key" behind "secret-before""#;
+    for of in quoting.replicas.values_mut() {
+        let of = Arc::make_mut(of);
+        of.upstreams[0].last_error = Some((Timestamp::now(), why.to_owned()));
+        let plan = of.plan.as_mut().unwrap();
+        plan.auditing = Some("secret-cursor".to_owned());
+        plan.trouble = Some(why.to_owned());
+    }
+    fixture.replicas.send_replace(Arc::new(quoting));
+    let open = fixture.get("/v1/replicas/copy").await.text();
+    assert!(open.contains("secret-cursor") && open.contains("secret-key"));
+    fixture.settings.send_modify(|settings| {
+        let mut changed = (**settings).clone();
+        for replica in &mut changed.replicas {
+            replica.token = Some(SecretOf(SecretString::from("replica-token-0123456789")));
+        }
+        *settings = changed.into();
+    });
+    for path in [
+        "/v1/replicas",
+        "/v1/replicas/copy",
+        "/replicas",
+        "/replicas/copy",
+        "/replicas/shadow",
+        "/readyz",
+        "/metrics",
+        "/",
+    ] {
+        let text = fixture.get(path).await.text();
+        assert!(!text.contains("secret-"), "{path}: {text}");
+    }
+    let page = fixture.get("/replicas/copy").await.text();
+    has(&page, &["It is being compared now", "answered the key"]);
+}
+
+#[actix_web::test]
 async fn what_is_not_there_is_told_as_a_page() {
     let fixture = fixture().await;
     let long = format!("/datasets/prices?prefix={}", "k".repeat(1025));
@@ -426,6 +467,32 @@ async fn an_order_is_told_to_the_follower_and_recorded() {
         ("shadow", ReplicaOrder::Bootstrap),
     ];
     assert_eq!(told, expected.map(|(name, order)| (name.to_owned(), order)));
+    let change = |seed: bool, head: Option<i64>| {
+        fixture.settings.send_modify(|settings| {
+            let mut changed = (**settings).clone();
+            if seed {
+                changed.replicas[0].protocol = ReplicaProtocol::Seed;
+            } else {
+                changed.replicas[0].protocol = ReplicaProtocol::Highwater;
+            }
+            *settings = changed.into();
+        });
+        let mut view = (**fixture.replicas.borrow()).clone();
+        let copy = Arc::make_mut(view.replicas.get_mut(&name("copy")).unwrap());
+        copy.plan.as_mut().unwrap().head = head;
+        fixture.replicas.send_replace(Arc::new(view));
+    };
+    for (seed, head, words) in [
+        (true, Some(7), "has no digests to compare"),
+        (false, None, "has no copy yet"),
+    ] {
+        change(seed, head);
+        let refused = order(verify, CONTROL, &why).await;
+        let problem = refused.problem(409, "cannot-verify");
+        assert!(problem["detail"].as_str().unwrap().contains(words));
+    }
+    change(false, Some(7));
+    assert_eq!(fixture.ordered.lock().unwrap().len(), 2, "nobody was told");
     order(verify, "another-token-0123456789", &why)
         .await
         .problem(401, "unauthorized");

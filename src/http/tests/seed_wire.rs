@@ -9,6 +9,7 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::web;
 use secrecy::SecretString;
 use serde_json::json;
+use std::net::SocketAddr;
 use tokio::runtime::Handle;
 
 async fn fixture() -> Fixture {
@@ -18,12 +19,16 @@ async fn fixture() -> Fixture {
             source: None,
             history: HistorySettings::default(),
             token: None,
-            seed_listen: None,
+            seed_listen: Some(listen()),
         }];
         settings.replication.max_chunk = 50;
         settings.replication.max_modifications = 5;
     })
     .await
+}
+
+fn listen() -> SocketAddr {
+    ([127, 0, 0, 1], 8790).into()
 }
 
 fn prices() -> Content {
@@ -35,7 +40,8 @@ fn prices() -> Content {
 
 async fn call(fixture: &Fixture, request: TestRequest) -> Seen {
     let wire = SeedWire {
-        name: prices().name,
+        listen: listen(),
+        only: None,
         datasets: fixture.state.datasets.clone(),
         settings: fixture.state.settings.clone(),
         draining: fixture.state.draining.clone(),
@@ -186,4 +192,29 @@ async fn nothing_is_inserted_from_pages_without_a_token_or_into_a_table() {
     assert!(fixture.contents.requests.lock().unwrap().is_empty());
     let lost = call(&fixture, TestRequest::get().uri("/")).await;
     lost.problem(404, "not-found");
+}
+
+#[actix_web::test]
+async fn an_address_serves_the_dataset_that_has_it_now() {
+    let fixture = fixture().await;
+    fixture.contents.write(&prices(), &[update("a", "1")]);
+    let info = async || call(&fixture, TestRequest::get().uri("/info")).await;
+    assert_eq!(info().await.json(), json!([1, 1]));
+    let rename = |to: Option<&str>| {
+        fixture.settings.send_modify(|settings| {
+            let mut changed = (**settings).clone();
+            match to {
+                Some(to) => changed.datasets[0].name = DatasetName::parse(to).unwrap(),
+                None => changed.datasets.clear(),
+            }
+            *settings = changed.into();
+        });
+    };
+    rename(Some("rates"));
+    info().await.problem(503, "no-copy-yet");
+    let inserted = insert(&fixture, r#"[{"Update":["b","2"]},{"Update":["c","3"]}]"#).await;
+    assert_eq!(inserted.status, 200);
+    assert_eq!(info().await.json(), json!([1, 2]));
+    rename(None);
+    info().await.problem(404, "dataset-not-found");
 }

@@ -52,7 +52,7 @@ fn open(http: &Http, request: &HttpRequest, kind: ContentKind) -> Answer<Content
     let reading = kind == ContentKind::Replica;
     let by_own = own.filter(|_| !(reading && settings.http.read_token.is_some()));
     let refused = match by_own {
-        Some(SecretOf(token)) => opens_content(&settings.http, request, token, reading),
+        Some(SecretOf(token)) => opens_content(&settings.http, request, token),
         None => authorize(&settings.http, request, Access::Read),
     };
     if let Err(refused) = refused {
@@ -64,14 +64,14 @@ fn open(http: &Http, request: &HttpRequest, kind: ContentKind) -> Answer<Content
             };
             http.wrong_token(request, token)?;
         }
-        let problem = match by_own {
-            None => refused.problem(Access::Read),
-            Some(_) => Problem::unauthorized(format!(
-                "send Authorization: Bearer with the token of {} \"{asked}\"",
-                kind.as_str()
-            )),
-        };
-        return Err(problem.into());
+        // The same words whether there is such a thing or not, and whatever token
+        // it takes: who may not read does not learn what there is.
+        let shown: String = asked.chars().filter(|c| !c.is_control()).take(64).collect();
+        let word = kind.as_str();
+        return Err(Problem::unauthorized(format!(
+            "send Authorization: Bearer with the token of {word} \"{shown}\", or with the read token where it has none of its own"
+        ))
+        .into());
     }
     let Some((name, _)) = found else {
         return Err(Problem::content_not_found(kind, asked).into());

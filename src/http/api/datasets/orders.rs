@@ -1,8 +1,9 @@
 //! Operators' orders to replicas: each with a reason, recorded, and told to the
 //! Follower, which is on the server that holds the replica's lease.
 
+use crate::config::ReplicaSettings;
 use crate::flows::events::read_reason;
-use crate::flows::replicas::{ContentKind, DatasetName, Holder};
+use crate::flows::replicas::{ContentKind, DatasetName, Holder, check_verify};
 use crate::http::api::refusals::{OperatorRefusals, StoreRefusals};
 use crate::http::audit::{Act, Done};
 use crate::http::body::read_json;
@@ -40,7 +41,7 @@ pub(crate) struct ReplicaOrderDone {
     (status = 202, description = "It is taken on", body = ReplicaOrderDone),
     (status = 400, description = "Not the JSON expected", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "There is no such replica", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "not-followed-here: another server follows the replica, or none does", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "not-followed-here: another server follows the replica, or none does; cannot-verify: it follows by the seed's wire, or has no copy yet", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "The body is not application/json", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "The reason is missing or too long", body = Problem, content_type = "application/problem+json"),
@@ -96,7 +97,7 @@ async fn order(
         },
         Err(refusal) => Err(refusal),
     };
-    let (name, reason) = match read {
+    let (replica, reason) = match read {
         Ok(read) => read,
         Err(refusal) => return Err(http.refuse(act, refusal).await),
     };
@@ -105,7 +106,14 @@ async fn order(
     let acted = http
         .act(act, async move {
             let view = followers.view.borrow().clone();
+            let name = replica.name.clone();
             let follower = view.replicas.get(&name);
+            if order == ReplicaOrder::Verify {
+                // Whoever has not read the rows yet knows of no copy, and looks first.
+                let plan = follower.and_then(|of| of.plan.as_ref());
+                let has_copy = plan.is_none_or(|plan| plan.head.is_some());
+                check_verify(&replica, has_copy).map_err(|why| cannot_verify(&why.to_string()))?;
+            }
             match follower.map_or(&Holder::Nobody, |of| &of.holder) {
                 Holder::Here if (followers.order)(&name, order) => {}
                 Holder::Other(holder) => return Err(not_here(&name, Some(holder))),
@@ -121,13 +129,13 @@ async fn order(
 }
 
 /// Of the configuration; refused while the server is stopping.
-fn known(http: &Http, name: &str) -> Answer<DatasetName> {
+fn known(http: &Http, name: &str) -> Answer<ReplicaSettings> {
     if *http.state.draining.borrow() {
         return Err(Problem::draining().into());
     }
     let settings = http.settings();
     match super::replica(&settings, name) {
-        Some(replica) => Ok(replica.name.clone()),
+        Some(replica) => Ok(replica.clone()),
         None => Err(Problem::content_not_found(ContentKind::Replica, name).into()),
     }
 }
@@ -137,6 +145,15 @@ fn reason(body: &ReplicaOrderBody) -> Answer<String> {
         let error = FieldError::new("reason", message);
         Problem::invalid_fields(vec![error], 1).into()
     })
+}
+
+fn cannot_verify(why: &str) -> Box<Problem> {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "cannot-verify",
+        "The replica cannot be compared",
+        why,
+    )
 }
 
 fn not_here(name: &DatasetName, holder: Option<&str>) -> Box<Problem> {

@@ -9,6 +9,7 @@ use crate::flows::replicas::{
 use crate::http::api::read_query;
 use crate::http::datasets::count;
 use crate::http::problem::{Answer, FieldError, Problem, Refusal};
+use crate::http::replicas::state_of_replica;
 use crate::http::state::Http;
 use crate::store::StoreError;
 use actix_web::http::StatusCode;
@@ -128,7 +129,7 @@ pub(super) async fn info_of(
 ) -> Answer<HttpResponse> {
     let content = open(http, request, kind)?;
     let splits = read_query::<InfoQuery>(request)?.judge()?;
-    let state = state_of(http, &content);
+    let state = state_of(http, &content).await;
     answer(http, content, "info", move |contents, content| async move {
         let info = contents.info(&content, splits).await?;
         Ok(with_state(info, state))
@@ -193,13 +194,7 @@ pub(super) async fn watch_of(
     let asked = read_query::<WatchQuery>(request)?.judge(&settings.replication)?;
     let mut draining = http.state.draining.clone();
     let heads = &http.state.datasets.heads;
-    let waited = heads.wait(
-        &content,
-        asked.epoch.as_ref(),
-        asked.head,
-        asked.wait,
-        &settings.replication,
-    );
+    let waited = heads.wait(&content, asked.epoch.as_ref(), asked.head, asked.wait);
     let info = tokio::select! {
         // Whoever comes while the server stops is turned away at once.
         biased;
@@ -212,7 +207,9 @@ pub(super) async fn watch_of(
     let info = info.inspect_err(|refusal| {
         count(kind, &content.name, "watch", Err(refusal.0.name()));
     })?;
-    let state = state_of(http, &content);
+    // What was asked for may have been removed, or closed, meanwhile.
+    let content = open(http, request, kind)?;
+    let state = state_of(http, &content).await;
     let body = json(&with_state(info, state))?;
     count(kind, &content.name, "watch", Ok(body.len()));
     Ok(respond(body))
@@ -307,10 +304,13 @@ fn respond(body: Vec<u8>) -> HttpResponse {
 }
 
 /// How a replica stands, in a word.
-pub(super) fn state_of(http: &Http, content: &Content) -> Option<String> {
+async fn state_of(http: &Http, content: &Content) -> Option<String> {
     match content.kind {
         ContentKind::Dataset => None,
-        ContentKind::Replica => (http.state.datasets.replica_state)(&content.name),
+        ContentKind::Replica => {
+            let state = state_of_replica(http, &content.name).await;
+            Some(state.as_str().to_owned())
+        }
     }
 }
 
