@@ -17,6 +17,11 @@ use serde::Serialize;
 /// Rows that are pruned in one transaction, besides as many as it wrote.
 const STEP: usize = 200;
 
+/// Heads after which a history's age is looked at where it is written: fewer than
+/// are pruned then, so that a fast dataset's does not grow without end. A slow
+/// one's is looked at by the Housekeeper.
+const AGE_LOOK: Head = 64;
+
 /// A row of `dataset_changes`, as it is written.
 #[derive(Serialize)]
 pub(super) struct ChangeRow {
@@ -51,6 +56,18 @@ impl ChangeRow {
 }
 
 impl Generation {
+    /// Before when rows of its history are too old, where it is time to look: its
+    /// head was `from` before what is being written.
+    pub(super) fn too_old(
+        &self,
+        from: Head,
+        bounds: &HistorySettings,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let is_time = from.div_euclid(AGE_LOOK) != self.head.div_euclid(AGE_LOOK);
+        is_time.then(|| now.minus(bounds.age))
+    }
+
     /// Counts a row of its history.
     pub(super) const fn remember(&mut self, row: &ChangeRow) {
         self.history_changes += row.changes;

@@ -1,11 +1,14 @@
 //! What datasets and replicas no longer need: contents that were given up or
-//! replaced, history past its age, and outcomes past their retention.
+//! replaced, bootstraps that nobody goes on with, history past its age, and
+//! outcomes past their retention.
 
 use super::connection::{Connection, IN_ORDER, in_transaction, on_backend};
 use super::datasets_history::trim;
 use super::datasets_rows::lock_live;
+use super::replicas_bootstrap::give_up;
+use super::replicas_rows::{generation, lock_replicas};
 use super::{Store, StoreError};
-use crate::flows::replicas::{Content, Head};
+use crate::flows::replicas::{Content, ContentKind, Head};
 use crate::time::Timestamp;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text, Timestamp as SqlTimestamp};
@@ -18,11 +21,23 @@ const REQUESTS_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// Entries that go for each row of anything else: they are small and many, and
 /// nobody reads them any more.
 const ENTRIES_PER_ROW: i64 = 10;
+/// A bootstrap of a replica that is not configured here, and that no server
+/// follows, is given up when nothing was written to it for so long: another
+/// server may be configured for it and away just now.
+const ABANDONED: Duration = Duration::from_secs(3600);
+/// Begins the names of the leases under which replicas are followed.
+const FOLLOWED: &str = "replicas:";
 
 #[derive(QueryableByName)]
 struct Id {
     #[diesel(sql_type = BigInt)]
     id: i64,
+}
+
+#[derive(QueryableByName)]
+struct Idle {
+    #[diesel(sql_type = Text)]
+    name: String,
 }
 
 #[derive(QueryableByName)]
@@ -40,7 +55,9 @@ struct HeadBound {
 impl Store {
     /// Deletes one step of what is no longer needed: some `limit` rows of
     /// requests past their 24 hours, of contents that were given up or replaced,
-    /// and of history that is older than `ages` says. Answers how many.
+    /// and of history that is older than `ages` says, which has all contents that
+    /// are configured. Bootstraps of others are given up after an hour in which
+    /// nobody went on with them. Answers how many rows it took.
     ///
     /// # Errors
     /// The database is out of reach; some may be deleted.
@@ -51,6 +68,7 @@ impl Store {
         limit: i64,
     ) -> Result<usize, StoreError> {
         let mut pruned = self.prune_requests(now, limit).await?;
+        pruned += self.prune_bootstraps(now, ages).await?;
         pruned += self.prune_dropped(limit).await?;
         for (content, age) in ages {
             pruned += self.prune_history(content, now.minus(*age)).await?;
@@ -69,6 +87,50 @@ impl Store {
         Ok(on_backend!(lent, conn => {
             diesel::sql_query(&sql).bind::<SqlTimestamp, _>(before).execute(conn).await
         })?)
+    }
+
+    /// Gives up bootstraps that nobody goes on with. Answers how many.
+    async fn prune_bootstraps(
+        &self,
+        now: Timestamp,
+        configured: &BTreeMap<Content, Duration>,
+    ) -> Result<usize, StoreError> {
+        let idle: Vec<Idle> = {
+            let mut lent = self.reader().await?;
+            on_backend!(lent, conn => {
+                diesel::sql_query(
+                    "SELECT r.name FROM replicas r JOIN dataset_generations g \
+                     ON g.id = r.generation WHERE g.changed_at < $1 ORDER BY r.name",
+                )
+                .bind::<SqlTimestamp, _>(now.minus(ABANDONED))
+                .load(conn)
+                .await
+            })?
+        };
+        let is_configured = |name: &str| {
+            let mut replicas = configured.keys();
+            replicas.any(|of| of.kind == ContentKind::Replica && of.name.as_str() == name)
+        };
+        let mut idle: Vec<String> = idle.into_iter().map(|row| row.name).collect();
+        idle.retain(|name| !is_configured(name));
+        if idle.is_empty() {
+            return Ok(0);
+        }
+        // Who follows one just now writes to it soon, and is told that it is gone.
+        let leases = self.leases().await?;
+        let is_followed = |name: &str| {
+            let lease = format!("{FOLLOWED}{name}");
+            leases.iter().any(|row| row.name == lease && row.is_held())
+        };
+        idle.retain(|name| !is_followed(name));
+        let store = self.clone();
+        Self::detached(async move {
+            let mut lent = store.writer().await?;
+            in_transaction!(lent, conn => {
+                give_up_bootstraps(&mut Connection::from(conn), &idle, now).await
+            })
+        })
+        .await
     }
 
     /// One step of the oldest content that was given up.
@@ -137,6 +199,31 @@ impl Store {
         })
         .await
     }
+}
+
+/// Gives up the bootstraps of these replicas, where nothing was written since
+/// [`ABANDONED`] still.
+async fn give_up_bootstraps(
+    conn: &mut Connection<'_>,
+    replicas: &[String],
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let names: BTreeSet<&str> = replicas.iter().map(String::as_str).collect();
+    let mut given_up = 0;
+    for mut row in lock_replicas(conn, &names).await? {
+        let Some(id) = row.generation else {
+            continue;
+        };
+        let begun = generation(conn, id, true).await?;
+        if begun.is_some_and(|begun| begun.changed_at >= now.minus(ABANDONED)) {
+            continue;
+        }
+        give_up(conn, id, now).await?;
+        row.no_bootstrap();
+        row.save(conn).await?;
+        given_up += 1;
+    }
+    Ok(given_up)
 }
 
 /// Removes some rows of a content that was given up; with the last ones, its

@@ -201,7 +201,10 @@ impl<'a> Writing<'a> {
         }
         record(conn, &self.rows).await?;
         let written = self.rows.len();
-        trim(conn, &mut self.generation, Some(bounds), None, written).await?;
+        let from = self.rows.iter().map(|row| row.from_head).min();
+        let from = from.unwrap_or(self.generation.head);
+        let before = self.generation.too_old(from, bounds, now);
+        trim(conn, &mut self.generation, Some(bounds), before, written).await?;
         self.generation.changed_at = now;
         self.generation.save(conn).await
     }

@@ -3,107 +3,18 @@
 use super::StoreError;
 use super::changes::as_json;
 use super::connection::{Connection, on_backend};
-use super::datasets_source_triggers::tables;
+use super::datasets_source_keys::SourceKey;
+use super::datasets_source_triggers::{key_of, tables};
 use super::events_rows::source as table_of;
 use crate::config::DatasetSource;
-use crate::flows::replicas::{Entry, LONGEST_DATASET_KEY};
+use crate::flows::replicas::Entry;
 use crate::time::Timestamp;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamp as SqlTimestamp};
 use diesel_async::RunQueryDsl;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
-
-/// The key of a row: its columns, or what stands for them where they are not
-/// known any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SourceKey {
-    /// Values of the key's columns.
-    Columns(Vec<Value>),
-    /// A key that the dataset has, of which no columns can be read.
-    Lost(String),
-}
-
-impl SourceKey {
-    /// Reads what was noted: a list of columns, or a key of the dataset.
-    pub(super) fn noted(noted: &str, source: DatasetSource) -> Self {
-        match serde_json::from_str(noted) {
-            Ok(Value::Array(columns)) => Self::Columns(columns),
-            Ok(Value::String(key)) => Self::read(key, source),
-            _ => Self::Lost(noted.to_owned()),
-        }
-    }
-
-    fn read(key: String, source: DatasetSource) -> Self {
-        let ((_, columns), _) = tables(source);
-        let parts: Vec<&str> = key.split('/').collect();
-        if parts.len() != columns.len() {
-            return Self::Lost(key);
-        }
-        let mut values = Vec::with_capacity(parts.len());
-        for (part, column) in parts.iter().zip(columns) {
-            let value = match (*column, part.parse::<i64>()) {
-                ("block", Ok(block)) => Value::from(block),
-                ("block", Err(_)) => return Self::Lost(key),
-                _ => Value::from(unescape(part)),
-            };
-            values.push(value);
-        }
-        let read = Self::Columns(values);
-        // A shortened key reads as something else than it was made of.
-        if read.text() == key {
-            read
-        } else {
-            Self::Lost(key)
-        }
-    }
-
-    /// The dataset's key: the columns, with `/` between them. What cannot stand
-    /// there is percent-encoded; of what is too long the rest is a hash.
-    pub(super) fn text(&self) -> String {
-        match self {
-            Self::Lost(key) => key.clone(),
-            Self::Columns(columns) => {
-                let part = |column: &Value| match column {
-                    Value::String(text) => escape(text),
-                    other => other.to_string(),
-                };
-                let parts: Vec<String> = columns.iter().map(part).collect();
-                shortened(parts.join("/"))
-            }
-        }
-    }
-}
-
-fn escape(text: &str) -> String {
-    let text = text.replace('%', "%25").replace('/', "%2F");
-    text.replace('\0', "%00")
-}
-
-fn unescape(text: &str) -> String {
-    let text = text.replace("%2F", "/").replace("%00", "\0");
-    text.replace("%25", "%")
-}
-
-fn shortened(key: String) -> String {
-    if key.len() <= LONGEST_DATASET_KEY {
-        return key;
-    }
-    let mut hash = String::from("#");
-    for byte in Sha256::digest(key.as_bytes()) {
-        // Writing to a string cannot fail.
-        write!(hash, "{byte:02x}").unwrap_or_default();
-    }
-    let mut end = LONGEST_DATASET_KEY - hash.len();
-    while !key.is_char_boundary(end) {
-        end -= 1;
-    }
-    let begin = key.get(..end).unwrap_or_default();
-    format!("{begin}{hash}")
-}
 
 #[derive(QueryableByName, Serialize)]
 struct BatchEntry {
@@ -228,20 +139,9 @@ fn as_value<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error>
     }
 }
 
-/// The rows of these keys that are there, as entries by key.
-pub(super) async fn present(
-    conn: &mut Connection<'_>,
-    source: DatasetSource,
-    keys: &BTreeMap<String, SourceKey>,
-) -> Result<HashMap<String, Entry>, StoreError> {
+/// The rows of these keys, as `t`, where `$1` has what [`asked`] makes of them.
+fn from_asked(source: DatasetSource, sqlite: bool) -> String {
     let ((table, columns), _) = tables(source);
-    let asked: Vec<HashMap<&str, &Value>> = keys
-        .values()
-        .filter_map(|key| match key {
-            SourceKey::Columns(values) => Some(columns.iter().copied().zip(values).collect()),
-            SourceKey::Lost(_) => None,
-        })
-        .collect();
     let typed: Vec<(&str, &str)> = columns
         .iter()
         .map(|column| (*column, if *column == "block" { "bigint" } else { "text" }))
@@ -250,12 +150,80 @@ pub(super) async fn present(
         .iter()
         .map(|column| format!("t.{column} = u.{column}"))
         .collect();
-    let sql = format!(
-        "SELECT t.* FROM {} JOIN {table} t ON {}",
-        table_of(conn.is_sqlite(), &typed),
+    format!(
+        "FROM {} JOIN {table} t ON {}",
+        table_of(sqlite, &typed),
         joined.join(" AND ")
+    )
+}
+
+/// Keys as the parameter of a query.
+fn asked(source: DatasetSource, keys: &BTreeMap<String, SourceKey>) -> Result<String, StoreError> {
+    let ((_, columns), _) = tables(source);
+    let asked: Vec<HashMap<&str, &Value>> = keys
+        .values()
+        .filter_map(|key| match key {
+            SourceKey::Columns(values) => Some(columns.iter().copied().zip(values).collect()),
+            SourceKey::Lost(_) => None,
+        })
+        .collect();
+    as_json(&asked)
+}
+
+#[derive(QueryableByName)]
+struct Sized {
+    #[diesel(sql_type = Text)]
+    key: String,
+    #[diesel(sql_type = BigInt)]
+    size: i64,
+}
+
+/// Bytes that the rows of these keys take about, by the columns that can be
+/// large; none of those is read.
+pub(super) async fn sizes(
+    conn: &mut Connection<'_>,
+    source: DatasetSource,
+    keys: &BTreeMap<String, SourceKey>,
+) -> Result<BTreeMap<String, usize>, StoreError> {
+    let sqlite = conn.is_sqlite();
+    let large = match source {
+        DatasetSource::Batches => {
+            "400 + octet_length(t.invalid_transactions) + coalesce(octet_length(t.last_error), 0)"
+        }
+        DatasetSource::Sites => {
+            "200 + octet_length(t.url) + octet_length(t.labels) + (SELECT coalesce(sum(200 + \
+             coalesce(octet_length(s.last_error), 0)), 0) FROM poll_status s \
+             WHERE s.site_id = t.site_id)"
+        }
+        DatasetSource::Events => {
+            "400 + octet_length(t.payload) + coalesce(octet_length(t.last_error), 0)"
+        }
+    };
+    let ((_, columns), _) = tables(source);
+    let sql = format!(
+        "SELECT {} AS key, CAST({large} AS BIGINT) AS size {}",
+        key_of("t", columns, sqlite),
+        from_asked(source, sqlite)
     );
-    let asked = as_json(&asked)?;
+    let asked = asked(source, keys)?;
+    let rows: Vec<Sized> = on_backend!(conn, c => {
+        diesel::sql_query(&sql).bind::<Text, _>(&asked).load(c).await
+    })?;
+    let sized = |row: Sized| {
+        let key = SourceKey::noted(&row.key, source).text();
+        (key, usize::try_from(row.size).unwrap_or(0))
+    };
+    Ok(rows.into_iter().map(sized).collect())
+}
+
+/// The rows of these keys that are there, as entries by key.
+pub(super) async fn present(
+    conn: &mut Connection<'_>,
+    source: DatasetSource,
+    keys: &BTreeMap<String, SourceKey>,
+) -> Result<HashMap<String, Entry>, StoreError> {
+    let sql = format!("SELECT t.* {}", from_asked(source, conn.is_sqlite()));
+    let asked = asked(source, keys)?;
     match source {
         DatasetSource::Batches => {
             let rows: Vec<BatchEntry> = on_backend!(conn, c => {
@@ -332,34 +300,4 @@ async fn jobs_of(
         jobs.entry(row.site_id.clone()).or_default().push(row);
     }
     Ok(jobs)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_read_as_it_was_made() {
-        let columns = vec![Value::from("a/b%2F"), Value::from(""), Value::from("ü")];
-        let key = SourceKey::Columns(columns);
-        assert_eq!(key.text(), "a%2Fb%252F//ü");
-        let noted = serde_json::to_string(&key.text()).unwrap();
-        assert_eq!(SourceKey::noted(&noted, DatasetSource::Batches), key);
-    }
-
-    #[test]
-    fn a_key_that_is_too_long_ends_in_a_hash() {
-        let columns = |last: &str| {
-            let long = "ä".repeat(1000);
-            SourceKey::Columns(vec![Value::from("l"), Value::from(long), Value::from(last)])
-        };
-        let (one, other) = (columns("1").text(), columns("2").text());
-        assert_ne!(one, other);
-        assert!(one.len() <= LONGEST_DATASET_KEY);
-        let noted = serde_json::to_string(&one).unwrap();
-        assert_eq!(
-            SourceKey::noted(&noted, DatasetSource::Batches),
-            SourceKey::Lost(one)
-        );
-    }
 }

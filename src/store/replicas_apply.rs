@@ -218,14 +218,17 @@ async fn audited(
     }
     row.audited_at = Some(now);
     row.audit_differences = Some(number(differences));
+    let mut applied = Applied::default();
     if differences > 0 {
         let names = BTreeSet::from([row.name.as_str()]);
         if let Some(mut copy) = lock_live(conn, ContentKind::Replica, &names).await?.pop() {
             copy.recount(conn).await?;
             copy.save(conn).await?;
+            applied.generation = Some(copy.id);
+            applied.len = count(copy.len);
         }
     }
-    Ok(Ok(Applied::default()))
+    Ok(Ok(applied))
 }
 
 /// The copy, locked, if it is this generation at this head.
@@ -277,7 +280,8 @@ async fn follow(
         copy.remember(&change);
         record(conn, &[change]).await?;
         copy.head = diff.to;
-        trim(conn, &mut copy, Some(history), None, 1).await?;
+        let before = copy.too_old(diff.from, history, now);
+        trim(conn, &mut copy, Some(history), before, 1).await?;
         copy.changed_at = now;
         copy.save(conn).await?;
     }
@@ -285,6 +289,7 @@ async fn follow(
         generation: Some(generation),
         rows,
         len: count(copy.len),
+        ..Applied::default()
     }))
 }
 
@@ -309,6 +314,7 @@ async fn repair(
         generation: Some(generation),
         rows,
         len: count(copy.len),
+        ..Applied::default()
     }))
 }
 

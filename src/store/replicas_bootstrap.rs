@@ -78,8 +78,7 @@ pub(super) async fn begin(
                 // The answer to the first one was lost.
                 return Ok(Ok(Applied {
                     generation: Some(old),
-                    rows: 0,
-                    len: 0,
+                    ..Applied::default()
                 }));
             }
         }
@@ -106,8 +105,7 @@ pub(super) async fn begin(
     row.bootstrap_len = Some(number(beginning.len));
     Ok(Ok(Applied {
         generation: Some(id),
-        rows: 0,
-        len: 0,
+        ..Applied::default()
     }))
 }
 
@@ -146,10 +144,14 @@ fn is_same(begun: &Generation, ranges: &[RangeRow], beginning: &Beginning<'_>) -
 }
 
 /// A generation's rows are to be removed.
-async fn give_up(conn: &mut Connection<'_>, id: i64, now: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn give_up(
+    conn: &mut Connection<'_>,
+    id: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let drop = format!(
-        "UPDATE dataset_generations SET live = FALSE, dropped_at = $1 WHERE id = {id} \
-         AND dropped_at IS NULL"
+        "UPDATE dataset_generations SET live = FALSE, dropped_at = $1, source = NULL, \
+         source_cursor = NULL, source_at = NULL WHERE id = {id} AND dropped_at IS NULL"
     );
     let ranges = format!("DELETE FROM replica_ranges WHERE generation = {id}");
     on_backend!(conn, c => {
@@ -261,6 +263,7 @@ pub(super) async fn chunk(
         generation: Some(id),
         rows: growth.rows,
         len: count(range.len),
+        ..Applied::default()
     }))
 }
 
@@ -351,10 +354,16 @@ pub(super) async fn forward(
     generation.grow(growth);
     generation.changed_at = now;
     generation.save(conn).await?;
+    let len_of = |place: &usize| {
+        let range = all.get(*place)?;
+        let brought = brought.iter().find(|one| one.place == range.place);
+        Some(count(brought.unwrap_or(range).len))
+    };
     Ok(Ok(Applied {
         generation: Some(id),
         rows: growth.rows,
         len: count(generation.len),
+        lens: places.iter().filter_map(len_of).collect(),
     }))
 }
 
@@ -392,13 +401,10 @@ pub(super) async fn go_live(
     row.stale_reason = None;
     row.outrun = 0;
     row.audit_cursor = None;
-    row.generation = None;
-    row.bootstrap_reason = None;
-    row.bootstrap_at = None;
-    row.bootstrap_len = None;
+    row.no_bootstrap();
     Ok(Ok(Applied {
         generation: Some(id),
-        rows: 0,
         len: count(generation.len),
+        ..Applied::default()
     }))
 }

@@ -76,6 +76,14 @@ impl ReplicaRow {
         self.bootstraps().into_iter().filter_map(known).collect()
     }
 
+    /// There is no bootstrap under way any more.
+    pub(super) fn no_bootstrap(&mut self) {
+        self.generation = None;
+        self.bootstrap_reason = None;
+        self.bootstrap_at = None;
+        self.bootstrap_len = None;
+    }
+
     /// Writes the whole row.
     pub(super) async fn save(&self, conn: &mut Connection<'_>) -> Result<(), StoreError> {
         let columns = [

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 on_both_databases!(
     values_are_published_and_shown_and_recorded,
     what_makes_no_sense_is_refused_with_words,
+    what_is_not_configured_any_more_is_dropped,
     a_replica_is_copied_and_put_right_without_a_server,
 );
 
@@ -110,6 +111,44 @@ async fn values_are_published_and_shown_and_recorded(database: &Database) {
             ("datasets.put", "done"),
         ]
     );
+}
+
+async fn what_is_not_configured_any_more_is_dropped(database: &Database) {
+    let place = Installation::new(database, "datasets", SECTIONS);
+    done(&place, &["datasets", "put", "prices", "a", "1"]);
+    let drop = ["datasets", "drop", "prices", "--reason", "moved away"];
+    for order in [&drop[..], &["replicas", "drop", "copy"]] {
+        let refused = run(&place, order);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.err.contains("take it out first"), "{}", refused.err);
+    }
+    place.reconfigure(database, "datasets", "");
+    assert_eq!(done(&place, &drop)["dropped"], "prices");
+    assert_eq!(done(&place, &["datasets", "list"])["items"], json!([]));
+    for (order, words) in [
+        (&drop[..], "no dataset \"prices\""),
+        (&["replicas", "drop", "copy"], "no replica \"copy\""),
+    ] {
+        let unknown = run(&place, order);
+        assert_eq!(unknown.code, 2, "{unknown:?}");
+        assert!(unknown.err.contains(words), "{}", unknown.err);
+    }
+    let audit = done(&place, &["audit"]);
+    let last = &audit["items"][0];
+    assert_eq!(
+        (
+            &last["action"],
+            &last["outcome"],
+            &last["details"]["reason"]
+        ),
+        (
+            &json!("datasets.drop"),
+            &json!("done"),
+            &json!("moved away")
+        )
+    );
+    let actions: Vec<&Value> = audit["items"].as_array().unwrap().iter().collect();
+    assert_eq!(actions.len(), 4, "{actions:?}");
 }
 
 async fn what_makes_no_sense_is_refused_with_words(database: &Database) {

@@ -1,8 +1,8 @@
 //! What datasets write and serve, on both databases: publishing, chunks, diffs,
-//! history, and our own tables as datasets.
+//! and history.
 
 use crate::support::{Database, on_both_databases};
-use highwater::config::{self, DatasetSource, HistorySettings, LoadOptions, ReplicationSettings};
+use highwater::config::{self, HistorySettings, LoadOptions, ReplicationSettings};
 use highwater::flows::replicas::{
     Chunk, Content, ContentKind, Contents, DatasetName, Entry, Epoch, FetchError, Fetched,
     Fetching, Head, Info, Modification, Next, PublishError, PublishRequest, Published, Since,
@@ -24,8 +24,7 @@ on_both_databases!(
     history_is_bounded_by_count_bytes_and_age,
     equal_contents_have_equal_digests,
     splits_cut_into_even_ranges,
-    batches_are_published_by_triggers,
-    sites_are_published_with_their_jobs,
+    what_is_too_old_goes_with_what_is_published,
 );
 
 pub(crate) async fn open(database: &Database) -> Store {
@@ -119,7 +118,7 @@ async fn info(contents: &StoredContents) -> Info {
 }
 
 /// All entries of a dataset, by key.
-async fn all(contents: &StoredContents, name: &str) -> BTreeMap<String, String> {
+pub(crate) async fn all(contents: &StoredContents, name: &str) -> BTreeMap<String, String> {
     let (content, mut after) = (dataset(name), String::new());
     let mut all = BTreeMap::new();
     loop {
@@ -135,7 +134,7 @@ async fn all(contents: &StoredContents, name: &str) -> BTreeMap<String, String> 
 }
 
 /// Length and bytes of the table are those of the dataset.
-async fn adds_up(database: &Database, store: &Store) {
+pub(crate) async fn adds_up(database: &Database, store: &Store) {
     for summary in store.dataset_summaries().await.unwrap() {
         let of = "FROM dataset_entries e JOIN dataset_generations g ON g.id = e.generation";
         let name = &summary.name;
@@ -410,6 +409,26 @@ async fn history_is_bounded_by_count_bytes_and_age(database: &Database) {
     assert!(fetch(&contents, by_key("", 0), since(5)).await.is_ok());
 }
 
+async fn what_is_too_old_goes_with_what_is_published(database: &Database) {
+    let store = open(database).await;
+    let contents = contents(&store, 100, 1 << 20);
+    let some = |count: usize| vec![request("prices", vec![update("a", "1")]); count];
+    publish(&store, some(10)).await;
+    let old = "UPDATE dataset_changes SET changed_at = '2020-01-02 03:04:05.678'";
+    database.run(old).await.unwrap();
+    publish(&store, some(10)).await;
+    assert_eq!(
+        info(&contents).await.oldest_head,
+        0,
+        "it is not looked at each time"
+    );
+    publish(&store, some(60)).await;
+    let now = info(&contents).await;
+    assert_eq!((now.head, now.oldest_head), (80, 10));
+    let summary = store.dataset_summaries().await.unwrap().remove(0);
+    assert_eq!((summary.history_changes, summary.history_bytes), (70, 140));
+}
+
 async fn equal_contents_have_equal_digests(database: &Database) {
     let store = open(database).await;
     let contents = contents(&store, 100, 1 << 20);
@@ -473,117 +492,6 @@ async fn splits_cut_into_even_ranges(database: &Database) {
     assert_eq!(of(2).await, ["k4"]);
     assert_eq!(of(4).await, ["k1", "k4", "k6"]);
     assert_eq!(of(100).await.len(), 9);
-}
-
-async fn publish_all(store: &Store, dataset: &str, source: DatasetSource) -> usize {
-    let history = HistorySettings::default();
-    let mut taken = 0;
-    loop {
-        let step = store
-            .publish_source(&name(dataset), source, &history, 2)
-            .await
-            .unwrap();
-        if step == 0 {
-            return taken;
-        }
-        taken += step;
-    }
-}
-
-async fn batches_are_published_by_triggers(database: &Database) {
-    let store = open(database).await;
-    let contents = contents(&store, 100, 1 << 20);
-    let (dataset, source) = (name("jobs"), DatasetSource::Batches);
-    let insert = |ledger: &str, service: &str, batch: &str| {
-        format!(
-            "INSERT INTO batches (ledger, service_id, batch_id) VALUES ('{ledger}', '{service}', '{batch}');"
-        )
-    };
-    let run = async |sql: &str| database.run(sql).await.unwrap();
-    run(&insert("l", "", "b1")).await;
-    store.watch_source(&dataset, source).await.unwrap();
-    store.watch_source(&dataset, source).await.unwrap();
-    assert_eq!(publish_all(&store, "jobs", source).await, 1);
-    store.watch_source(&dataset, source).await.unwrap();
-    assert_eq!(publish_all(&store, "jobs", source).await, 0);
-
-    run(&insert("l", "a/b", "b2")).await;
-    run(&insert("l", "", "b3")).await;
-    run(
-        "UPDATE batches SET status = 'invalid', invalid_transactions = '[{\"id\":\"t\"}]', \
-         settled_at = '2026-01-02 03:04:05.678' WHERE batch_id = 'b2'",
-    )
-    .await;
-    run("DELETE FROM batches WHERE batch_id = 'b3'").await;
-    run("UPDATE batches SET batch_id = 'b9' WHERE batch_id = 'b1'").await;
-    publish_all(&store, "jobs", source).await;
-    let entries = all(&contents, "jobs").await;
-    let keys: Vec<&str> = entries.keys().map(String::as_str).collect();
-    assert_eq!(keys, ["l//b9", "l/a%2Fb/b2"]);
-    let value: serde_json::Value = serde_json::from_str(&entries["l/a%2Fb/b2"]).unwrap();
-    assert_eq!(value["status"], "invalid");
-    assert_eq!(value["invalid_transactions"][0]["id"], "t");
-    assert_eq!(value["settled_at"], "2026-01-02T03:04:05.678Z");
-    assert_eq!(value["poll_log"], serde_json::Value::Null);
-
-    // While nobody watches nothing is noted; later it is found nevertheless.
-    store
-        .unwatch_sources_except(&BTreeSet::new())
-        .await
-        .unwrap();
-    run("DELETE FROM batches WHERE batch_id = 'b2'").await;
-    run(&insert("l", "", "b4")).await;
-    assert_eq!(publish_all(&store, "jobs", source).await, 0);
-    store.watch_source(&dataset, source).await.unwrap();
-    publish_all(&store, "jobs", source).await;
-    let entries = all(&contents, "jobs").await;
-    let keys: Vec<&str> = entries.keys().map(String::as_str).collect();
-    assert_eq!(keys, ["l//b4", "l//b9"]);
-    adds_up(database, &store).await;
-}
-
-async fn sites_are_published_with_their_jobs(database: &Database) {
-    let store = open(database).await;
-    let contents = contents(&store, 100, 1 << 20);
-    let source = DatasetSource::Sites;
-    store.watch_source(&name("sites"), source).await.unwrap();
-    let run = async |sql: &str| database.run(sql).await.unwrap();
-    run(
-        "INSERT INTO sites (site_id, app_id, url, batch_code, labels) \
-         VALUES ('4711', 'app', 'https://s.example', 7, '{\"a\":1}')",
-    )
-    .await;
-    publish_all(&store, "sites", source).await;
-    let of = async || {
-        let entries = all(&contents, "sites").await;
-        let value = entries.get("app/4711")?;
-        Some(serde_json::from_str::<serde_json::Value>(value).unwrap())
-    };
-    let site = of().await.unwrap();
-    assert_eq!(
-        (site["labels"]["a"].as_i64(), site["enabled"].as_bool()),
-        (Some(1), Some(true))
-    );
-    assert_eq!(site["jobs"], serde_json::json!([]));
-    for job in ["b", "a"] {
-        run(&format!(
-            "INSERT INTO poll_status (site_id, job_name, level, app_id, batch_code, enabled) \
-             VALUES ('4711', '{job}', 3, 'app', 7, TRUE)"
-        ))
-        .await;
-    }
-    publish_all(&store, "sites", source).await;
-    let site = of().await.unwrap();
-    assert_eq!(
-        (&site["jobs"][0]["job_name"], &site["jobs"][1]["level"]),
-        (&"a".into(), &3.into())
-    );
-    run("UPDATE poll_status SET level = 5 WHERE job_name = 'a'").await;
-    publish_all(&store, "sites", source).await;
-    assert_eq!(of().await.unwrap()["jobs"][0]["level"], 5);
-    run("DELETE FROM sites").await;
-    publish_all(&store, "sites", source).await;
-    assert_eq!(of().await, None);
 }
 
 /// A follower by the rules: what is up to its cursor is at its head.

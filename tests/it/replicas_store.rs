@@ -22,11 +22,13 @@ on_both_databases!(
     ranges_are_brought_forward_to_one_head,
     a_new_bootstrap_leaves_the_copy_until_it_is_whole,
     repairs_and_audits_are_counted,
+    a_bootstrap_that_nobody_goes_on_with_is_given_up,
+    what_is_dropped_is_gone_with_all_its_rows,
 );
 
 const HOLDER: &str = "server-1";
 
-async fn hold(store: &Store) -> LeaseStake {
+pub(crate) async fn hold(store: &Store) -> LeaseStake {
     let names = ["replicas:copy".to_owned()];
     let held = store
         .hold_leases(HOLDER, &names, Duration::from_secs(600), false)
@@ -43,17 +45,44 @@ fn group(stake: &LeaseStake, change: ReplicaChange) -> ReplicaGroup {
     }
 }
 
-async fn apply(
+/// Writes a change; what a Follower makes of it, who does not read the rows again,
+/// has to be what the rows say.
+pub(crate) async fn apply(
     store: &Store,
     stake: &LeaseStake,
     change: ReplicaChange,
 ) -> Result<Applied, NotApplied> {
-    let groups = vec![group(stake, change)];
-    store
-        .apply_replicas(HOLDER, groups)
-        .await
-        .unwrap()
-        .remove(0)
+    let mut known = standing(store).await;
+    let groups = vec![group(stake, change.clone())];
+    let mut outcomes = store.apply_replicas(HOLDER, groups).await.unwrap();
+    let outcome = outcomes.remove(0);
+    let begun = known.bootstrap.as_ref().map(|begun| begun.generation);
+    match &outcome {
+        // It was begun before, and the answer was lost.
+        Ok(applied)
+            if matches!(change, ReplicaChange::Begin { .. }) && begun == applied.generation => {}
+        Ok(applied) => known.note(&change, applied, Timestamp::now()),
+        Err(_) => {}
+    }
+    assert_eq!(
+        timeless(known),
+        timeless(standing(store).await),
+        "{change:?}: {outcome:?}"
+    );
+    outcome
+}
+
+fn timeless(mut standing: Standing) -> Standing {
+    let never = Timestamp::default();
+    standing.stale = standing.stale.map(|(_, why)| (never, why));
+    standing.level_at = standing.level_at.map(|_| never);
+    standing.audited = standing
+        .audited
+        .map(|(_, differences)| (never, differences));
+    if let Some(bootstrap) = &mut standing.bootstrap {
+        bootstrap.begun_at = never;
+    }
+    standing
 }
 
 fn start(after: &str, until: Option<&str>) -> RangeStart {
@@ -105,7 +134,7 @@ fn chunk(
     }
 }
 
-async fn standing(store: &Store) -> Standing {
+pub(crate) async fn standing(store: &Store) -> Standing {
     store.standing(&name("copy")).await.unwrap()
 }
 
@@ -479,4 +508,77 @@ async fn repairs_and_audits_are_counted(database: &Database) {
     publish(&store, vec![request("copy", vec![update("k", "1")])]).await;
     assert_eq!(contents.info(&dataset("copy"), None).await.unwrap().len, 1);
     assert_eq!(entries(&contents).await.len(), 1);
+}
+
+async fn a_bootstrap_that_nobody_goes_on_with_is_given_up(database: &Database) {
+    let store = open(database).await;
+    let contents = contents(&store, 1000, 1 << 20);
+    let stake = hold(&store).await;
+    bootstrapped(&store, &stake).await;
+    let begun = apply(&store, &stake, begin(BootstrapReason::Ordered, "e", 9)).await;
+    let id = begun.unwrap().generation.unwrap();
+    let first = chunk(id, 0, ("", "b", false), diff(9, 9, vec![]), &["a", "b"]);
+    apply(&store, &stake, first).await.unwrap();
+    let prune = async |hours: u64, configured: &BTreeMap<Content, Duration>| {
+        let later = Timestamp::now().plus(Duration::from_secs(hours * 3600));
+        store.prune_datasets(later, configured, 100).await.unwrap()
+    };
+    let none = BTreeMap::new();
+    let configured = BTreeMap::from([(copy(), Duration::from_secs(24 * 3600))]);
+    assert_eq!(prune(2, &none).await, 0, "it is followed");
+    let leases = ["replicas:copy".to_owned()];
+    store.release_leases(HOLDER, &leases).await.unwrap();
+    assert_eq!(prune(2, &configured).await, 0);
+    assert_eq!(prune(0, &none).await, 0);
+    assert!(prune(2, &none).await > 0);
+    while prune(2, &none).await > 0 {}
+    let stands = standing(&store).await;
+    assert_eq!((stands.bootstrap, stands.live.is_some()), (None, true));
+    let left = "SELECT count(*) AS value FROM dataset_generations";
+    assert_eq!(database.number(left).await, 1);
+    assert_eq!(entries(&contents).await, pairs(&[("a", "1"), ("z", "1")]));
+    // Who thought to go on is told, and begins anew.
+    let stake = hold(&store).await;
+    let more = chunk(id, 0, ("b", "m", true), diff(9, 9, vec![]), &["c"]);
+    assert_eq!(apply(&store, &stake, more).await, Err(NotApplied::Fenced));
+}
+
+async fn what_is_dropped_is_gone_with_all_its_rows(database: &Database) {
+    let store = open(database).await;
+    let stake = hold(&store).await;
+    bootstrapped(&store, &stake).await;
+    apply(&store, &stake, begin(BootstrapReason::Ordered, "e", 9))
+        .await
+        .unwrap();
+    let mut keyed = request("copy", vec![update("k", "1")]);
+    keyed.idempotency = Some(("key".to_owned(), "print".to_owned()));
+    publish(&store, vec![keyed.clone()]).await;
+    assert!(store.drop_content(&copy()).await.unwrap());
+    assert!(!store.drop_content(&copy()).await.unwrap());
+    assert_eq!(standing(&store).await, Standing::default());
+    assert!(store.replica_summaries().await.unwrap().is_empty());
+    // The dataset of that name is another content, and goes by an order of its own.
+    assert_eq!(store.dataset_summaries().await.unwrap().len(), 1);
+    assert!(store.drop_content(&dataset("copy")).await.unwrap());
+    let anew = publish(&store, vec![keyed]).await;
+    assert!(!anew[0].as_ref().unwrap().repeated);
+    assert!(store.drop_content(&dataset("copy")).await.unwrap());
+    let now = Timestamp::now();
+    while store
+        .prune_datasets(now, &BTreeMap::new(), 100)
+        .await
+        .unwrap()
+        > 0
+    {}
+    for table in [
+        "dataset_generations",
+        "dataset_entries",
+        "dataset_changes",
+        "dataset_requests",
+        "replica_ranges",
+        "replicas",
+    ] {
+        let left = format!("SELECT count(*) AS value FROM {table}");
+        assert_eq!(database.number(&left).await, 0, "{table}");
+    }
 }

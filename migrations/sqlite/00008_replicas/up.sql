@@ -21,11 +21,20 @@ CREATE TABLE dataset_generations (
     created_at TIMESTAMP NOT NULL,
     changed_at TIMESTAMP NOT NULL,
     -- Given up or replaced at: its rows are removed in steps.
-    dropped_at TIMESTAMP
+    dropped_at TIMESTAMP,
+    -- The table of ours that it is published from, which is published as one
+    -- dataset only; NULL: none. Then how far what the table and the dataset hold
+    -- has been noted, NULL: all of it; and when a server last said that it is
+    -- configured so.
+    source TEXT,
+    source_cursor TEXT,
+    source_at TIMESTAMP
 );
 
 CREATE UNIQUE INDEX dataset_generations_live ON dataset_generations (kind, name) WHERE live;
 CREATE INDEX dataset_generations_by_name ON dataset_generations (kind, name);
+CREATE UNIQUE INDEX dataset_generations_by_source ON dataset_generations (source)
+    WHERE source IS NOT NULL;
 
 -- Ours: the entries. Keys are in the order of their bytes.
 CREATE TABLE dataset_entries (
@@ -65,7 +74,9 @@ CREATE TABLE dataset_requests (
 CREATE INDEX dataset_requests_by_time ON dataset_requests (requested_at);
 
 -- Ours: rows of our own tables that changed and are to be published. Filled by
--- triggers, which are there only while such a dataset is configured.
+-- triggers, which are there only while such a dataset is configured. The key is
+-- JSON: a list of the row's key columns, or a key of the dataset; null: all are to
+-- be noted anew.
 CREATE TABLE dataset_source_changes (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     source TEXT NOT NULL,

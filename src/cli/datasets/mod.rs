@@ -4,10 +4,12 @@
 //! wait.
 
 mod change;
+mod drop;
 mod epoch;
 mod list;
 mod show;
 
+pub(super) use drop::{DropArgs, drop_content};
 pub(super) use list::{number, time};
 
 use super::context;
@@ -26,6 +28,7 @@ pub(super) enum DatasetsCommand {
     Put(change::PutArgs),
     Delete(change::DeleteArgs),
     NewEpoch(epoch::NewEpochArgs),
+    Drop(drop::DropDatasetArgs),
 }
 
 pub(super) fn run(command: DatasetsCommand, named: Option<&Path>) -> Result<(), Failure> {
@@ -41,6 +44,7 @@ pub(super) fn run(command: DatasetsCommand, named: Option<&Path>) -> Result<(), 
             DatasetsCommand::Put(args) => change::put(&args, &loaded).await,
             DatasetsCommand::Delete(args) => change::delete(&args, &loaded).await,
             DatasetsCommand::NewEpoch(args) => epoch::run(&args, &loaded).await,
+            DatasetsCommand::Drop(args) => drop::run(&args, &loaded).await,
         }
     });
     done.map_err(|failure| failure.of_database(&loaded.settings.database))

@@ -3,6 +3,7 @@
 //! told by its HTTP interface; where none does, the command follows the replica
 //! itself until the order is carried out, under the replica's lease.
 
+mod drop;
 mod list;
 mod order;
 mod show;
@@ -20,6 +21,7 @@ pub(super) enum ReplicasCommand {
     Show(show::ShowArgs),
     Verify(order::VerifyArgs),
     Bootstrap(order::BootstrapArgs),
+    Drop(drop::DropReplicaArgs),
 }
 
 pub(super) fn run(command: ReplicasCommand, named: Option<&Path>) -> Result<(), Failure> {
@@ -30,6 +32,7 @@ pub(super) fn run(command: ReplicasCommand, named: Option<&Path>) -> Result<(), 
             ReplicasCommand::Show(args) => show::run(&args, &loaded).await,
             ReplicasCommand::Verify(args) => order::verify(&args, &loaded, named).await,
             ReplicasCommand::Bootstrap(args) => order::bootstrap(&args, &loaded, named).await,
+            ReplicasCommand::Drop(args) => drop::run(&args, &loaded).await,
         }
     });
     done.map_err(|failure| failure.of_database(&loaded.settings.database))

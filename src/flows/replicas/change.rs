@@ -152,7 +152,7 @@ pub enum ReplicaChange {
 }
 
 /// What became of a change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Generation that was begun, or is live.
     pub generation: Option<i64>,
@@ -160,4 +160,6 @@ pub struct Applied {
     pub rows: usize,
     /// Entries of the range up to its cursor, or of the copy.
     pub len: u64,
+    /// Where ranges were brought forward: entries of each of them.
+    pub lens: Vec<u64>,
 }

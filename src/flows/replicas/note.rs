@@ -18,8 +18,10 @@ impl Standing {
                 ranges,
                 outrun,
             } => {
-                if self.live.is_some() && self.stale.is_none() {
-                    self.stale = Some((now, why.clone()));
+                if self.live.is_some() {
+                    // Since the first one; why the last one began.
+                    let since = self.stale.take().map_or(now, |(since, _)| since);
+                    self.stale = Some((since, why.clone()));
                 }
                 *self.bootstraps.entry(*reason).or_default() += 1;
                 self.outrun = self.outrun.saturating_add(u32::from(*outrun));
@@ -56,11 +58,12 @@ impl Standing {
                 }
             }
             ReplicaChange::Forward { ranges, diff, .. } => {
-                for place in ranges {
+                for (nth, place) in ranges.iter().enumerate() {
                     if let Some(range) = self.range_mut(*place)
                         && range.head <= diff.to
                     {
                         range.head = diff.to;
+                        range.len = applied.lens.get(nth).copied().unwrap_or(range.len);
                     }
                 }
             }
@@ -94,6 +97,12 @@ impl Standing {
                 self.audit_cursor.clone_from(cursor);
                 if cursor.is_none() {
                     self.audited = Some((now, *differences));
+                }
+                // Where there were differences, the copy was counted.
+                if let Some((generation, _, _, len)) = &mut self.live
+                    && applied.generation == Some(*generation)
+                {
+                    *len = applied.len;
                 }
             }
         }
