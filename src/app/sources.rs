@@ -163,12 +163,12 @@ fn log(before: &Problems, now: &Problems) {
     let name = |dataset: &Option<DatasetName>| dataset.as_ref().map(ToString::to_string);
     for (dataset, problem) in now {
         if before.get(dataset) != Some(problem) {
-            tracing::warn!(dataset = name(dataset), error = %problem, "datasets could not be brought up to date; tried again");
+            tracing::warn!(dataset.name = name(dataset), error = %problem, "datasets could not be brought up to date; tried again");
         }
     }
     for dataset in before.keys().filter(|dataset| !now.contains_key(dataset)) {
         tracing::info!(
-            dataset = name(dataset),
+            dataset.name = name(dataset),
             "datasets are brought up to date again"
         );
     }

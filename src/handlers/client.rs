@@ -251,6 +251,7 @@ impl SiteClient {
             .no_proxy()
             .http1_only()
             .gzip(true)
+            .zstd(false)
             .tcp_nodelay(true)
             .connect_timeout(connect_timeout)
             .pool_idle_timeout(KEEP_IDLE)

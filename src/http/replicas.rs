@@ -199,7 +199,13 @@ fn lag(
     now: Timestamp,
 ) -> (Option<Head>, u64, Duration) {
     if let Some(plan) = plan {
-        return (plan.upstream_head, plan.lag_heads, plan.lag);
+        // The rows that are shown beside it may be read later.
+        let head = summary.and_then(|of| of.copy.as_ref()).map(|of| of.head);
+        let lacks = |head: Head| plan.upstream_head.map_or(0, |of| of.saturating_sub(head));
+        let heads = head.map_or(plan.lag_heads, |head| {
+            u64::try_from(lacks(head)).map_or(0, |heads| heads.min(plan.lag_heads))
+        });
+        return (plan.upstream_head, heads, plan.lag);
     }
     let Some(summary) = summary else {
         return (None, 0, Duration::ZERO);

@@ -381,6 +381,7 @@ impl ClientSettings {
             .no_proxy()
             .http1_only()
             .gzip(true)
+            .zstd(false)
             .tcp_nodelay(true)
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(self.keep_idle)

@@ -111,6 +111,8 @@ pub struct ReplicaPlan {
     pub(super) held: Option<(u64, Fetched)>,
     /// Of when what was heard of the upstreams was written last.
     pub(super) heard_at: Option<Timestamp>,
+    /// When an upstream last had no more than the copy.
+    pub(super) level_at: Option<Timestamp>,
     /// The upstream by index had nothing new.
     pub(super) polled: bool,
     /// How many entries the copy has, if the upstream's diff is all of it.
@@ -165,6 +167,7 @@ impl ReplicaPlan {
             ready: Vec::new(),
             held: None,
             heard_at: None,
+            level_at: None,
             polled: false,
             expected: None,
             turn_at: never,

@@ -63,22 +63,25 @@ impl ReplicaPlan {
 
     /// What is to be written of what was heard of the upstreams last. Who does not
     /// answer says nothing about the copy.
-    fn heard(&self, upstream: usize, (epoch, head): &Need) -> Option<ReplicaChange> {
+    fn heard(&mut self, upstream: usize, (epoch, head): &Need) -> Option<ReplicaChange> {
         let remote = self.remotes.get(upstream)?;
         let at = remote.heard_at.filter(|_| remote.failures == 0)?;
-        let is_due = self
-            .heard_at
-            .is_none_or(|last| last.plus(HEARD_EVERY) <= at);
-        if !is_due || (self.settings.by_index && !self.polled) {
+        if self.settings.by_index && !self.polled {
             return None;
         }
         let infos = self.remotes.iter().filter_map(|r| r.info.as_ref());
         let heads = infos.filter(|info| info.epoch == *epoch).map(|i| i.head);
         let upstream_head = heads.max().unwrap_or(*head);
-        Some(ReplicaChange::Heard {
+        let level = upstream_head <= *head;
+        if level {
+            self.level_at = Some(at);
+        }
+        let written = self.heard_at;
+        let is_due = written.is_none_or(|last| last.plus(HEARD_EVERY) <= at);
+        is_due.then_some(ReplicaChange::Heard {
             upstream_head,
             at,
-            level: upstream_head <= *head,
+            level,
         })
     }
 

@@ -254,6 +254,9 @@ fn what_is_waited_for_is_not_slowed_down_by_the_poll_interval() {
         desk.publish(0, &["a"]);
         desk.run(Duration::from_secs(2));
         assert_eq!(desk.head(), Some(head));
+        // Also between the times at which that is written.
+        let level_at = desk.view().level_at.unwrap();
+        assert!(desk.now.since(level_at) <= Duration::from_secs(2));
     }
 }
 

@@ -208,7 +208,9 @@ impl ReplicaPlan {
             remote.failures == 0 && info.is_some_and(is_level)
         });
         let level = state == ReplicaState::Live && lag_heads == 0 && is_heard;
-        let lag = standing.level_at.filter(|_| !level);
+        // The rows are told now and then only.
+        let level_at = standing.level_at.max(self.level_at);
+        let lag = level_at.filter(|_| !level);
         Some(PlanView {
             state,
             epoch: epoch.cloned(),
@@ -217,7 +219,7 @@ impl ReplicaPlan {
             upstream_head,
             lag_heads,
             lag: lag.map_or(Duration::ZERO, |at| now.since(at)),
-            level_at: standing.level_at,
+            level_at,
             stale: standing.stale.clone(),
             bootstrap: self.bootstrap_view(now),
             bootstrap_wanted: self.wanted.as_ref().map(|w| (w.at, w.why.clone())),
