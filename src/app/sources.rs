@@ -86,12 +86,16 @@ impl Sources {
 
     async fn turn(&self, settings: &Settings, known: &mut Known) -> Problems {
         let mut problems = Problems::new();
-        if let Err(error) = self.prepare(settings, known).await {
-            problems.insert(None, error.to_string());
-        }
         // A step of each after the other: a large table holds up no other one.
         let mut left: Vec<_> = sources(&settings.datasets).collect();
-        while !left.is_empty() {
+        loop {
+            // Also while there is much to do: others go by when this was said last.
+            if let Err(error) = self.prepare(settings, known).await {
+                problems.insert(None, error.to_string());
+            }
+            if left.is_empty() {
+                break;
+            }
             let mut unfinished = Vec::new();
             for (dataset, source) in left {
                 match self.step(dataset, source, settings).await {

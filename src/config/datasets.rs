@@ -34,7 +34,7 @@ pub(super) const CHUNK: RangeInclusive<u64> = 1..=100_000;
 const VALUE: RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::mib(64);
 
 /// Bounds of the bytes of a chunk: they stand in memory.
-const CHUNK_BYTES: RangeInclusive<ByteSize> = ByteSize::kib(64)..=ByteSize::mib(256);
+const CHUNK_BYTES: RangeInclusive<ByteSize> = ByteSize::kib(64)..=ByteSize::mib(64);
 
 /// Most followers that may wait at once. Each has a connection, of which the HTTP
 /// server takes 2048; the rest are for operators, probes and intake.

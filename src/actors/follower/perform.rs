@@ -173,6 +173,7 @@ impl Follower {
         let (writer, round) = (self.writer.clone(), self.round);
         let send = async move {
             let until = Instant::now() + WRITE_LIMIT;
+            let mut pause = BUSY_PAUSE;
             loop {
                 let held = held_until.borrow().is_none_or(|end| Instant::now() < end);
                 if !held {
@@ -182,7 +183,8 @@ impl Follower {
                 match writer.send(apply.clone(), WRITE_LIMIT).await {
                     // What was fetched is not thrown away because others fetch too.
                     Ok(Err(ApplyError::Busy(_))) if Instant::now() < until => {
-                        sleep(BUSY_PAUSE).await;
+                        sleep(pause).await;
+                        pause = (pause * 2).min(BUSY_PAUSE * 16);
                     }
                     answer => return answer,
                 }

@@ -26,6 +26,8 @@ const LOCAL: u64 = 1000;
 const PACE: Duration = Duration::from_secs(1);
 /// How long after something went wrong a page is compared again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long the copy stands still for an upstream to answer its digests.
+const HOLD: Duration = Duration::from_secs(5);
 /// How long it is believed that an upstream has no digests.
 const UNABLE_FOR: Duration = Duration::from_secs(6 * 3600);
 /// After so many comparisons in a row that came to nothing an order is given up.
@@ -45,6 +47,8 @@ pub(super) struct Audit {
     failures: u32,
     trouble: Option<String>,
     run: Option<Run>,
+    /// When digests, or entries, were asked for last.
+    asked_at: Option<Timestamp>,
     at: Option<Timestamp>,
     /// When the first one without an order may begin.
     first_at: Option<Timestamp>,
@@ -108,10 +112,17 @@ impl Audit {
         (self.at, self.unable_until, self.failures) = (None, None, 0);
     }
 
-    /// The copy must not move.
-    pub(super) fn holds(&self) -> bool {
-        let run = self.run.as_ref();
-        run.is_some_and(|run| !matches!(run.stage, Stage::Ask))
+    /// The copy must not move; until then, where that is known: an upstream that
+    /// takes long over its digests holds nothing up for longer.
+    pub(super) fn holds(&self, now: Timestamp) -> Option<Option<Timestamp>> {
+        match self.run.as_ref()?.stage {
+            Stage::Ask => None,
+            Stage::Asked => {
+                let until = self.asked_at?.plus(HOLD);
+                (until > now).then_some(Some(until))
+            }
+            _ => Some(None),
+        }
     }
 
     /// There is nothing to audit for the moment; the cursor in the rows stays.
@@ -141,7 +152,7 @@ impl Audit {
     }
 
     /// Why nothing is to be hoped for at present, if so.
-    fn hopeless(&self) -> Option<&str> {
+    pub(super) fn hopeless(&self) -> Option<&str> {
         let is_hopeless = self.unable_until.is_some() || self.failures >= HOPELESS;
         self.trouble.as_deref().filter(|_| is_hopeless)
     }
@@ -180,6 +191,9 @@ impl ReplicaPlan {
     pub(super) fn audit_steps(&mut self, now: Timestamp, steps: &mut Vec<Step>) {
         if self.settings.by_index || self.audit.unable_until.is_some_and(|until| until > now) {
             return;
+        }
+        if self.audit.unable_until.take().is_some() {
+            self.audit.trouble = None;
         }
         if self.audit.run.is_none() {
             // What ended the last one is written before the next begins.
@@ -284,7 +298,9 @@ impl ReplicaPlan {
         }
         let need = (epoch.clone(), head);
         let span = span.clone();
-        let Some(upstream) = self.choose(&need, 0, now, steps) else {
+        // Another one may have what this one lacks, or be faster.
+        let turn = usize::try_from(self.audit.failures).unwrap_or(0);
+        let Some(upstream) = self.choose(&need, turn, now, steps) else {
             return true;
         };
         let ask = if span.small {
@@ -310,6 +326,7 @@ impl ReplicaPlan {
             }
         };
         self.ask(steps, upstream, For::Audit, Some(need), ask, now);
+        self.audit.asked_at = Some(now);
         run.stage = Stage::Asked;
         true
     }
@@ -328,6 +345,13 @@ impl ReplicaPlan {
                 && digests.head >= *head
                 && of.need.as_ref() == Some(&(epoch.clone(), *head))
         });
+        if copy.as_ref().map(|(_, epoch, head)| (epoch, head))
+            != of.need.as_ref().map(|(epoch, head)| (epoch, head))
+        {
+            let why = format!("its digests took longer than {} s", HOLD.as_secs());
+            self.audit.failed(why, now);
+            return;
+        }
         let (Some(run), Some((_, _, head)), true) = (&mut self.audit.run, copy, fits) else {
             self.audit.retry(now);
             return;

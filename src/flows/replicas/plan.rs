@@ -104,6 +104,8 @@ pub struct ReplicaPlan {
     pub(super) forwarded_at: Timestamp,
     /// Done ranges are not brought forward before.
     pub(super) forward_after: Timestamp,
+    /// Since when they could not be, for nobody has what others have.
+    pub(super) forward_stuck: Option<Timestamp>,
     /// Changes that are to be written.
     pub(super) ready: Vec<ReplicaChange>,
     /// Entries by index, and at which one they begin: they wait for how many are
@@ -164,6 +166,7 @@ impl ReplicaPlan {
             wanted: None,
             forwarded_at: never,
             forward_after: never,
+            forward_stuck: None,
             ready: Vec::new(),
             held: None,
             heard_at: None,
@@ -343,6 +346,7 @@ impl ReplicaPlan {
     /// What was asked for the present content is of no use any more.
     pub(super) fn let_go(&mut self) {
         self.asks.clear();
+        self.survey = None;
         self.ready.clear();
         (self.held, self.expected) = (None, None);
         self.audit.stop();

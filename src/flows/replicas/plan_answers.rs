@@ -39,7 +39,8 @@ impl ReplicaPlan {
             }
             Ok(Answer::Fetched(fetched)) => {
                 self.bytes = self.bytes.saturating_add(bytes_of(&fetched));
-                remote.showed(&fetched, now);
+                let may_be_old = matches!(pending.purpose, For::Chunk(_) | For::Forward);
+                remote.showed(&fetched, may_be_old, now);
                 let need = pending.need.clone();
                 if need.is_some_and(|(epoch, head)| fetched.epoch != epoch || fetched.head < head) {
                     // Another history: whether that is the end of ours is judged
@@ -69,6 +70,7 @@ impl ReplicaPlan {
         error: UpstreamError,
         now: Timestamp,
     ) {
+        let is_alone = self.remotes.len() < 2;
         let Some(remote) = self.remotes.get_mut(upstream) else {
             return;
         };
@@ -77,10 +79,17 @@ impl ReplicaPlan {
             (For::Watch, UpstreamError::Unable { for_now, .. }) if !remote.is_polled(now) => {
                 remote.poll(for_now, now);
             }
-            (For::Audit, UpstreamError::Unable { .. }) => self.audit.unable(now),
+            (For::Audit, UpstreamError::Unable { .. }) if is_alone => {
+                self.audit.unable(now);
+            }
+            (For::Audit, UpstreamError::Unable { why, .. }) => self.audit.failed(why, now),
             (For::Audit, UpstreamError::Failed { why, .. }) => self.audit.failed(why, now),
             (purpose, error) => {
+                let is_failure = matches!(error, UpstreamError::Failed { .. });
                 remote.failed(error, pending.need.as_ref(), now);
+                if is_failure && matches!(purpose, For::Chunk(_) | For::Forward | For::Follow) {
+                    remote.failed_at_work();
+                }
                 if *purpose == For::Audit {
                     self.audit.retry(now);
                 }
@@ -94,7 +103,7 @@ impl ReplicaPlan {
             For::Chunk(range) => self.take_chunk(range, of, fetched),
             For::Forward => self.take_forward(of, fetched, now),
             For::Follow => self.take_follow(of, fetched, now),
-            For::Audit => self.take_repair(fetched),
+            For::Audit => self.take_repair(of, fetched, now),
             For::Look | For::Splits | For::Watch => Ok(()),
         };
         if let (Err(why), For::Audit) = (&taken, &of.purpose) {
@@ -103,6 +112,7 @@ impl ReplicaPlan {
             && let Some(remote) = self.remotes.get_mut(upstream)
         {
             remote.fails(why, None, now);
+            remote.failed_at_work();
         }
     }
 

@@ -16,6 +16,8 @@ const FORWARD_HEADS: Head = 1000;
 const FORWARD_AFTER: Duration = Duration::from_secs(5);
 /// How long after an upstream did not have what other ranges have already.
 const FORWARD_AGAIN: Duration = Duration::from_millis(200);
+/// How long somebody is waited for who has what some of the ranges have.
+const STUCK_FOR: Duration = Duration::from_secs(300);
 /// How often an upstream is asked how far its history reaches.
 const INFORM_EVERY: Duration = Duration::from_secs(2);
 
@@ -70,7 +72,7 @@ impl ReplicaPlan {
     /// Chunks do not say how far history reaches, and the more goes on meanwhile
     /// the sooner it falls short of ranges that are done.
     fn ask_reach(&mut self, bootstrap: &Bootstrap, now: Timestamp, steps: &mut Vec<Step>) {
-        if self.settings.by_index || self.is_asking(&For::Look) {
+        if self.settings.by_index {
             return;
         }
         let of_epoch = |remote: &Remote| {
@@ -78,10 +80,15 @@ impl ReplicaPlan {
             info.is_some_and(|info| info.epoch == bootstrap.epoch)
         };
         let mut all = self.remotes.iter().enumerate();
-        let first = all.find(|(_, remote)| remote.available(now) && of_epoch(remote));
+        let first = all
+            .find(|(_, remote)| remote.available(now) && remote.failures == 0 && of_epoch(remote));
         let Some((upstream, remote)) = first else {
             return;
         };
+        let looks = |ask: &Pending| ask.upstream == Some(upstream) && ask.purpose == For::Look;
+        if self.asks.values().any(looks) {
+            return;
+        }
         let next = remote.informed_at.map_or(now, |at| at.plus(INFORM_EVERY));
         if next > now {
             self.wake_by(next);
@@ -268,7 +275,13 @@ impl ReplicaPlan {
                 ));
             }
             // It does not have what the other ranges have: not yet.
-            self.forward_after = now.plus(FORWARD_AGAIN);
+            let since = *self.forward_stuck.get_or_insert(now);
+            let stuck = now.since(since);
+            self.forward_after = now.plus((stuck / 4).clamp(FORWARD_AGAIN, FORWARD_AFTER));
+            if stuck >= STUCK_FOR {
+                let why = format!("head {from} is had, and what other ranges have by nobody");
+                self.want(BootstrapReason::WentBack, &why, false, now);
+            }
             return Ok(());
         }
         let is_on = |range: &RangeState| range.done && (from..=fetched.head).contains(&range.head);
@@ -286,6 +299,7 @@ impl ReplicaPlan {
                 modifications: fetched.diff,
             },
         };
+        self.forward_stuck = None;
         self.ready.push(change);
         Ok(())
     }
@@ -371,7 +385,7 @@ impl ReplicaPlan {
                     self.distrust();
                 }
                 (self.wanted, self.held, self.still) = (None, None, None);
-                self.forwarded_at = now;
+                (self.forwarded_at, self.forward_stuck) = (now, None);
                 self.restless = self.restless.saturating_add(1);
                 self.calm_since = None;
                 self.audit.stop();

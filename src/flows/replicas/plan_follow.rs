@@ -21,7 +21,13 @@ impl ReplicaPlan {
             return;
         };
         let busy = self.is_asking(&For::Follow) || !self.writes.is_empty();
-        if busy || self.audit.holds() {
+        if busy {
+            return;
+        }
+        if let Some(until) = self.audit.holds(now) {
+            if let Some(until) = until {
+                self.wake_by(until);
+            }
             return;
         }
         let need = (epoch, head);

@@ -59,8 +59,8 @@ impl ReplicaPlan {
     }
 
     /// Whom the copy follows: of those that can bring it on the first of those at
-    /// the highest head, and one that is no good copy itself only where there is no
-    /// other.
+    /// the highest head. One that is no good copy itself only where no other has more
+    /// than we, or where there is no other to wait for.
     pub(super) fn choose_to_follow(
         &mut self,
         need: &Need,
@@ -71,7 +71,10 @@ impl ReplicaPlan {
         let fit = all.filter(|(_, remote)| remote.available(now) && remote.fits(need));
         let best = fit.max_by_key(|(place, remote)| {
             let head = remote.info.as_ref().map(|info| info.head);
-            (!remote.is_shaky(), head, std::cmp::Reverse(*place))
+            // What it is ahead is right, whatever it is itself.
+            let is_ahead = head > Some(need.1);
+            let place = std::cmp::Reverse(*place);
+            (is_ahead, !remote.is_shaky(), head, place)
         });
         match best.map(|(place, _)| place) {
             Some(place) => {

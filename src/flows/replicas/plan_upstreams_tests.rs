@@ -23,6 +23,10 @@ struct Desk {
     now: Timestamp,
     asks: Vec<(u64, usize, Ask)>,
     begun: usize,
+    /// Answered so far.
+    answered: usize,
+    /// What is never answered.
+    hangs: fn(&Ask) -> bool,
 }
 
 impl Desk {
@@ -44,6 +48,8 @@ impl Desk {
             now: START,
             asks: Vec::new(),
             begun: 0,
+            answered: 0,
+            hangs: |_| false,
         }
     }
 
@@ -111,10 +117,12 @@ impl Desk {
                         || node.refuses.is_some()
                         || (&node.epoch, node.head) != (epoch, *head)
                 }
-                _ => true,
+                ask => !(desk.hangs)(ask),
             };
             let due: Vec<bool> = {
                 self.turn();
+                let plan = &self.plan;
+                self.asks.retain(|(id, ..)| plan.is_asked(*id));
                 let asks = self.asks.iter();
                 asks.map(|(_, at, ask)| moved(self, *at, ask)).collect()
             };
@@ -122,6 +130,7 @@ impl Desk {
                 let (id, upstream, ask) = self.asks.remove(place);
                 let answer = self.nodes[upstream].answer(&ask);
                 self.plan.answered(id, answer, self.now);
+                self.answered += 1;
             }
             let step = Duration::from_millis(100);
             self.now = self.now.plus(step);
@@ -199,6 +208,73 @@ fn of_several_upstreams_the_one_that_is_ahead_is_followed() {
     assert_eq!(desk.head(), Some(4));
     assert_eq!(desk.rows.live, desk.nodes[1].data);
     assert_eq!(desk.rows.standing.bootstraps.len(), 1);
+}
+
+#[test]
+fn one_that_is_ahead_is_followed_whatever_it_says_of_itself() {
+    let mut desk = Desk::new(2, |_| {});
+    desk.publish(0, &["a", "b"]);
+    desk.nodes[1] = desk.nodes[0].clone();
+    (desk.nodes[0].state, desk.nodes[1].state) = (Some("live"), Some("failing"));
+    desk.run(Duration::from_secs(5));
+    assert_eq!(desk.head(), Some(2));
+    desk.publish(1, &["c"]);
+    desk.answered = 0;
+    desk.run(MINUTE);
+    assert_eq!(desk.head(), Some(3));
+    assert!(desk.answered < 20, "{} answers", desk.answered);
+}
+
+#[test]
+fn an_order_to_copy_anew_leaves_nothing_waiting_for_ever() {
+    let mut desk = Desk::new(1, |_| {});
+    desk.publish(0, &["a"]);
+    desk.run(Duration::from_secs(5));
+    // How it stands is asked, and not answered yet.
+    desk.nodes[0].renew("e1".to_owned());
+    assert!(desk.answer(|_, ask| matches!(ask, Ask::Watch { .. })));
+    assert!(
+        desk.asks
+            .iter()
+            .any(|(_, _, ask)| matches!(ask, Ask::Info { .. }))
+    );
+    desk.plan.bootstrap(desk.now);
+    desk.run(MINUTE);
+    desk.nodes[0].renew("e2".to_owned());
+    desk.publish(0, &["b"]);
+    desk.run(MINUTE);
+    assert_eq!(desk.head(), Some(1));
+    assert_eq!(desk.rows.live, desk.nodes[0].data);
+}
+
+#[test]
+fn an_upstream_that_fails_at_chunks_alone_is_asked_ever_less_often() {
+    let mut desk = Desk::new(1, |of| of.ranges = 1);
+    desk.publish(0, &["a"]);
+    desk.nodes[0].refuses = Some(|ask| matches!(ask, Ask::Fetch(_)).then(broken));
+    desk.run(MINUTE * 10);
+    assert_eq!(desk.view().state, ReplicaState::Failing);
+    assert!(desk.answered < 60, "{} answers", desk.answered);
+    desk.nodes[0].refuses = None;
+    desk.run(MINUTE * 2);
+    assert_eq!(
+        (desk.head(), desk.view().state),
+        (Some(1), ReplicaState::Live)
+    );
+}
+
+#[test]
+fn digests_that_take_for_ever_do_not_keep_the_copy_back() {
+    let mut desk = Desk::new(1, |_| {});
+    desk.publish(0, &["a"]);
+    desk.run(Duration::from_secs(5));
+    desk.hangs = |ask| matches!(ask, Ask::Digests { .. });
+    desk.plan.verify();
+    for head in 2..20 {
+        desk.publish(0, &["a"]);
+        desk.run(Duration::from_secs(8));
+        assert_eq!(desk.head(), Some(head));
+    }
 }
 
 #[test]

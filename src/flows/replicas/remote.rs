@@ -31,6 +31,8 @@ pub(super) struct Remote {
     pub(super) asked_at: Option<Timestamp>,
     /// It cannot be waited for until then.
     polled_until: Option<Timestamp>,
+    /// It says how it stands, and fails at what it is asked for then.
+    fails_at_work: bool,
     /// Failures in a row.
     pub(super) failures: u32,
     /// Since when it fails.
@@ -74,13 +76,26 @@ impl Remote {
         self.polled_until = Some(now.plus(time));
     }
 
-    /// It answered how it stands.
+    /// It answered how it stands. Where it failed at more than that, that is no sign
+    /// that it does not fail again.
     pub(super) fn says(&mut self, info: Info, now: Timestamp) {
         self.informed_at = Some(now);
+        let failing = (self.failures, self.failing_since, self.not_before);
+        let fails_at_work = self.fails_at_work;
         self.hear(info, now);
+        if fails_at_work {
+            self.fails_at_work = true;
+            (self.failures, self.failing_since, self.not_before) = failing;
+        }
+    }
+
+    /// It failed at a chunk or a diff.
+    pub(super) fn failed_at_work(&mut self) {
+        self.fails_at_work = self.failures > 0;
     }
 
     fn hear(&mut self, info: Info, now: Timestamp) {
+        self.fails_at_work = false;
         let before = self.highest.take();
         let before = before.filter(|(epoch, _)| *epoch == info.epoch);
         let highest = before.map_or(info.head, |(_, head)| head.max(info.head));
@@ -105,8 +120,9 @@ impl Remote {
         }
     }
 
-    /// It answered a chunk or a diff.
-    pub(super) fn showed(&mut self, fetched: &Fetched, now: Timestamp) {
+    /// It answered a chunk or a diff; one that was on its way for long may be older
+    /// than what it said since.
+    pub(super) fn showed(&mut self, fetched: &Fetched, may_be_old: bool, now: Timestamp) {
         let known = self.info.take();
         let known = known.filter(|info| info.epoch == fetched.epoch);
         let len = match fetched.len {
@@ -115,7 +131,10 @@ impl Remote {
         };
         let info = Info {
             epoch: fetched.epoch.clone(),
-            head: fetched.latest,
+            head: known
+                .as_ref()
+                .filter(|_| may_be_old)
+                .map_or(fetched.latest, |info| fetched.latest.max(info.head)),
             len,
             oldest_head: known.as_ref().map_or(0, |info| info.oldest_head),
             splits: None,
@@ -190,7 +209,7 @@ pub(super) fn judge(
     let fresh: Vec<&Remote> = remotes
         .iter()
         .filter(is_fresh)
-        .filter(|r| r.failures == 0)
+        .filter(|r| r.failures == 0 || r.fails_at_work)
         .collect();
     if fresh.is_empty() {
         let errors = remotes.iter().filter_map(|r| r.last_error.as_ref());

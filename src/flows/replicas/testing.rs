@@ -53,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) page: usize,
     pub(crate) fetches: usize,
     pub(crate) down: bool,
+    /// What it says of itself where it is a replica.
+    pub(crate) state: Option<&'static str>,
     /// What it refuses while it does everything else.
     pub(crate) refuses: Option<fn(&Ask) -> Option<UpstreamError>>,
 }
@@ -69,6 +71,7 @@ impl Node {
             page,
             fetches: 0,
             down: false,
+            state: None,
             refuses: None,
         }
     }
@@ -132,7 +135,7 @@ impl Node {
             len: self.data.len() as u64,
             oldest_head: self.oldest,
             splits,
-            state: None,
+            state: self.state.map(str::to_owned),
         }
     }
 

@@ -228,7 +228,10 @@ impl ReplicaPlan {
             audited: standing.audited,
             auditing: self.audit.cursor().map(str::to_owned),
             bytes: self.bytes,
-            trouble: self.trouble.clone(),
+            trouble: self.trouble.clone().or_else(|| {
+                let why = self.audit.hopeless()?;
+                Some(format!("ranges cannot be compared: {why}"))
+            }),
         })
     }
 

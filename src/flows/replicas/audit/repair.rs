@@ -3,10 +3,11 @@
 
 use super::super::change::ReplicaChange;
 use super::super::model::{Diff, Fetched, Head, Next};
-use super::super::plan::ReplicaPlan;
+use super::super::plan::{Pending, ReplicaPlan};
 use super::super::plan_bootstrap::check_entries;
 use super::super::plan_step::Step;
 use super::{Repair, Run, Stage, local_page};
+use crate::time::Timestamp;
 
 impl ReplicaPlan {
     /// A range to be put right came, with the diff that brings all of the copy
@@ -16,11 +17,17 @@ impl ReplicaPlan {
     /// It is not what was asked for.
     pub(in crate::flows::replicas) fn take_repair(
         &mut self,
+        of: &Pending,
         fetched: Fetched,
+        now: Timestamp,
     ) -> Result<(), String> {
-        let Some((generation, _, head)) = self.copy() else {
+        let Some((generation, epoch, head)) = self.copy() else {
             return Ok(());
         };
+        if of.need.as_ref() != Some(&(epoch, head)) {
+            self.audit.retry(now);
+            return Ok(());
+        }
         let Some(run) = &mut self.audit.run else {
             return Ok(());
         };
