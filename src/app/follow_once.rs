@@ -247,7 +247,8 @@ fn given_up(plan: &ReplicaPlan, places: &[String], view: &PlanView) -> Option<St
     }
     let upstreams = plan.upstreams(places);
     let all = upstreams.iter().all(|of| of.failures >= MOST_FAILURES);
-    let told = |of: UpstreamView| Some(format!("{}: {}", of.place, of.last_error?.1));
+    // It names the address.
+    let told = |of: UpstreamView| Some(of.last_error?.1);
     let told: Vec<String> = upstreams.into_iter().filter_map(told).collect();
     all.then(|| told.join("; "))
 }

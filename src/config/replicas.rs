@@ -129,10 +129,17 @@ fn replica(s: &mut Section<'_, '_>, base: &Path, names: &mut Names) -> Option<Re
     let history = history(s);
     let audit_interval = s.get("audit_interval", "24h", audit);
     let name = DatasetName::parse(&name?)?;
+    let upstreams = upstreams?;
     Some(ReplicaSettings {
-        dataset: dataset?.unwrap_or_else(|| name.clone()),
+        // Where the address names what is followed, that is it.
+        dataset: dataset?
+            .or_else(|| {
+                let (_, named) = upstreams.iter().find_map(named)?;
+                DatasetName::parse(named)
+            })
+            .unwrap_or_else(|| name.clone()),
         name,
-        upstreams: upstreams?,
+        upstreams,
         protocol: protocol?,
         poll_interval: poll_interval?,
         watch: watch?,

@@ -96,7 +96,11 @@ impl Known<'_> {
         let history = self
             .settings
             .map_or_else(HistorySettings::default, |of| of.history.clone());
-        let (upstream_head, lag_heads, lag) = lag(plan, summary, now);
+        let is_followed = self.follower.is_some_and(|of| of.holder != Holder::Nobody);
+        let is_here = self.follower.is_some_and(|of| of.holder == Holder::Here);
+        // Held here and yet without a plan: its service does not run.
+        let is_heard = is_followed && (plan.is_some() || !is_here);
+        let (upstream_head, lag_heads, lag) = lag(plan, summary, is_heard, now);
         // Whoever follows it knows more than what was read of its rows.
         let bootstrap = match plan {
             Some(plan) => plan.bootstrap.as_ref().map(BootstrapReport::from),
@@ -196,6 +200,7 @@ impl Known<'_> {
 fn lag(
     plan: Option<&PlanView>,
     summary: Option<&ReplicaSummary>,
+    is_heard: bool,
     now: Timestamp,
 ) -> (Option<Head>, u64, Duration) {
     if let Some(plan) = plan {
@@ -205,7 +210,10 @@ fn lag(
         let heads = head.map_or(plan.lag_heads, |head| {
             u64::try_from(lacks(head)).map_or(0, |heads| heads.min(plan.lag_heads))
         });
-        return (plan.upstream_head, heads, plan.lag);
+        let upstream_head = plan
+            .upstream_head
+            .max(head.filter(|_| plan.upstream_head.is_some()));
+        return (upstream_head, heads, plan.lag);
     }
     let Some(summary) = summary else {
         return (None, 0, Duration::ZERO);
@@ -215,7 +223,7 @@ fn lag(
         (Some(theirs), Some(copy)) => u64::try_from(theirs.saturating_sub(copy.head)).unwrap_or(0),
         _ => 0,
     };
-    let behind = heads > 0 || summary.standing.stale.is_some();
+    let behind = heads > 0 || !is_heard || summary.standing.stale.is_some();
     let level_at = summary.standing.level_at.filter(|_| behind);
     let lag = level_at.map_or(Duration::ZERO, |at| now.since(at));
     (summary.upstream_head, heads, lag)

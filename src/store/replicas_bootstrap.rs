@@ -103,6 +103,7 @@ pub(super) async fn begin(
     row.bootstrap_reason = Some(word.to_owned());
     row.bootstrap_at = Some(now);
     row.bootstrap_len = Some(number(beginning.len));
+    (row.upstream_head, row.heard_at) = (Some(beginning.head), Some(now));
     Ok(Ok(Applied {
         generation: Some(id),
         ..Applied::default()

@@ -37,6 +37,7 @@ pub(super) struct Client {
     /// Without a slash at its end.
     base: Url,
     timeout: Duration,
+    has_token: bool,
     secrets: Secrets,
     client: reqwest::Client,
 }
@@ -92,6 +93,7 @@ impl Client {
         Ok(Self {
             base: url.clone(),
             timeout: settings.timeout,
+            has_token: settings.token.is_some(),
             secrets,
             client,
         })
@@ -218,6 +220,11 @@ impl Client {
             300..=399 => format!(
                 "answered {code}, a redirect, which is not followed; give the address itself"
             ),
+            401 | 403 if self.has_token => {
+                format!(
+                    "answered {code}: the token in the replica's `token_file` is not the one that is wanted; it says: {words}"
+                )
+            }
             401 | 403 => {
                 format!("answered {code}: {words} (set the replica's `token_file` to its token)")
             }

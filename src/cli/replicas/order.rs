@@ -313,8 +313,9 @@ fn told(
         Some(many) => {
             let many = usize::try_from(many).unwrap_or(usize::MAX);
             let ranges = output::count(many, "range", "ranges");
+            let were = if many == 1 { "was" } else { "were" };
             output::print(format_args!(
-                "{ranges} of {name} differed and were put right"
+                "{ranges} of {name} differed and {were} put right"
             ))
         }
         None => {

@@ -132,7 +132,7 @@ fn text(of: &Report, now: Timestamp) -> String {
         line(
             "bootstrap",
             format!(
-                "{}, begun {}: {} of {} entries, {} of {} ranges whole",
+                "{}, begun {}: {} of {} entries, {} of {} range(s) whole",
                 bootstrap.reason,
                 output::relative(bootstrap.begun_at, now),
                 bootstrap.fetched,
@@ -160,7 +160,11 @@ fn text(of: &Report, now: Timestamp) -> String {
         let at = output::relative(audited.at, now);
         line(
             "compared",
-            format!("{at}: {} ranges differed", audited.differences),
+            match audited.differences {
+                0 => format!("{at}: no range differed"),
+                1 => format!("{at}: 1 range differed"),
+                many => format!("{at}: {many} ranges differed"),
+            },
         );
     }
     line("put right", of.repairs.to_string());

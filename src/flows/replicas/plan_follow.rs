@@ -57,7 +57,9 @@ impl ReplicaPlan {
         if self.settings.by_index {
             let ask = Ask::Fetch(self.diff_alone(&need.0, head, len));
             self.ask(steps, upstream, For::Follow, Some(need), ask, now);
-        } else if self.is_polled(upstream, now) {
+        } else if self.is_polled(upstream, now) || self.is_recovering(upstream) {
+            // One that failed is asked for a short answer first: whether it is back
+            // is not to be known only when a long wait ends.
             let ask = Ask::Info { splits: None };
             self.ask(steps, upstream, For::Watch, None, ask, now);
         } else {
@@ -72,13 +74,15 @@ impl ReplicaPlan {
     fn heard(&mut self, upstream: usize, (epoch, head): &Need) -> Option<ReplicaChange> {
         let remote = self.remotes.get(upstream)?;
         let at = remote.heard_at.filter(|_| remote.failures == 0)?;
+        let is_shaky = remote.is_shaky();
         if self.settings.by_index && !self.polled {
             return None;
         }
         let infos = self.remotes.iter().filter_map(|r| r.info.as_ref());
         let heads = infos.filter(|info| info.epoch == *epoch).map(|i| i.head);
         let upstream_head = heads.max().unwrap_or(*head);
-        let level = upstream_head <= *head;
+        // A copy that is not up to date itself does not know what it lacks.
+        let level = upstream_head <= *head && !is_shaky;
         if level {
             self.level_at = Some(at);
         }
@@ -89,6 +93,11 @@ impl ReplicaPlan {
             at,
             level,
         })
+    }
+
+    fn is_recovering(&self, upstream: usize) -> bool {
+        let remote = self.remotes.get(upstream);
+        remote.is_some_and(|remote| remote.failures > 0 && !remote.fails_at_work())
     }
 
     fn is_polled(&self, upstream: usize, now: Timestamp) -> bool {

@@ -322,6 +322,40 @@ fn while_the_upstream_is_away_nobody_claims_that_the_copy_has_all() {
 }
 
 #[test]
+fn a_replica_of_one_that_is_not_up_to_date_does_not_claim_to_be() {
+    let mut desk = Desk::new(1, |_| {});
+    desk.publish(0, &["a"]);
+    desk.nodes[0].state = Some("live");
+    desk.run(Duration::from_secs(5));
+    assert_eq!(
+        (desk.view().lag, desk.view().trouble),
+        (Duration::ZERO, None)
+    );
+    desk.nodes[0].state = Some("failing");
+    // As its wait ends.
+    assert!(desk.answer(|_, ask| matches!(ask, Ask::Watch { .. })));
+    desk.run(MINUTE);
+    let view = desk.view();
+    assert!(view.lag >= MINUTE, "{:?}", view.lag);
+    assert!(view.trouble.unwrap().contains("failing itself"));
+}
+
+#[test]
+fn one_that_is_back_is_asked_for_a_short_answer_first() {
+    let mut desk = Desk::new(1, |_| {});
+    desk.publish(0, &["a"]);
+    desk.run(Duration::from_secs(5));
+    desk.nodes[0].down = true;
+    desk.run(Duration::from_secs(5));
+    assert_eq!(desk.view().state, ReplicaState::Failing);
+    desk.nodes[0].down = false;
+    // The head does not move, so a wait would not be answered.
+    desk.run(Duration::from_secs(15));
+    assert_eq!(desk.view().state, ReplicaState::Live);
+    assert!(matches!(desk.asks[..], [(_, _, Ask::Watch { .. })]));
+}
+
+#[test]
 fn what_is_waited_for_is_not_slowed_down_by_the_poll_interval() {
     let mut desk = Desk::new(1, |of| of.poll_interval = MINUTE * 60);
     desk.publish(0, &["a"]);

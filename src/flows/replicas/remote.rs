@@ -89,6 +89,11 @@ impl Remote {
         }
     }
 
+    /// It says how it stands, and fails at what it is asked for then.
+    pub(super) const fn fails_at_work(&self) -> bool {
+        self.fails_at_work
+    }
+
     /// It failed at a chunk or a diff.
     pub(super) fn failed_at_work(&mut self) {
         self.fails_at_work = self.failures > 0;

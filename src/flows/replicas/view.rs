@@ -201,11 +201,12 @@ impl ReplicaPlan {
             Some(_) if renewed => ReplicaState::Stale,
             Some(_) => ReplicaState::Live,
         };
-        // Who does not answer may be further than it was.
+        // Who does not answer may be further than it was, and who is no good copy
+        // itself does not know.
         let is_heard = self.remotes.iter().any(|remote| {
             let info = remote.info.as_ref();
             let is_level = |info: &Info| Some(&info.epoch) == epoch && Some(info.head) >= head;
-            remote.failures == 0 && info.is_some_and(is_level)
+            remote.failures == 0 && !remote.is_shaky() && info.is_some_and(is_level)
         });
         let level = state == ReplicaState::Live && lag_heads == 0 && is_heard;
         // The rows are told now and then only.
@@ -228,11 +229,22 @@ impl ReplicaPlan {
             audited: standing.audited,
             auditing: self.audit.cursor().map(str::to_owned),
             bytes: self.bytes,
-            trouble: self.trouble.clone().or_else(|| {
-                let why = self.audit.hopeless()?;
-                Some(format!("ranges cannot be compared: {why}"))
-            }),
+            trouble: self.trouble.clone().or_else(|| self.doubt()),
         })
+    }
+
+    /// What is to be told though there is nothing that cannot be done.
+    fn doubt(&self) -> Option<String> {
+        let mut all = self.remotes.iter();
+        if !self.remotes.is_empty() && all.all(super::remote::Remote::is_shaky) {
+            let infos = self.remotes.iter().filter_map(|r| r.info.as_ref());
+            let state = infos.filter_map(|info| info.state.as_deref()).next()?;
+            return Some(format!(
+                "the upstream is a replica that is {state} itself, so it may lack what was published since"
+            ));
+        }
+        let why = self.audit.hopeless()?;
+        Some(format!("ranges cannot be compared: {why}"))
     }
 
     fn bootstrap_view(&self, now: Timestamp) -> Option<BootstrapView> {

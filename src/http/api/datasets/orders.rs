@@ -162,7 +162,7 @@ fn not_here(name: &DatasetName, holder: Option<&str>) -> Box<Problem> {
             format!("replica \"{name}\" is followed by server \"{holder}\": send the order there")
         }
         None => format!(
-            "replica \"{name}\" is followed by no server at this moment: send the order again soon"
+            "replica \"{name}\" is followed by no server at this moment: send the order again soon, or start its service where it was stopped (`highwater ctl start follower:{name}`)"
         ),
     };
     Problem::new(
