@@ -449,7 +449,7 @@ fn play(settings: SubscriptionSettings, monotone: bool, ops: &[Op]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     /// Blocks that come in order are processed in order, once each.
     #[test]
