@@ -22,7 +22,9 @@ impl World {
         let paused = self.pauses.get(&host_of(&site.url)).copied();
         let told = self.told_pauses.get(&host_of(&site.url)).copied();
         let refused = self.refused.get(&seq).copied();
-        [Some(due), Some(calm), paused, told, refused]
+        // One that was never visited is due since it was found, which may be later.
+        let found = row.next_due_at.filter(|_| last.is_none());
+        [Some(due), Some(calm), found, paused, told, refused]
             .into_iter()
             .flatten()
             .max()
