@@ -3,7 +3,7 @@
 //! handler and whose processing was not committed.
 
 use crate::events_support::{
-    Calls, Place, all_done, calls, check_calls, ids, make_known, relevant, taken_over,
+    ALL, Calls, Place, SOON, all_done, calls, check_calls, ids, make_known, relevant, taken_over,
 };
 use crate::support::{Database, PATIENCE, eventually, on_both_databases};
 use highwater::sim::{
@@ -116,7 +116,11 @@ async fn kills_lose_no_event_and_keep_the_order(database: &Database) {
     })
     .unwrap();
     let (mut claims, mut audits) = (Side::new("claims"), Side::new("audits"));
-    let place = Place::new(database, &gateway, &claims.consumer, &audits.consumer);
+    let both = [
+        ("claims", &claims.consumer, SOON),
+        ("audits", &audits.consumer, ALL),
+    ];
+    let place = Place::named("server", Duration::from_secs(1), database, &gateway, &both);
     let begun = Instant::now();
     let mut server = place.serve().await;
     make_known(&server, &gateway, i64::from(BETWEEN * (kills + 1)) + 1).await;

@@ -33,7 +33,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// With `claims` (judged) and `audits` (everything).
+    /// With `claims` (judged) and `audits` (everything), and a lease that no busy
+    /// machine loses: who loses it hands an event over again.
     pub(crate) fn new(
         database: &Database,
         gateway: &GatewayHandle,
@@ -41,7 +42,7 @@ impl Place {
         audits: &ConsumerHandle,
     ) -> Self {
         let both = [("claims", claims, SOON), ("audits", audits, ALL)];
-        Self::named("server", Duration::from_secs(1), database, gateway, &both)
+        Self::named("server", Duration::from_secs(20), database, gateway, &both)
     }
 
     /// With these subscriptions: name, consumer and relevance. PostgreSQL knows
