@@ -243,22 +243,5 @@ async fn answer(
         Ask::Watch { .. } => None,
         _ => Some(slots.acquire().await),
     };
-    match ask {
-        Ask::Info { splits } => upstream.info(splits).await.map(Answer::Info),
-        Ask::Fetch(fetching) => upstream.fetch(fetching).await.map(Answer::Fetched),
-        Ask::Watch { epoch, head, wait } => match upstream.watch(epoch, head, wait) {
-            Some(watch) => watch.await.map(Answer::Info),
-            None => Ok(Answer::Unable),
-        },
-        Ask::Digests {
-            after,
-            until,
-            limit,
-            splits,
-            since,
-        } => match upstream.digests(after, until, limit, splits, since) {
-            Some(digests) => digests.await.map(Answer::Digests),
-            None => Ok(Answer::Unable),
-        },
-    }
+    ask.put_to(&*upstream).await
 }

@@ -16,6 +16,8 @@ mod plan;
 mod plan_answers;
 mod plan_begin;
 mod plan_bootstrap;
+#[cfg(test)]
+mod plan_desk;
 mod plan_follow;
 #[cfg(test)]
 mod plan_model_tests;

@@ -5,6 +5,7 @@ use super::change::BootstrapReason;
 use super::model::{
     Content, DatasetName, Digests, Epoch, Fetched, Fetching, Head, Info, Modification,
 };
+use super::plan_step::{Answer, Ask};
 use crate::store::StoreError;
 use crate::time::Timestamp;
 use futures_util::future::BoxFuture;
@@ -245,4 +246,31 @@ pub enum UpstreamError {
         /// For how long, where it is for now only.
         for_now: Option<Duration>,
     },
+}
+
+impl Ask {
+    /// Has an upstream answer it.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn put_to(self, upstream: &dyn Upstream) -> Result<Answer, UpstreamError> {
+        match self {
+            Self::Info { splits } => upstream.info(splits).await.map(Answer::Info),
+            Self::Fetch(fetching) => upstream.fetch(fetching).await.map(Answer::Fetched),
+            Self::Watch { epoch, head, wait } => match upstream.watch(epoch, head, wait) {
+                Some(watch) => watch.await.map(Answer::Info),
+                None => Ok(Answer::Unable),
+            },
+            Self::Digests {
+                after,
+                until,
+                limit,
+                splits,
+                since,
+            } => match upstream.digests(after, until, limit, splits, since) {
+                Some(digests) => digests.await.map(Answer::Digests),
+                None => Ok(Answer::Unable),
+            },
+        }
+    }
 }
